@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Release of pinned user pages, and holders of long-term pins.
+ *
+ * The names are those of the put_user_pages series of 2019, "mm: introduce
+ * put_user_page*(), placeholder versions". Linux 5.6 took in that family under
+ * other names:
+ *
+ *	put_user_page()			unpin_user_page()
+ *	put_user_pages()		unpin_user_pages()
+ *	put_user_pages_dirty()		none: page-cache pages may not be dirtied
+ *					without their lock by most callers
+ *	put_user_pages_dirty_lock()	unpin_user_pages_dirty_lock(…, true)
+ *
+ * Words used here and in mm/pin_ledger.c:
+ *
+ *   pin	one FOLL_PIN | FOLL_LONGTERM reference on one base page, taken
+ *		for one holder
+ *   holder	the object that keeps pins, for one mm: struct pin_account
+ *   ledger	per mm, what all its holders pin, each folio once
+ *   charge	what the ledger counts against RLIMIT_MEMLOCK, in base pages
+ *   held	the whole size of folios with any pin: what cannot move
+ *   refusal	a pin that was not given, with a reason
+ *
+ * All counts here are in base pages (PAGE_SIZE) unless the text says bytes.
+ */
+#ifndef _LINUX_USER_PAGES_H
+#define _LINUX_USER_PAGES_H
+
+#include <linux/types.h>
+
+struct mm_struct;
+struct page;
+struct pin_account;
+struct seq_file;
+struct task_struct;
+
+/* What pin_user_pages*() took */
+void put_user_page(struct page *page);
+void put_user_pages(struct page **pages, unsigned long npages);
+void put_user_pages_dirty(struct page **pages, unsigned long npages);
+void put_user_pages_dirty_lock(struct page **pages, unsigned long npages);
+
+/* What get_user_pages*() took, under the protection of a mmu notifier */
+void put_user_page_ref(struct page *page);
+
+/**
+ * enum pin_reason - why a long-term pin was refused
+ * @PIN_REASON_FSDAX: a file of a DAX file system; its blocks would be pinned
+ * @PIN_REASON_FILE: a writable shared mapping of a file whose file system must
+ *	be told of each write
+ * @PIN_REASON_SECRETMEM: memfd_secret() memory, which has no kernel mapping
+ * @PIN_REASON_PFNMAP: a mapping without struct pages, device memory mostly
+ * @PIN_REASON_MEMLOCK: RLIMIT_MEMLOCK
+ * @PIN_REASON_CGROUP: the cgroup's limit of long-term pins
+ * @PIN_REASON_MIGRATE: the page is in memory that must stay movable and could
+ *	not be moved out of it
+ * @PIN_REASON_OVERFLOW: the page or folio has as many pins as can be counted
+ * @PIN_REASON_NOMEM: no memory, for the page itself or for the ledger
+ * @PIN_REASON_FAULT: nothing is mapped there, or not with these rights
+ * @PIN_REASON_NR: number of reasons
+ */
+enum pin_reason {
+	PIN_REASON_FSDAX,
+	PIN_REASON_FILE,
+	PIN_REASON_SECRETMEM,
+	PIN_REASON_PFNMAP,
+	PIN_REASON_MEMLOCK,
+	PIN_REASON_CGROUP,
+	PIN_REASON_MIGRATE,
+	PIN_REASON_OVERFLOW,
+	PIN_REASON_NOMEM,
+	PIN_REASON_FAULT,
+	PIN_REASON_NR,
+};
+
+/**
+ * struct pin_owner - on whose behalf pages are pinned
+ * @task: the task whose RLIMIT_MEMLOCK applies; the caller keeps it alive
+ * @lock_cap: that limit does not apply, as capable(CAP_IPC_LOCK) said when the
+ *	mapping was set up
+ */
+struct pin_owner {
+	struct task_struct *task;
+	bool lock_cap;
+};
+
+/**
+ * struct pin_extent - physically contiguous pinned pages
+ * @pfn: the first page frame
+ * @npages: how many pages
+ */
+struct pin_extent {
+	unsigned long pfn;
+	unsigned long npages;
+};
+
+/*
+ * An extent array of this many entries always suffices for progress; larger
+ * ones need fewer calls.
+ */
+#define PIN_EXTENTS_MIN		512
+
+/* The holder maps VM_PFNMAP memory by itself, so finding it is no refusal yet */
+#define PIN_ACCOUNT_PFNMAP	(1U << 0)
+
+struct pin_account *pin_account_create(struct mm_struct *mm, const char *name,
+				       unsigned int flags);
+void pin_account_destroy(struct pin_account *acct);
+bool pin_account_is_for(struct pin_account *acct, struct mm_struct *mm);
+
+long pin_user_pages_account(struct pin_account *acct,
+			    const struct pin_owner *owner, unsigned long start,
+			    unsigned long npages, unsigned int gup_flags,
+			    struct page **pages);
+long pin_user_extents_account(struct pin_account *acct,
+			      const struct pin_owner *owner,
+			      unsigned long start, unsigned long npages,
+			      unsigned int gup_flags,
+			      struct pin_extent *extents,
+			      unsigned int max_extents,
+			      unsigned int *nr_extents);
+void put_user_pages_account(struct pin_account *acct, struct page **pages,
+			    unsigned long npages, bool make_dirty);
+void put_user_pfns_account(struct pin_account *acct, unsigned long pfn,
+			   unsigned long npages, bool make_dirty);
+void pin_account_settle(struct pin_account *acct);
+void pin_account_refused(struct pin_account *acct,
+			 const struct pin_owner *owner, unsigned long start,
+			 unsigned long npages, unsigned int gup_flags, int err);
+
+/* Change of owner: the pins stay, what is charged for them moves */
+int pin_account_adopt(struct pin_account *acct, const struct pin_owner *owner,
+		      struct mm_struct *mm);
+int pin_account_move_in(struct pin_account *to, const struct pin_owner *owner,
+			unsigned long pfn, unsigned long npages);
+void pin_account_move_out(struct pin_account *from, unsigned long pfn,
+			  unsigned long npages);
+
+void longterm_pins_show(struct seq_file *m, struct mm_struct *mm,
+			struct task_struct *task);
+
+#endif /* _LINUX_USER_PAGES_H */
