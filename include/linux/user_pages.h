@@ -27,10 +27,8 @@
 #ifndef _LINUX_USER_PAGES_H
 #define _LINUX_USER_PAGES_H
 
-#include <linux/types.h>
+#include <linux/mm_types.h>
 
-struct mm_struct;
-struct page;
 struct pin_account;
 struct seq_file;
 struct task_struct;
@@ -108,6 +106,7 @@ struct pin_account *pin_account_create(struct mm_struct *mm, const char *name,
 				       unsigned int flags);
 void pin_account_destroy(struct pin_account *acct);
 bool pin_account_is_for(struct pin_account *acct, struct mm_struct *mm);
+struct mm_struct *pin_account_mm(struct pin_account *acct);
 
 long pin_user_pages_account(struct pin_account *acct,
 			    const struct pin_owner *owner, unsigned long start,
@@ -139,5 +138,13 @@ void pin_account_move_out(struct pin_account *from, unsigned long pfn,
 
 void longterm_pins_show(struct seq_file *m, struct mm_struct *mm,
 			struct task_struct *task);
+
+/* For mm_init(): a new mm has no ledger, a copied one must not share it */
+static inline void pin_ledger_mm_init(struct mm_struct *mm)
+{
+#ifdef CONFIG_LONGTERM_PIN
+	mm->pin_ledger = NULL;
+#endif
+}
 
 #endif /* _LINUX_USER_PAGES_H */

@@ -1,0 +1,674 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Holders of long-term pins.
+ *
+ * A holder makes an account for each mm whose pages it pins, pins and puts
+ * through it, and settles at the end of each operation of its own. The account
+ * does GUP, keeps the ledger (mm/pin_ledger.c) and its limits, and on failure
+ * finds out the reason (mm/pin_refusal.c).
+ *
+ * Pinning: GUP, then the ledger, then the limit. Putting: the ledger's entry
+ * while the page is still pinned, then the unpin, then the charge. A put never
+ * fails and allocates nothing.
+ */
+
+#include <linux/err.h>
+#include <linux/export.h>
+#include <linux/mm.h>
+#include <linux/ratelimit.h>
+#include <linux/sched/mm.h>
+#include <linux/sched/signal.h>
+#include <linux/slab.h>
+
+#include "pin_ledger.h"
+
+#define CREATE_TRACE_POINTS
+#include <trace/events/user_pages.h>
+
+/*
+ * One call of GUP pins at most what one page table maps: GUP-fast keeps
+ * interrupts off all the while, and a fatal signal is looked for in between.
+ */
+#define PIN_BATCH_PAGES		PTRS_PER_PTE
+
+static_assert(PIN_BATCH_PAGES <= PIN_EXTENTS_MIN);
+
+static void account_name_process(struct pin_account *acct)
+{
+	acct->pid = task_tgid_nr(current);
+	get_task_comm(acct->comm, current->group_leader);
+}
+
+/**
+ * pin_account_create() - make an account of long-term pins
+ * @mm: whose memory is pinned; the caller keeps it alive for the call, the
+ *	account keeps its mm_struct afterwards, but not its memory
+ * @name: what kind of holder this is, one word
+ * @flags: PIN_ACCOUNT_*
+ *
+ * Reports name the calling process as the one that the account is for.
+ *
+ * Idea: RFC of vm_account, 2023, which charged per holder and so charged twice.
+ *
+ * Context: Process context. May sleep.
+ * Return: the account, or ERR_PTR(-ENOMEM).
+ */
+struct pin_account *pin_account_create(struct mm_struct *mm, const char *name,
+				       unsigned int flags)
+{
+	static atomic64_t last_id = ATOMIC64_INIT(0);
+	struct pin_account *acct;
+
+	acct = kzalloc(sizeof(*acct), GFP_KERNEL_ACCOUNT);
+	if (!acct)
+		return ERR_PTR(-ENOMEM);
+	acct->name = kasprintf(GFP_KERNEL_ACCOUNT, "%s.%lld", name,
+			       atomic64_inc_return(&last_id));
+	if (!acct->name)
+		goto err_free;
+	acct->ledger = pin_ledger_get(mm);
+	if (!acct->ledger)
+		goto err_name;
+
+	acct->flags = flags;
+	account_name_process(acct);
+	ratelimit_state_init(&acct->log_limit, DEFAULT_RATELIMIT_INTERVAL,
+			     DEFAULT_RATELIMIT_BURST);
+	ratelimit_set_flags(&acct->log_limit, RATELIMIT_MSG_ON_RELEASE);
+
+	mutex_lock(&pin_ledgers_lock);
+	mutex_lock(&acct->ledger->lock);
+	list_add_tail(&acct->in_ledger, &acct->ledger->accounts);
+	mutex_unlock(&acct->ledger->lock);
+	list_add_tail(&acct->in_system, &pin_accounts);
+	mutex_unlock(&pin_ledgers_lock);
+	return acct;
+
+err_name:
+	kfree(acct->name);
+err_free:
+	kfree(acct);
+	return ERR_PTR(-ENOMEM);
+}
+EXPORT_SYMBOL_GPL(pin_account_create);
+
+/**
+ * pin_account_destroy() - end an account
+ * @acct: the account; all that was pinned through it has been put
+ *
+ * Context: Process context. May sleep.
+ */
+void pin_account_destroy(struct pin_account *acct)
+{
+	struct pin_ledger *ledger = acct->ledger;
+
+	WARN_ON(acct->pages);
+
+	mutex_lock(&pin_ledgers_lock);
+	list_del(&acct->in_system);
+	mutex_lock(&ledger->lock);
+	list_del(&acct->in_ledger);
+	pin_ledger_settle(ledger);
+	mutex_unlock(&ledger->lock);
+	mutex_unlock(&pin_ledgers_lock);
+
+	pin_ledger_put(ledger);
+	kfree(acct->name);
+	kfree(acct);
+}
+EXPORT_SYMBOL_GPL(pin_account_destroy);
+
+/**
+ * pin_account_is_for() - tell whether an account pins the memory of a mm
+ * @acct: the account
+ * @mm: the mm
+ *
+ * Context: Any context; does not sleep. The answer lasts as long as @mm lives:
+ * an account leaves only a dead mm.
+ * Return: true if it does.
+ */
+bool pin_account_is_for(struct pin_account *acct, struct mm_struct *mm)
+{
+	return READ_ONCE(acct->ledger->mm) == mm;
+}
+EXPORT_SYMBOL_GPL(pin_account_is_for);
+
+/**
+ * pin_account_mm() - get the memory that an account pins
+ * @acct: the account
+ *
+ * Context: Process context. May sleep.
+ * Return: the mm, which the caller gives back with mmput(); or NULL if it is
+ * dead.
+ */
+struct mm_struct *pin_account_mm(struct pin_account *acct)
+{
+	struct mm_struct *mm;
+
+	guard(mutex)(&acct->ledger->lock);
+	mm = acct->ledger->mm;
+	return mmget_not_zero(mm) ? mm : NULL;
+}
+EXPORT_SYMBOL_GPL(pin_account_mm);
+
+static void account_acquired(struct pin_account *acct, unsigned long npages)
+{
+	acct->pages += npages;
+	acct->acquired += npages;
+	acct->peak = max(acct->peak, acct->pages);
+}
+
+static void account_released(struct pin_account *acct, unsigned long npages)
+{
+	acct->pages -= npages;
+	acct->released += npages;
+}
+
+/* Pages at the start of @pages that are physically contiguous */
+static unsigned long contiguous(struct page **pages, unsigned long npages)
+{
+	unsigned long pfn = page_to_pfn(pages[0]), n = 1;
+
+	while (n < npages && page_to_pfn(pages[n]) == pfn + n)
+		n++;
+	return n;
+}
+
+static void unaccount_pages(struct pin_ledger *ledger, struct page **pages,
+			    unsigned long npages)
+{
+	unsigned long n;
+
+	for (; npages; pages += n, npages -= n) {
+		n = contiguous(pages, npages);
+		pin_ledger_sub_all(ledger, page_to_pfn(pages[0]), n);
+	}
+}
+
+/*
+ * Enter pinned pages in the ledger. Returns how many of them count, or an
+ * error with its reason.
+ */
+static long account_pages(struct pin_account *acct,
+			  const struct pin_owner *owner, struct page **pages,
+			  unsigned long npages, enum pin_reason *reason)
+{
+	struct pin_ledger *ledger = acct->ledger;
+	unsigned long done = 0, counted = 0, n, charge;
+	long ret = 0;
+
+	guard(mutex)(&ledger->lock);
+
+	charge = ledger->charge;
+	for (; done < npages; done += n) {
+		n = contiguous(pages + done, npages - done);
+		ret = pin_ledger_add(ledger, page_to_pfn(pages[done]), n);
+		if (ret < 0) {
+			*reason = ret == -EOVERFLOW ? PIN_REASON_OVERFLOW :
+						      PIN_REASON_NOMEM;
+			goto undo;
+		}
+		counted += ret;
+	}
+
+	/* What is pinned already may be pinned again whatever the limit is */
+	if (ledger->charge > charge) {
+		ret = pin_ledger_commit(ledger, owner);
+		if (ret) {
+			*reason = PIN_REASON_MEMLOCK;
+			goto undo;
+		}
+	}
+	account_acquired(acct, counted);
+	return counted;
+
+undo:
+	unaccount_pages(ledger, pages, done);
+	return ret;
+}
+
+/* GUP for one batch; as pin_user_pages_remote() */
+static long gup_batch(struct pin_account *acct, unsigned long start,
+		      unsigned long npages, unsigned int gup_flags,
+		      struct page **pages)
+{
+	struct mm_struct *mm;
+	long ret;
+
+	gup_flags |= FOLL_LONGTERM;
+
+	/* Only a live mm is current's, and an account leaves only a dead one */
+	if (current->mm && pin_account_is_for(acct, current->mm)) {
+		ret = pin_user_pages_fast(start, npages, gup_flags, pages);
+		if (ret > 0)
+			return ret;
+		/*
+		 * Let the remote form have the last word: a device does not
+		 * use the protection keys of the thread that sets it up.
+		 */
+	}
+
+	mm = pin_account_mm(acct);
+	if (!mm)
+		return -ESRCH;
+	ret = mmap_read_lock_killable(mm);
+	if (!ret) {
+		ret = pin_user_pages_remote(mm, start, npages, gup_flags, pages,
+					    NULL);
+		mmap_read_unlock(mm);
+	}
+	mmput(mm);
+	return ret ?: -EFAULT;
+}
+
+/* Pin and account for at most what one page table maps */
+static long pin_batch(struct pin_account *acct, const struct pin_owner *owner,
+		      unsigned long start, unsigned long npages,
+		      unsigned int gup_flags, struct page **pages,
+		      enum pin_reason *reason)
+{
+	unsigned long table = PMD_SIZE - (start & ~PMD_MASK);
+	long pinned, ret;
+
+	npages = min3(npages, table >> PAGE_SHIFT, PIN_BATCH_PAGES);
+	pinned = gup_batch(acct, start, npages, gup_flags, pages);
+	if (pinned < 0)
+		return pinned;
+
+	ret = account_pages(acct, owner, pages, pinned, reason);
+	if (ret < 0) {
+		put_user_pages(pages, pinned);
+		return ret;
+	}
+	if (unlikely(ret < pinned)) {
+		long i;
+
+		/* Nobody would put what does not count */
+		for (i = 0; i < pinned; i++)
+			if (PageReserved(pages[i]))
+				put_user_page(pages[i]);
+	}
+	return pinned;
+}
+
+/* Whether a long request goes on; what is pinned so far stays */
+static bool next_batch(void)
+{
+	cond_resched();
+	return !fatal_signal_pending(current);
+}
+
+static void trace_pinned(struct pin_account *acct, unsigned long start,
+			 unsigned long npages)
+{
+	struct pin_ledger *ledger = acct->ledger;
+
+	trace_pin(acct->name, start, npages, READ_ONCE(ledger->charge),
+		  READ_ONCE(ledger->held));
+}
+
+/**
+ * pin_user_pages_account() - pin pages for long, into an array
+ * @acct: the holder; pages of its mm are pinned
+ * @owner: whose limit applies
+ * @start: address of the first page in that mm
+ * @npages: how many pages
+ * @gup_flags: FOLL_WRITE if they will be written, and other flags of
+ *	pin_user_pages_fast(); FOLL_LONGTERM is implied
+ * @pages: receives the pages, room for @npages
+ *
+ * As all of GUP, this may pin fewer pages than asked; the next call, for the
+ * rest, tells why. When it returns an error nothing is pinned or charged. The
+ * caller ends its operation with pin_account_settle().
+ *
+ * Idea: iommufd's pfn_reader_user_pin(), with the accounting inside.
+ *
+ * Context: Process context. May sleep; takes the mmap_lock of the account's mm.
+ * Return: pages pinned, more than 0 if @npages is; or
+ * -EOPNOTSUPP: refused, for reason fsdax or file.
+ * -EFAULT: refused, for reason secretmem, pfnmap or fault.
+ * -ENOMEM: refused, for reason memlock, migrate or nomem.
+ * -EOVERFLOW: refused, for reason overflow.
+ * -ESRCH: the account's mm is dead.
+ * -EINTR: a fatal signal came.
+ * Or another error of pin_user_pages_remote().
+ */
+long pin_user_pages_account(struct pin_account *acct,
+			    const struct pin_owner *owner, unsigned long start,
+			    unsigned long npages, unsigned int gup_flags,
+			    struct page **pages)
+{
+	enum pin_reason reason = PIN_REASON_NR;
+	unsigned long done = 0;
+	long ret = 0;
+
+	while (done < npages) {
+		unsigned long addr = start + (done << PAGE_SHIFT);
+
+		ret = pin_batch(acct, owner, addr, npages - done, gup_flags,
+				pages + done, &reason);
+		if (ret < 0)
+			break;
+		done += ret;
+		if (!next_batch()) {
+			ret = -EINTR;
+			break;
+		}
+	}
+	if (done) {
+		trace_pinned(acct, start, done);
+		return done;
+	}
+	if (!ret)
+		return 0;
+	return pin_refuse(acct, owner, start, npages, gup_flags, ret, reason);
+}
+EXPORT_SYMBOL_GPL(pin_user_pages_account);
+
+static unsigned int append_extents(struct pin_extent *extents, unsigned int nr,
+				   struct page **pages, unsigned long npages)
+{
+	unsigned long n;
+
+	for (; npages; pages += n, npages -= n) {
+		unsigned long pfn = page_to_pfn(pages[0]);
+
+		n = contiguous(pages, npages);
+		if (nr && extents[nr - 1].pfn + extents[nr - 1].npages == pfn)
+			extents[nr - 1].npages += n;
+		else
+			extents[nr++] = (struct pin_extent){ pfn, n };
+	}
+	return nr;
+}
+
+/**
+ * pin_user_extents_account() - pin pages for long, into contiguous extents
+ * @acct: the holder; pages of its mm are pinned
+ * @owner: whose limit applies
+ * @start: address of the first page in that mm
+ * @npages: how many pages
+ * @gup_flags: as for pin_user_pages_account()
+ * @extents: receives what was pinned, in the order of addresses; pages that
+ *	follow each other physically are in one extent
+ * @max_extents: room there, at least PIN_EXTENTS_MIN
+ * @nr_extents: set to how many extents were filled in
+ *
+ * For holders that remember no struct page: they put the pages by PFN, with
+ * put_user_pfns_account(). Returns early when the array may not hold another
+ * batch, and when a fatal signal comes; all else is as in
+ * pin_user_pages_account().
+ *
+ * Context: Process context. May sleep; takes the mmap_lock of the account's mm.
+ * Return: as pin_user_pages_account().
+ */
+long pin_user_extents_account(struct pin_account *acct,
+			      const struct pin_owner *owner,
+			      unsigned long start, unsigned long npages,
+			      unsigned int gup_flags,
+			      struct pin_extent *extents,
+			      unsigned int max_extents,
+			      unsigned int *nr_extents)
+{
+	enum pin_reason reason = PIN_REASON_NR;
+	unsigned long done = 0;
+	struct page **pages;
+	unsigned int nr = 0;
+	long ret = 0;
+
+	*nr_extents = 0;
+	if (WARN_ON_ONCE(max_extents < PIN_EXTENTS_MIN))
+		return -EINVAL;
+
+	pages = kmalloc_array(PIN_BATCH_PAGES, sizeof(*pages), GFP_KERNEL);
+	if (!pages) {
+		reason = PIN_REASON_NOMEM;
+		ret = -ENOMEM;
+	}
+
+	while (pages && done < npages && max_extents - nr >= PIN_BATCH_PAGES) {
+		unsigned long addr = start + (done << PAGE_SHIFT);
+
+		ret = pin_batch(acct, owner, addr, npages - done, gup_flags,
+				pages, &reason);
+		if (ret < 0)
+			break;
+		nr = append_extents(extents, nr, pages, ret);
+		done += ret;
+		if (!next_batch())
+			break;
+	}
+	kfree(pages);
+
+	*nr_extents = nr;
+	if (done) {
+		trace_pinned(acct, start, done);
+		return done;
+	}
+	if (!ret)
+		return 0;
+	return pin_refuse(acct, owner, start, npages, gup_flags, ret, reason);
+}
+EXPORT_SYMBOL_GPL(pin_user_extents_account);
+
+/* Put the pages of a range of PFNs; returns how many of them counted */
+static unsigned long put_pfns(struct pin_account *acct, unsigned long pfn,
+			      unsigned long npages, bool make_dirty)
+{
+	struct pin_ledger *ledger = acct->ledger;
+	unsigned long total = 0;
+
+	while (npages) {
+		unsigned long covered, counted;
+
+		mutex_lock(&ledger->lock);
+		covered = pin_ledger_sub(ledger, pfn, npages, &counted);
+		account_released(acct, counted);
+		mutex_unlock(&ledger->lock);
+
+		if (counted)
+			unpin_user_page_range_dirty_lock(pfn_to_page(pfn),
+							 counted, make_dirty);
+		total += counted;
+		pfn += covered;
+		npages -= covered;
+	}
+	return total;
+}
+
+static void trace_put_pages(struct pin_account *acct, unsigned long npages)
+{
+	struct pin_ledger *ledger = acct->ledger;
+
+	trace_put(acct->name, npages, READ_ONCE(ledger->charge),
+		  READ_ONCE(ledger->held));
+}
+
+/**
+ * put_user_pages_account() - put pages that were pinned for long
+ * @acct: the holder that pinned them
+ * @pages: the pages
+ * @npages: how many pages
+ * @make_dirty: they may have been written
+ *
+ * The caller ends its operation with pin_account_settle(). Works also when the
+ * account's mm is dead.
+ *
+ * Context: Process context. May sleep.
+ */
+void put_user_pages_account(struct pin_account *acct, struct page **pages,
+			    unsigned long npages, bool make_dirty)
+{
+	unsigned long total = 0, n;
+
+	for (; npages; pages += n, npages -= n) {
+		n = contiguous(pages, npages);
+		total += put_pfns(acct, page_to_pfn(pages[0]), n, make_dirty);
+	}
+	trace_put_pages(acct, total);
+}
+EXPORT_SYMBOL_GPL(put_user_pages_account);
+
+/**
+ * put_user_pfns_account() - put contiguous pages that were pinned for long
+ * @acct: the holder that pinned them
+ * @pfn: the first page frame
+ * @npages: how many pages
+ * @make_dirty: they may have been written
+ *
+ * For holders that remember only PFNs. Frames that cannot have been pinned, as
+ * they have no struct page or a reserved one, are passed over. The caller ends
+ * its operation with pin_account_settle(). Works also when the account's mm is
+ * dead.
+ *
+ * Idea: unpin_user_page_range_dirty_lock().
+ *
+ * Context: Process context. May sleep.
+ */
+void put_user_pfns_account(struct pin_account *acct, unsigned long pfn,
+			   unsigned long npages, bool make_dirty)
+{
+	trace_put_pages(acct, put_pfns(acct, pfn, npages, make_dirty));
+}
+EXPORT_SYMBOL_GPL(put_user_pfns_account);
+
+/**
+ * pin_account_settle() - end an operation of pins or puts
+ * @acct: the holder
+ *
+ * Makes the account's part of RLIMIT_MEMLOCK exact again: it is taken in steps
+ * while pages are pinned, and given back late while they are put.
+ *
+ * Context: Process context. May sleep; takes the mmap_lock of the account's mm.
+ */
+void pin_account_settle(struct pin_account *acct)
+{
+	guard(mutex)(&acct->ledger->lock);
+	pin_ledger_settle(acct->ledger);
+}
+EXPORT_SYMBOL_GPL(pin_account_settle);
+
+/**
+ * pin_account_refused() - report that memory could not be pinned
+ * @acct: the holder
+ * @owner: on whose behalf
+ * @start: address of the first page
+ * @npages: how many pages
+ * @gup_flags: as for pin_user_pages_account()
+ * @err: the error
+ *
+ * For holders with PIN_ACCOUNT_PFNMAP, when they could not map VM_PFNMAP memory
+ * by themselves either. All other refusals are reported where they happen.
+ *
+ * Context: Process context. May sleep; takes the mmap_lock of the account's mm.
+ */
+void pin_account_refused(struct pin_account *acct,
+			 const struct pin_owner *owner, unsigned long start,
+			 unsigned long npages, unsigned int gup_flags, int err)
+{
+	pin_refuse(acct, owner, start, npages, gup_flags, err,
+		   PIN_REASON_PFNMAP);
+}
+EXPORT_SYMBOL_GPL(pin_account_refused);
+
+/**
+ * pin_account_adopt() - let another mm own an account
+ * @acct: an account whose mm is dead
+ * @owner: the new owner
+ * @mm: its mm, which is current->mm
+ *
+ * After exec(), and when a process takes over from one that ended. All accounts
+ * of the dead mm come along. Takes the same time however much is pinned.
+ *
+ * Context: Process context. May sleep; takes the mmap_lock of @mm.
+ * Return: 0, also if @mm owns the account already; or, with nothing changed,
+ * -EBUSY: the account's mm is alive.
+ * -EEXIST: @mm has a ledger of its own.
+ * -ENOMEM: RLIMIT_MEMLOCK does not allow it.
+ * -EINTR: a fatal signal came.
+ * For -EBUSY and -EEXIST there are pin_account_move_in() and
+ * pin_account_move_out().
+ */
+int pin_account_adopt(struct pin_account *acct, const struct pin_owner *owner,
+		      struct mm_struct *mm)
+{
+	struct pin_account *each;
+	int ret;
+
+	ret = pin_ledger_adopt(acct->ledger, owner, mm);
+	if (ret)
+		return ret;
+
+	guard(mutex)(&acct->ledger->lock);
+	list_for_each_entry(each, &acct->ledger->accounts, in_ledger)
+		account_name_process(each);
+	return 0;
+}
+EXPORT_SYMBOL_GPL(pin_account_adopt);
+
+/**
+ * pin_account_move_in() - charge an account for what another one pinned
+ * @to: the account
+ * @owner: its owner, whose limit applies
+ * @pfn: the first page frame
+ * @npages: how many pages
+ *
+ * The first phase of a move of pins between owners. Until the second, which is
+ * pin_account_move_out() and cannot fail, the pages are in both accounts; the
+ * caller keeps them pinned. To undo this phase, move them out of @to.
+ *
+ * Context: Process context. May sleep; takes the mmap_lock of the account's mm.
+ * Return: 0; or, with nothing changed,
+ * -ENOMEM: RLIMIT_MEMLOCK does not allow it, or no memory for the ledger.
+ * -EOVERFLOW: a page has as many pins as it may have.
+ * -EINTR: a fatal signal came.
+ */
+int pin_account_move_in(struct pin_account *to, const struct pin_owner *owner,
+			unsigned long pfn, unsigned long npages)
+{
+	struct pin_ledger *ledger = to->ledger;
+	unsigned long charge;
+	long counted;
+	int ret = 0;
+
+	guard(mutex)(&ledger->lock);
+
+	charge = ledger->charge;
+	counted = pin_ledger_add(ledger, pfn, npages);
+	if (counted < 0)
+		return counted;
+	if (ledger->charge > charge)
+		ret = pin_ledger_commit(ledger, owner);
+	if (ret)
+		pin_ledger_sub_all(ledger, pfn, npages);
+	else
+		account_acquired(to, counted);
+	return ret;
+}
+EXPORT_SYMBOL_GPL(pin_account_move_in);
+
+/**
+ * pin_account_move_out() - take out of an account what another one keeps pinned
+ * @from: the account
+ * @pfn: the first page frame
+ * @npages: how many pages
+ *
+ * The second phase of a move; see pin_account_move_in(). The pages stay pinned.
+ * The caller ends its operation with pin_account_settle() for both accounts.
+ *
+ * Context: Process context. May sleep.
+ */
+void pin_account_move_out(struct pin_account *from, unsigned long pfn,
+			  unsigned long npages)
+{
+	guard(mutex)(&from->ledger->lock);
+	while (npages) {
+		unsigned long covered, counted;
+
+		covered = pin_ledger_sub(from->ledger, pfn, npages, &counted);
+		account_released(from, counted);
+		pfn += covered;
+		npages -= covered;
+	}
+}
+EXPORT_SYMBOL_GPL(pin_account_move_out);

@@ -1,0 +1,547 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The ledger of long-term pins.
+ *
+ * A device that is assigned to a virtual machine keeps the machine's memory
+ * pinned for hours. Several holders may pin the same memory: two devices, or a
+ * device and a mediated one. The ledger of a mm counts the pins that all its
+ * holders have on each folio, so that the memory is charged once and released
+ * exactly when the last pin goes. The words are defined in
+ * include/linux/user_pages.h.
+ *
+ * Rules
+ *
+ *  1. charge(folio) = min(pins, pages of the folio). It is never below the
+ *     number of distinct pages pinned and never above the size of the folio;
+ *     it is exact when pins do not overlap or when one holder pins the whole
+ *     folio, and an upper bound otherwise.
+ *  2. ledger->charge is the sum of all charge(folio), ledger->held the sum of
+ *     the sizes of folios with any pin. Both are 0 when nothing is pinned, and
+ *     then the ledger has no entry.
+ *  3. The charge is part of mm->locked_vm, so that every other check of
+ *     RLIMIT_MEMLOCK stays right. It is committed there in steps, to take
+ *     mmap_lock seldom: ledger->committed >= ledger->charge whenever no pin is
+ *     under way, and they are equal when each holder has settled.
+ *  4. An entry changes only while its folio is pinned: before the first entry
+ *     comes the pin, and the entry goes before the last unpin. A pinned folio
+ *     is neither split nor freed, so folio and size found again are the same.
+ *  5. Charging once takes away what bounded reference counts, the limit that N
+ *     mappings of a page ran into. So pins are bounded here, to PIN_PAGE_MAX,
+ *     PIN_FOLIO_MAX and PIN_REFCOUNT_MAX.
+ *  6. Taking pins off never fails and never allocates. More than are there are
+ *     not taken off: that is a bug of the holder, which is told.
+ *  7. Reserved pages, and frames without a struct page, are not counted: they
+ *     cannot be pinned, and hold no memory that anybody could use.
+ *
+ * Large folios have an entry each, order-0 pages a counter each. Counters come
+ * in chunks: with an entry for each 4K page, the tree would cost a quarter of
+ * the time that it takes to map memory for a device.
+ *
+ * Locks: pin_ledgers_lock > ledger->lock > mmap_lock. Nothing is shared between
+ * ledgers on the way of a pin or a put.
+ */
+
+#include <linux/export.h>
+#include <linux/mm.h>
+#include <linux/mmzone.h>
+#include <linux/sched/mm.h>
+#include <linux/sched/signal.h>
+#include <linux/sizes.h>
+#include <linux/slab.h>
+#include <linux/vmstat.h>
+
+#include "pin_ledger.h"
+
+/* Guards mm->pin_ledger, references of ledgers, and the list of accounts */
+DEFINE_MUTEX(pin_ledgers_lock);
+LIST_HEAD(pin_accounts);
+
+/**
+ * struct pin_chunk - counters of small pages that are neighbours
+ * @used: counters that are not 0; the chunk is freed when there are none
+ * @pins: pins on each page
+ */
+struct pin_chunk {
+	u16 used;
+	u16 pins[PIN_CHUNK_PAGES];
+};
+
+/**
+ * pin_ledger_get() - get the ledger of a mm, made if there is none
+ * @mm: the mm; the caller keeps its mm_struct alive
+ *
+ * Context: Process context. May sleep; takes pin_ledgers_lock.
+ * Return: the ledger with a reference, or NULL without memory.
+ */
+struct pin_ledger *pin_ledger_get(struct mm_struct *mm)
+{
+	struct pin_ledger *ledger;
+
+	guard(mutex)(&pin_ledgers_lock);
+	ledger = mm->pin_ledger;
+	if (ledger) {
+		ledger->refs++;
+		return ledger;
+	}
+
+	ledger = kzalloc(sizeof(*ledger), GFP_KERNEL_ACCOUNT);
+	if (!ledger)
+		return NULL;
+	mutex_init(&ledger->lock);
+	ledger->refs = 1;
+	mmgrab(mm);
+	ledger->mm = mm;
+	xa_init_flags(&ledger->folios, XA_FLAGS_ACCOUNT);
+	xa_init_flags(&ledger->chunks, XA_FLAGS_ACCOUNT);
+	INIT_LIST_HEAD(&ledger->accounts);
+	mm->pin_ledger = ledger;
+	return ledger;
+}
+
+/**
+ * pin_ledger_find() - get the ledger of a mm if it has one
+ * @mm: the mm; the caller keeps its mm_struct alive
+ *
+ * Context: Process context. May sleep; takes pin_ledgers_lock.
+ * Return: the ledger with a reference, or NULL.
+ */
+struct pin_ledger *pin_ledger_find(struct mm_struct *mm)
+{
+	struct pin_ledger *ledger;
+
+	guard(mutex)(&pin_ledgers_lock);
+	ledger = mm->pin_ledger;
+	if (ledger)
+		ledger->refs++;
+	return ledger;
+}
+
+/**
+ * pin_ledger_put() - give back a reference on a ledger
+ * @ledger: the ledger; freed with its last reference
+ *
+ * Context: Process context. May sleep; takes pin_ledgers_lock.
+ */
+void pin_ledger_put(struct pin_ledger *ledger)
+{
+	guard(mutex)(&pin_ledgers_lock);
+	if (--ledger->refs)
+		return;
+
+	WARN_ON(ledger->charge || ledger->held);
+	WARN_ON(!xa_empty(&ledger->folios) || !xa_empty(&ledger->chunks));
+	pin_ledger_settle(ledger);
+	ledger->mm->pin_ledger = NULL;
+	mmdrop(ledger->mm);
+	kfree(ledger);
+}
+
+static bool pfn_counts(unsigned long pfn)
+{
+	return pfn_valid(pfn) && !PageReserved(pfn_to_page(pfn));
+}
+
+/* Pages from @pfn on, at most @npages, that are in the same large folio */
+static unsigned long pages_in_folio(struct folio *folio, unsigned long pfn,
+				    unsigned long npages)
+{
+	return min(npages, folio_pfn(folio) + folio_nr_pages(folio) - pfn);
+}
+
+/*
+ * A run of small pages ends with the chunk, and where a page is of another
+ * node, reserved, or part of a large folio.
+ */
+static bool page_in_run(struct page *page, int nid)
+{
+	return !PageCompound(page) && !PageReserved(page) &&
+	       page_to_nid(page) == nid;
+}
+
+static void charge_small(struct pin_ledger *ledger, int nid, long npages)
+{
+	if (!npages)
+		return;
+	ledger->charge += npages;
+	ledger->held += npages;
+	mod_node_page_state(NODE_DATA(nid), NR_LONGTERM_PINNED, npages);
+}
+
+static void charge_folio(struct pin_ledger *ledger, struct folio *folio,
+			 unsigned long old, unsigned long new)
+{
+	unsigned long size = folio_nr_pages(folio);
+	long more = min(new, size) - min(old, size);
+
+	if (!old != !new)
+		ledger->held += new ? size : -size;
+	if (!more)
+		return;
+	ledger->charge += more;
+	node_stat_mod_folio(folio, NR_LONGTERM_PINNED, more);
+}
+
+static void chunk_free(struct pin_ledger *ledger, unsigned long pfn,
+		       struct pin_chunk *chunk)
+{
+	xa_erase(&ledger->chunks, pfn >> PIN_CHUNK_SHIFT);
+	kfree(chunk);
+}
+
+static struct pin_chunk *chunk_get(struct pin_ledger *ledger, unsigned long pfn)
+{
+	unsigned long index = pfn >> PIN_CHUNK_SHIFT;
+	struct pin_chunk *chunk = xa_load(&ledger->chunks, index);
+
+	if (chunk)
+		return chunk;
+
+	chunk = kzalloc(sizeof(*chunk), GFP_KERNEL_ACCOUNT);
+	if (!chunk)
+		return NULL;
+	if (xa_err(xa_store(&ledger->chunks, index, chunk,
+			    GFP_KERNEL_ACCOUNT))) {
+		kfree(chunk);
+		return NULL;
+	}
+	return chunk;
+}
+
+/* Add a pin to each page of the run at @pfn; returns its length or an error */
+static long add_small(struct pin_ledger *ledger, unsigned long pfn,
+		      unsigned long npages)
+{
+	unsigned int first = pfn % PIN_CHUNK_PAGES, i;
+	unsigned int end = min(first + npages, PIN_CHUNK_PAGES);
+	struct page *page = pfn_to_page(pfn);
+	int nid = page_to_nid(page);
+	struct pin_chunk *chunk;
+	unsigned int fresh = 0;
+
+	chunk = chunk_get(ledger, pfn);
+	if (!chunk)
+		return -ENOMEM;
+
+	for (i = first; i < end && page_in_run(page, nid); i++, page++) {
+		if (chunk->pins[i] == PIN_PAGE_MAX ||
+		    page_ref_count(page) > PIN_REFCOUNT_MAX)
+			break;
+		if (!chunk->pins[i]++)
+			fresh++;
+	}
+	chunk->used += fresh;
+	charge_small(ledger, nid, fresh);
+	if (i > first)
+		return i - first;
+	if (!chunk->used)
+		chunk_free(ledger, pfn, chunk);
+	return -EOVERFLOW;
+}
+
+static long add_large(struct pin_ledger *ledger, struct folio *folio,
+		      unsigned long npages)
+{
+	XA_STATE_ORDER(xas, &ledger->folios, folio_pfn(folio),
+		       folio_order(folio));
+	unsigned long old;
+
+	do {
+		void *entry;
+
+		xas_lock(&xas);
+		entry = xas_load(&xas);
+		old = entry ? xa_to_value(entry) : 0;
+		if (old + npages > PIN_FOLIO_MAX ||
+		    folio_ref_count(folio) > PIN_REFCOUNT_MAX)
+			xas_set_err(&xas, -EOVERFLOW);
+		else
+			xas_store(&xas, xa_mk_value(old + npages));
+		xas_unlock(&xas);
+	} while (xas_nomem(&xas, GFP_KERNEL_ACCOUNT));
+
+	if (xas_error(&xas))
+		return xas_error(&xas);
+	charge_folio(ledger, folio, old, old + npages);
+	return npages;
+}
+
+/**
+ * pin_ledger_add() - count a pin on each of some pages
+ * @ledger: the ledger
+ * @pfn: the first page frame; the pages are pinned
+ * @npages: how many pages
+ *
+ * All or nothing. The charge may exceed what is committed afterwards: see
+ * pin_ledger_commit().
+ *
+ * Context: Process context. May sleep; ledger->lock is held.
+ * Return: how many of the pages count (rule 7); or
+ * -EOVERFLOW: a page or folio has as many pins as it may have (rule 5).
+ * -ENOMEM: no memory for an entry.
+ */
+long pin_ledger_add(struct pin_ledger *ledger, unsigned long pfn,
+		    unsigned long npages)
+{
+	unsigned long done = 0, counted = 0;
+
+	lockdep_assert_held(&ledger->lock);
+
+	while (done < npages) {
+		struct folio *folio;
+		long n;
+
+		if (!pfn_counts(pfn + done)) {
+			done++;
+			continue;
+		}
+		folio = page_folio(pfn_to_page(pfn + done));
+		if (folio_test_large(folio))
+			n = add_large(ledger, folio,
+				      pages_in_folio(folio, pfn + done,
+						     npages - done));
+		else
+			n = add_small(ledger, pfn + done, npages - done);
+		if (n < 0) {
+			pin_ledger_sub_all(ledger, pfn, done);
+			return n;
+		}
+		done += n;
+		counted += n;
+	}
+	return counted;
+}
+
+static unsigned long sub_small(struct pin_ledger *ledger, unsigned long pfn,
+			       unsigned long npages)
+{
+	unsigned int first = pfn % PIN_CHUNK_PAGES, i;
+	unsigned int end = min(first + npages, PIN_CHUNK_PAGES);
+	struct page *page = pfn_to_page(pfn);
+	int nid = page_to_nid(page);
+	struct pin_chunk *chunk;
+	unsigned int gone = 0;
+
+	chunk = xa_load(&ledger->chunks, pfn >> PIN_CHUNK_SHIFT);
+	if (!chunk)
+		return 0;
+
+	for (i = first; i < end && page_in_run(page, nid); i++, page++) {
+		if (!chunk->pins[i])
+			break;
+		if (!--chunk->pins[i])
+			gone++;
+	}
+	chunk->used -= gone;
+	charge_small(ledger, nid, -(long)gone);
+	if (!chunk->used)
+		chunk_free(ledger, pfn, chunk);
+	return i - first;
+}
+
+static unsigned long sub_large(struct pin_ledger *ledger, struct folio *folio,
+			       unsigned long npages)
+{
+	XA_STATE_ORDER(xas, &ledger->folios, folio_pfn(folio),
+		       folio_order(folio));
+	unsigned long old, new;
+	void *entry;
+
+	xas_lock(&xas);
+	entry = xas_load(&xas);
+	old = entry ? xa_to_value(entry) : 0;
+	npages = min(npages, old);
+	new = old - npages;
+	if (npages)
+		xas_store(&xas, new ? xa_mk_value(new) : NULL);
+	xas_unlock(&xas);
+	charge_folio(ledger, folio, old, new);
+	return npages;
+}
+
+/**
+ * pin_ledger_sub() - take a pin off each of some pages, as far as one step goes
+ * @ledger: the ledger
+ * @pfn: the first page frame; the pages are still pinned
+ * @npages: how many pages, at least 1
+ * @counted: set to how many of the pages, from @pfn on, had a pin taken off;
+ *	just these may be unpinned
+ *
+ * A step ends with the folio, or with a run of small pages that lie together.
+ *
+ * Context: Process context. ledger->lock is held.
+ * Return: how many pages the step covers, at least 1.
+ */
+unsigned long pin_ledger_sub(struct pin_ledger *ledger, unsigned long pfn,
+			     unsigned long npages, unsigned long *counted)
+{
+	unsigned long covered;
+	struct folio *folio;
+
+	lockdep_assert_held(&ledger->lock);
+
+	*counted = 0;
+	if (!pfn_counts(pfn))
+		return 1;
+
+	folio = page_folio(pfn_to_page(pfn));
+	if (folio_test_large(folio)) {
+		covered = pages_in_folio(folio, pfn, npages);
+		*counted = sub_large(ledger, folio, covered);
+	} else {
+		*counted = sub_small(ledger, pfn, npages);
+		covered = max(*counted, 1);
+	}
+	WARN_ONCE(*counted < covered,
+		  "pin_ledger: %lu pages at PFN %#lx put but not pinned\n",
+		  covered - *counted, pfn + *counted);
+	return covered;
+}
+
+/**
+ * pin_ledger_sub_all() - take a pin off each of some pages
+ * @ledger: the ledger
+ * @pfn: the first page frame; the pages are still pinned
+ * @npages: how many pages
+ *
+ * Context: Process context. ledger->lock is held.
+ */
+void pin_ledger_sub_all(struct pin_ledger *ledger, unsigned long pfn,
+			unsigned long npages)
+{
+	while (npages) {
+		unsigned long counted, n;
+
+		n = pin_ledger_sub(ledger, pfn, npages, &counted);
+		pfn += n;
+		npages -= n;
+	}
+}
+
+static bool within_limit(struct mm_struct *mm, const struct pin_owner *owner,
+			 unsigned long spare)
+{
+	unsigned long limit = task_rlimit(owner->task, RLIMIT_MEMLOCK);
+
+	return owner->lock_cap ||
+	       READ_ONCE(mm->locked_vm) - spare <= limit >> PAGE_SHIFT;
+}
+
+/**
+ * pin_ledger_commit() - charge mm->locked_vm for what was added to the ledger
+ * @ledger: the ledger
+ * @owner: whose limit applies
+ *
+ * Takes a whole step where the limit allows, so that the next pins need not
+ * take mmap_lock; pin_ledger_settle() gives back what is left of it.
+ *
+ * Context: Process context. May sleep; ledger->lock is held, takes mmap_lock.
+ * Return: 0; or
+ * -ENOMEM: RLIMIT_MEMLOCK does not allow it.
+ * -EINTR: a fatal signal came.
+ */
+int pin_ledger_commit(struct pin_ledger *ledger, const struct pin_owner *owner)
+{
+	struct mm_struct *mm = ledger->mm;
+	unsigned long missing, n;
+	int ret;
+
+	lockdep_assert_held(&ledger->lock);
+
+	/* A step that a privileged holder took is not for others to use up */
+	if (ledger->charge <= ledger->committed)
+		return within_limit(mm, owner,
+				    ledger->committed - ledger->charge) ?
+			0 : -ENOMEM;
+
+	missing = ledger->charge - ledger->committed;
+	n = max(missing, PIN_COMMIT_STEP);
+	if (mmap_write_lock_killable(mm))
+		return -EINTR;
+	ret = __account_locked_vm(mm, n, true, owner->task, owner->lock_cap);
+	if (ret) {
+		n = missing;
+		ret = __account_locked_vm(mm, n, true, owner->task,
+					  owner->lock_cap);
+	}
+	mmap_write_unlock(mm);
+	if (!ret)
+		ledger->committed += n;
+	return ret;
+}
+
+static void uncommit(struct pin_ledger *ledger, unsigned long npages)
+{
+	struct mm_struct *mm = ledger->mm;
+
+	if (!npages)
+		return;
+	mmap_write_lock(mm);
+	__account_locked_vm(mm, npages, false, current, true);
+	mmap_write_unlock(mm);
+	ledger->committed -= npages;
+}
+
+/**
+ * pin_ledger_settle() - give back what is committed beyond the charge
+ * @ledger: the ledger
+ *
+ * Context: Process context. May sleep; ledger->lock is held, or nobody else
+ * has the ledger; takes mmap_lock.
+ */
+void pin_ledger_settle(struct pin_ledger *ledger)
+{
+	if (ledger->committed > ledger->charge)
+		uncommit(ledger, ledger->committed - ledger->charge);
+}
+
+/**
+ * pin_ledger_adopt() - let another mm own a ledger
+ * @ledger: a ledger whose mm is dead
+ * @owner: whose limit applies from now on
+ * @mm: the new mm
+ *
+ * The pins stay as they are, whatever their number; what is charged for them
+ * moves.
+ *
+ * Context: Process context. May sleep; takes pin_ledgers_lock, ledger->lock
+ * and mmap_lock.
+ * Return: 0, also if @mm owns the ledger already; or, with nothing changed,
+ * -EBUSY: the ledger's mm is alive.
+ * -EEXIST: @mm has another ledger.
+ * -ENOMEM: RLIMIT_MEMLOCK does not allow it.
+ * -EINTR: a fatal signal came.
+ */
+int pin_ledger_adopt(struct pin_ledger *ledger, const struct pin_owner *owner,
+		     struct mm_struct *mm)
+{
+	struct mm_struct *old;
+	int ret;
+
+	guard(mutex)(&pin_ledgers_lock);
+	guard(mutex)(&ledger->lock);
+
+	old = ledger->mm;
+	if (old == mm)
+		return 0;
+	if (mm->pin_ledger)
+		return -EEXIST;
+	if (atomic_read(&old->mm_users))
+		return -EBUSY;
+
+	if (mmap_write_lock_killable(mm))
+		return -EINTR;
+	ret = __account_locked_vm(mm, ledger->charge, true, owner->task,
+				  owner->lock_cap);
+	mmap_write_unlock(mm);
+	if (ret)
+		return ret;
+
+	uncommit(ledger, ledger->committed);
+	old->pin_ledger = NULL;
+	mmgrab(mm);
+	ledger->mm = mm;
+	ledger->committed = ledger->charge;
+	mm->pin_ledger = ledger;
+	mmdrop(old);
+	return 0;
+}

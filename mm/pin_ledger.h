@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Between the ledger, the accounts, and what reports on them. The rules are
+ * on top of mm/pin_ledger.c.
+ */
+#ifndef _MM_PIN_LEDGER_H
+#define _MM_PIN_LEDGER_H
+
+#include <linux/list.h>
+#include <linux/mutex.h>
+#include <linux/ratelimit_types.h>
+#include <linux/sched.h>
+#include <linux/user_pages.h>
+#include <linux/xarray.h>
+
+/* Counters of small pages come in chunks that cover this many pages */
+#define PIN_CHUNK_SHIFT		9
+#define PIN_CHUNK_PAGES		(1U << PIN_CHUNK_SHIFT)
+
+/* Most pins that the ledger gives on one small page, and on one large folio */
+#define PIN_PAGE_MAX		U16_MAX
+#define PIN_FOLIO_MAX		(1UL << 29)
+
+/* No pins on a folio that has more references than this */
+#define PIN_REFCOUNT_MAX	(INT_MAX / 2)
+
+/* Pages taken at once from RLIMIT_MEMLOCK: 16 MiB */
+#define PIN_COMMIT_STEP		(SZ_16M >> PAGE_SHIFT)
+
+/**
+ * struct pin_ledger - what the holders of one mm pin, each folio once
+ * @lock: protects all below; taken inside pin_ledgers_lock, and mmap_lock is
+ *	taken inside it
+ * @refs: accounts and readers; protected by pin_ledgers_lock
+ * @mm: whose memory this is; a reference on the mm_struct, not on its memory
+ * @folios: pins on each large folio, by the PFN of its head
+ * @chunks: struct pin_chunk of small pages, by PFN >> PIN_CHUNK_SHIFT
+ * @charge: pages, sum over folios of min(pins, pages of the folio)
+ * @held: pages, sum over folios with any pin of their whole size
+ * @committed: pages of mm->locked_vm that this ledger has taken; at least
+ *	@charge but while a pin is under way
+ * @accounts: the holders
+ */
+struct pin_ledger {
+	struct mutex lock;
+	unsigned int refs;
+	struct mm_struct *mm;
+	struct xarray folios;
+	struct xarray chunks;
+	unsigned long charge;
+	unsigned long held;
+	unsigned long committed;
+	struct list_head accounts;
+};
+
+/**
+ * struct pin_account - a holder of long-term pins, for one mm
+ * @ledger: never changes; its mm may, see pin_account_adopt()
+ * @in_ledger: in the ledger's list
+ * @in_system: in the list of all accounts, pin_accounts
+ * @flags: PIN_ACCOUNT_*
+ * @name: who pins, made unique by a number
+ * @pid: of the process that set the account up or adopted it
+ * @comm: its name then
+ * @pages: pins that the holder keeps now
+ * @peak: the most that @pages has been
+ * @acquired: pins taken since the account was made
+ * @released: pins given back since
+ * @refused: requests that were refused, by reason
+ * @log_limit: keeps refusals from flooding the log
+ *
+ * The counters are in pages and protected by the ledger's lock.
+ */
+struct pin_account {
+	struct pin_ledger *ledger;
+	struct list_head in_ledger;
+	struct list_head in_system;
+	unsigned int flags;
+	char *name;
+	pid_t pid;
+	char comm[TASK_COMM_LEN];
+	u64 pages;
+	u64 peak;
+	u64 acquired;
+	u64 released;
+	u64 refused[PIN_REASON_NR];
+	struct ratelimit_state log_limit;
+};
+
+/* Protects mm->pin_ledger, the references of ledgers, and the list below */
+extern struct mutex pin_ledgers_lock;
+extern struct list_head pin_accounts;
+
+struct pin_ledger *pin_ledger_get(struct mm_struct *mm);
+struct pin_ledger *pin_ledger_find(struct mm_struct *mm);
+void pin_ledger_put(struct pin_ledger *ledger);
+long pin_ledger_add(struct pin_ledger *ledger, unsigned long pfn,
+		    unsigned long npages);
+unsigned long pin_ledger_sub(struct pin_ledger *ledger, unsigned long pfn,
+			     unsigned long npages, unsigned long *counted);
+void pin_ledger_sub_all(struct pin_ledger *ledger, unsigned long pfn,
+			unsigned long npages);
+int pin_ledger_commit(struct pin_ledger *ledger, const struct pin_owner *owner);
+void pin_ledger_settle(struct pin_ledger *ledger);
+int pin_ledger_adopt(struct pin_ledger *ledger, const struct pin_owner *owner,
+		     struct mm_struct *mm);
+
+int pin_refuse(struct pin_account *acct, const struct pin_owner *owner,
+	       unsigned long start, unsigned long npages,
+	       unsigned int gup_flags, int err, enum pin_reason reason);
+
+extern const char * const pin_reason_names[PIN_REASON_NR];
+
+#endif /* _MM_PIN_LEDGER_H */

@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Why a long-term pin was refused.
+ *
+ * GUP decides, and its errno says little: EFAULT stands for four reasons. After
+ * a failure the mapping is looked at, best effort, since it may have changed
+ * meanwhile; the finding goes into the holder's counters, a trace event and the
+ * log. Nothing is decided here.
+ */
+
+#define pr_fmt(fmt) "longterm_pin: " fmt
+
+#include <linux/dax.h>
+#include <linux/file.h>
+#include <linux/fs.h>
+#include <linux/mm.h>
+#include <linux/ratelimit.h>
+#include <linux/sched/mm.h>
+#include <linux/sched/signal.h>
+#include <linux/secretmem.h>
+#include <linux/slab.h>
+#include <trace/events/user_pages.h>
+
+#include "internal.h"
+#include "pin_ledger.h"
+
+const char * const pin_reason_names[PIN_REASON_NR] = {
+	[PIN_REASON_FSDAX]	= "fsdax",
+	[PIN_REASON_FILE]	= "file",
+	[PIN_REASON_SECRETMEM]	= "secretmem",
+	[PIN_REASON_PFNMAP]	= "pfnmap",
+	[PIN_REASON_MEMLOCK]	= "memlock",
+	[PIN_REASON_CGROUP]	= "cgroup",
+	[PIN_REASON_MIGRATE]	= "migrate",
+	[PIN_REASON_OVERFLOW]	= "overflow",
+	[PIN_REASON_NOMEM]	= "nomem",
+	[PIN_REASON_FAULT]	= "fault",
+};
+
+/* What it means, and what helps */
+static const char * const reason_texts[PIN_REASON_NR] = {
+	[PIN_REASON_FSDAX] =
+		"blocks of a DAX file system cannot be pinned; use anonymous memory, a memfd, hugetlbfs, device-dax, or map the file private and writable",
+	[PIN_REASON_FILE] =
+		"the file system must see each write to a shared file, a device hides them; use anonymous memory, a memfd, tmpfs, hugetlbfs, or map the file private",
+	[PIN_REASON_SECRETMEM] =
+		"memory of memfd_secret() is not for devices; use other memory",
+	[PIN_REASON_PFNMAP] =
+		"device memory without struct pages cannot be pinned, or is not mapped with these rights",
+	[PIN_REASON_MEMLOCK] =
+		"RLIMIT_MEMLOCK would be exceeded; raise it, or grant CAP_IPC_LOCK",
+	[PIN_REASON_CGROUP] =
+		"the cgroup's limit of longterm_pin would be exceeded; raise it in misc.max",
+	[PIN_REASON_MIGRATE] =
+		"a page in CMA or movable memory could not be moved out of it",
+	[PIN_REASON_OVERFLOW] =
+		"a page is pinned as often as can be counted; unmap what maps it so often",
+	[PIN_REASON_NOMEM] =
+		"out of memory",
+	[PIN_REASON_FAULT] =
+		"nothing is mapped there, or not with these rights",
+};
+
+/* Whether one of the pages that are mapped there must stay movable */
+static bool movable_page_in(struct mm_struct *mm, unsigned long start,
+			    unsigned long npages)
+{
+	unsigned long addr = start;
+	bool found = false;
+
+	for (; npages && !found; npages--, addr += PAGE_SIZE) {
+		struct page *page;
+
+		if (get_user_pages_remote(mm, addr, 1, FOLL_NOFAULT, &page,
+					  NULL) != 1)
+			continue;
+		found = !folio_is_longterm_pinnable(page_folio(page));
+		put_user_page_ref(page);
+	}
+	return found;
+}
+
+/*
+ * Look at what is mapped at @start. Sets @file, with a reference, to the file
+ * that was in the way.
+ */
+static enum pin_reason find_reason(struct mm_struct *mm, unsigned long start,
+				   unsigned long npages, unsigned int gup_flags,
+				   int err, struct file **file)
+{
+	enum pin_reason reason = PIN_REASON_FAULT;
+	struct vm_area_struct *vma;
+
+	mmap_read_lock(mm);
+	vma = vma_lookup(mm, untagged_addr_remote(mm, start));
+	if (err == -ENOMEM || err == -EBUSY) {
+		/* What GUP moves at once is one batch, of a page table */
+		npages = min(npages, PTRS_PER_PTE);
+		reason = err == -EBUSY || movable_page_in(mm, start, npages) ?
+			 PIN_REASON_MIGRATE : PIN_REASON_NOMEM;
+	} else if (!vma) {
+		reason = PIN_REASON_FAULT;
+	} else if (vma->vm_flags & (VM_IO | VM_PFNMAP)) {
+		reason = PIN_REASON_PFNMAP;
+	} else if (vma_is_fsdax(vma)) {
+		reason = PIN_REASON_FSDAX;
+	} else if (vma_is_secretmem(vma)) {
+		reason = PIN_REASON_SECRETMEM;
+	} else if (gup_flags & FOLL_WRITE && vma_needs_dirty_tracking(vma)) {
+		reason = PIN_REASON_FILE;
+	}
+	if (vma && vma->vm_file)
+		*file = get_file(vma->vm_file);
+	mmap_read_unlock(mm);
+	return reason;
+}
+
+/* One line; what users choose, names of processes and files, is escaped */
+static void log_refusal(struct pin_account *acct, const struct pin_owner *owner,
+			unsigned long start, unsigned long npages,
+			enum pin_reason reason, struct file *file)
+{
+	unsigned long end = start + (npages << PAGE_SHIFT);
+	const char *path = "?", *type = "";
+	char comm[TASK_COMM_LEN];
+	char *buf = NULL;
+
+	if (!__ratelimit(&acct->log_limit))
+		return;
+
+	get_task_comm(comm, owner->task);
+	if (file) {
+		type = file_inode(file)->i_sb->s_type->name;
+		buf = kmalloc(PATH_MAX, GFP_KERNEL | __GFP_NOWARN);
+		if (buf)
+			path = file_path(file, buf, PATH_MAX);
+		if (IS_ERR(path))
+			path = "?";
+	}
+	pr_warn("refused %s: %s of \"%*pE\" [%d], 0x%lx-0x%lx%s%*pE%s%s: %s\n",
+		pin_reason_names[reason], acct->name, (int)strlen(comm), comm,
+		task_tgid_nr(owner->task), start, end,
+		file ? ", file \"" : "", file ? (int)strlen(path) : 0, path,
+		file ? "\" on " : "", type, reason_texts[reason]);
+	kfree(buf);
+}
+
+/**
+ * pin_refuse() - find out why a pin failed, and report it
+ * @acct: the holder
+ * @owner: on whose behalf
+ * @start: address of the first page that could not be pinned
+ * @npages: how many pages were asked for
+ * @gup_flags: FOLL_*
+ * @err: the error of GUP or of the ledger
+ * @reason: the reason where it is known, else PIN_REASON_NR
+ *
+ * Context: Process context. May sleep; takes the mmap_lock of the account's mm
+ * and ledger->lock.
+ * Return: the error for the holder to return.
+ */
+int pin_refuse(struct pin_account *acct, const struct pin_owner *owner,
+	       unsigned long start, unsigned long npages,
+	       unsigned int gup_flags, int err, enum pin_reason reason)
+{
+	struct file *file = NULL;
+	struct mm_struct *mm;
+
+	/* The caller was killed, its memory is gone, or it should try again */
+	if (err == -EINTR || err == -ESRCH || err == -EAGAIN)
+		return err;
+
+	if (reason == PIN_REASON_NR) {
+		mm = pin_account_mm(acct);
+		if (!mm)
+			return -ESRCH;
+		reason = find_reason(mm, start, npages, gup_flags, err, &file);
+		mmput(mm);
+
+		/* The holder will try by itself */
+		if (reason == PIN_REASON_PFNMAP &&
+		    acct->flags & PIN_ACCOUNT_PFNMAP)
+			goto out;
+	}
+	if (reason == PIN_REASON_FSDAX || reason == PIN_REASON_FILE)
+		err = -EOPNOTSUPP;
+
+	mutex_lock(&acct->ledger->lock);
+	acct->refused[reason]++;
+	mutex_unlock(&acct->ledger->lock);
+	trace_refuse(acct->name, start, npages, pin_reason_names[reason], err);
+	log_refusal(acct, owner, start, npages, reason, file);
+out:
+	if (file)
+		fput(file);
+	return err;
+}

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Who holds which long-term pins: the text of /proc/<pid>/longterm_pins, and a
+ * list of all holders of the system in debugfs, with those whose process is
+ * gone. Formats: docs/, one word a column, counts in pages.
+ */
+
+#include <linux/debugfs.h>
+#include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/sched/signal.h>
+#include <linux/seq_file.h>
+#include <linux/string_helpers.h>
+
+#include "pin_ledger.h"
+
+static void show_columns(struct seq_file *m)
+{
+	int i;
+
+	seq_puts(m, "holder pages peak acquired released");
+	for (i = 0; i < PIN_REASON_NR; i++)
+		seq_printf(m, " %s", pin_reason_names[i]);
+}
+
+static void show_account(struct seq_file *m, struct pin_account *acct)
+{
+	int i;
+
+	seq_printf(m, "%s %llu %llu %llu %llu", acct->name, acct->pages,
+		   acct->peak, acct->acquired, acct->released);
+	for (i = 0; i < PIN_REASON_NR; i++)
+		seq_printf(m, " %llu", acct->refused[i]);
+}
+
+/**
+ * longterm_pins_show() - write the text of /proc/<pid>/longterm_pins
+ * @m: where to
+ * @mm: the memory; the caller keeps the mm_struct
+ * @task: the process, for its limit; NULL if it has ended
+ *
+ * Context: Process context. May sleep.
+ */
+void longterm_pins_show(struct seq_file *m, struct mm_struct *mm,
+			struct task_struct *task)
+{
+	unsigned long limit = task ? task_rlimit(task, RLIMIT_MEMLOCK) : 0;
+	struct pin_ledger *ledger = pin_ledger_find(mm);
+	unsigned long charge = 0, held = 0;
+	struct pin_account *acct;
+
+	show_columns(m);
+	seq_putc(m, '\n');
+	if (ledger) {
+		mutex_lock(&ledger->lock);
+		list_for_each_entry(acct, &ledger->accounts, in_ledger) {
+			show_account(m, acct);
+			seq_putc(m, '\n');
+		}
+		charge = ledger->charge;
+		held = ledger->held;
+		mutex_unlock(&ledger->lock);
+		pin_ledger_put(ledger);
+	}
+	seq_printf(m, "charge %lu\nheld %lu\n", charge, held);
+	if (limit == RLIM_INFINITY)
+		seq_puts(m, "limit unlimited\n");
+	else
+		seq_printf(m, "limit %lu\n", limit >> PAGE_SHIFT);
+}
+
+#ifdef CONFIG_DEBUG_FS
+/* A process may call itself anything, but a word in this list is one word */
+static void show_comm(struct seq_file *m, const char *comm)
+{
+	char buf[4 * TASK_COMM_LEN + 1];
+	int n;
+
+	n = string_escape_mem(comm, strlen(comm), buf, sizeof(buf) - 1,
+			      ESCAPE_ANY_NP | ESCAPE_APPEND, " ");
+	buf[n] = '\0';
+	seq_puts(m, n ? buf : "?");
+}
+
+static int longterm_pins_list_show(struct seq_file *m, void *unused)
+{
+	struct pin_account *acct;
+
+	seq_puts(m, "pid comm state ");
+	show_columns(m);
+	seq_puts(m, " charge held\n");
+
+	guard(mutex)(&pin_ledgers_lock);
+	list_for_each_entry(acct, &pin_accounts, in_system) {
+		struct pin_ledger *ledger = acct->ledger;
+
+		guard(mutex)(&ledger->lock);
+		seq_printf(m, "%d ", acct->pid);
+		show_comm(m, acct->comm);
+		seq_printf(m, " %s ",
+			   atomic_read(&ledger->mm->mm_users) ? "alive" :
+								"gone");
+		show_account(m, acct);
+		seq_printf(m, " %lu %lu\n", ledger->charge, ledger->held);
+	}
+	return 0;
+}
+DEFINE_SHOW_ATTRIBUTE(longterm_pins_list);
+
+static int __init longterm_pins_debugfs_init(void)
+{
+	debugfs_create_file("longterm_pins", 0400, NULL, NULL,
+			    &longterm_pins_list_fops);
+	return 0;
+}
+late_initcall(longterm_pins_debugfs_init);
+#endif
