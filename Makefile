@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: GPL-2.0
+# userpin: see README.md. `make help` lists what there is.
+
+BASE ?= linux-6.12
+include bases/$(BASE).mk
+export BASE BASE_PACKAGE BASE_TARBALL BASE_SERIES V
+
+TREE    := build/$(BASE)
+STOCK   := $(TREE)-stock
+TESTBIN := build/tests
+JOBS    ?= $(shell nproc)
+FLAVOURS := release debug
+
+# The output directories lie directly in the source tree, so that kbuild calls
+# the sources `..`: then the compiler sees no path of this machine, and objects
+# come from ccache in any clone. Nothing may differ by time, user or host.
+export CCACHE_BASEDIR := $(CURDIR)
+export CCACHE_NOHASHDIR := 1
+KBUILD := $(MAKE) --no-print-directory -j$(JOBS) CC="ccache gcc" HOSTCC="ccache gcc" V=0 \
+	KBUILD_BUILD_TIMESTAMP=2026-01-01 KBUILD_BUILD_USER=userpin \
+	KBUILD_BUILD_HOST=userpin KBUILD_BUILD_VERSION=1
+
+STEP := scripts/step
+# Two makes in one clone: the second waits.
+LOCK := mkdir -p build && flock build/.lock
+
+ifneq ($(words $(CURDIR)),1)
+$(error The kernel cannot be built below a path with spaces: move this clone)
+endif
+
+# Parallel is what the kernel's own make is.
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules
+
+PHONY += help
+help: ## what there is
+	@echo 'make run          build, boot, and show pinned memory on one screen (JSON=1: as JSON)'
+	@echo 'make test         everything: build, lint, all tests in VMs'
+	@echo
+	@echo 'make tree         build/$(BASE): unpacked package + overlay + hooks'
+	@echo 'make kernel       the test kernels (FLAVOUR=release or debug for one)'
+	@echo 'make programs     test programs, test modules, upstream'"'"'s selftests'
+	@echo 'make check        fast: lint and KUnit'
+	@echo 'make check-vm     tests in VMs (T=name: those that match; LIST=1: list them)'
+	@echo 'make shell        a shell in a VM with devices, DAX, disks set up (FLAVOUR=debug, MACHINE=name)'
+	@echo 'make lint         style, hooks, sparse, W=1'
+	@echo 'make refresh      edits in build/$(BASE) back into the hooks'
+	@echo 'make check-series build after each hook (slow)'
+	@echo 'make export       build/export: a branch for git send-email'
+	@echo 'make stock        the unpatched kernel, to compare with'
+	@echo 'make deps         install the Debian packages all this needs'
+	@echo 'make clean        remove build/'
+	@echo
+	@echo 'V=1 shows the whole output; it is in build/log/ in any case.'
+
+# --- what everything needs -------------------------------------------------
+PHONY += deps
+deps:
+	@scripts/deps
+
+PHONY += tree
+tree: deps
+	@$(LOCK) scripts/tree update $(if $(FORCE),--force)
+
+PHONY += refresh
+refresh: deps
+	@$(LOCK) scripts/tree refresh
+
+# --- kernels ---------------------------------------------------------------
+CONFIG_release := tests/vm/kernel.config
+CONFIG_debug   := tests/vm/kernel.config tests/vm/debug.config
+
+# scripts/tree rewrites it only when a Kconfig file changed.
+$(TREE)/.userpin-kconfig: tree
+	@:
+
+define flavour
+$(TREE)/obj-$(1)/.config: $(TREE)/.userpin-kconfig $(CONFIG_$(1)) scripts/mkconfig
+	@echo "configuring $(1)"
+	@$(LOCK) scripts/mkconfig $(TREE) $(TREE)/obj-$(1) $(CONFIG_$(1))
+
+PHONY += kernel-$(1)
+kernel-$(1): $(TREE)/obj-$(1)/.config
+	@$(LOCK) $(STEP) kernel-$(1)$$$$([ -e $(TREE)/obj-$(1)/vmlinux ] && echo -update) \
+		--what "kernel ($(1))" --expect $$$$([ -e $(TREE)/obj-$(1)/vmlinux ] && echo 0 || echo $(BASE_STEPS_$(1))) -- \
+		$(KBUILD) -C $(TREE) O=obj-$(1) bzImage modules headers
+endef
+$(foreach f,$(FLAVOURS),$(eval $(call flavour,$(f))))
+
+PHONY += kernel
+kernel: $(if $(FLAVOUR),kernel-$(FLAVOUR),$(FLAVOURS:%=kernel-%))
+
+# Unpatched, same configuration but for our symbols.
+PHONY += stock
+stock: deps
+	@$(LOCK) scripts/tree stock
+	@$(LOCK) scripts/mkconfig --without LONGTERM_PIN $(STOCK) $(STOCK)/obj-$(or $(FLAVOUR),release) \
+		$(CONFIG_$(or $(FLAVOUR),release))
+	@$(LOCK) $(STEP) stock-$(or $(FLAVOUR),release) --what "stock kernel" --expect $(BASE_STEPS_release) -- \
+		$(KBUILD) -C $(STOCK) O=obj-$(or $(FLAVOUR),release) bzImage modules
+
+# --- what runs in the VM ---------------------------------------------------
+HDR := $(TREE)/obj-release/usr
+KSELFTEST_mm    := cow gup_longterm gup_test hmm-tests
+KSELFTEST_iommu := iommufd iommufd_fail_nth
+KSELFTEST := $(MAKE) --no-print-directory -j$(JOBS) CC="ccache gcc" ARCH=x86_64 \
+	KHDR_INCLUDES="-isystem $(CURDIR)/$(HDR)/include"
+
+PHONY += programs
+programs: kernel-release
+	@mkdir -p $(TESTBIN) build/selftests
+	@$(LOCK) $(STEP) programs --what "test programs" -- $(MAKE) --no-print-directory -j$(JOBS) \
+		-C tests/vm/src O=$(CURDIR)/$(TESTBIN) TREE=$(CURDIR)/$(TREE) HDR=$(CURDIR)/$(HDR)
+	@$(foreach d,mm iommu,mkdir -p build/selftests/$(d) && $(LOCK) $(STEP) selftests-$(d) \
+		--what "upstream's selftests ($(d))" -- $(KSELFTEST) -C $(TREE)/tools/testing/selftests/$(d) \
+		OUTPUT=$(CURDIR)/build/selftests/$(d) $(KSELFTEST_$(d):%=$(CURDIR)/build/selftests/$(d)/%) &&) :
+
+# Test modules, one build per flavour (they see its configuration).
+PHONY += $(FLAVOURS:%=modules-%)
+$(FLAVOURS:%=modules-%): modules-%: kernel-%
+	@[ ! -d tests/vm/modules ] || { mkdir -p build/modules-$* && \
+		cp -pu tests/vm/modules/* build/modules-$*/ && \
+		$(LOCK) $(STEP) modules-$* --what "test modules ($*)" -- \
+		$(KBUILD) -C $(TREE) O=obj-$* M=$(CURDIR)/build/modules-$* modules; }
+
+# --- VMs -------------------------------------------------------------------
+VM := tests/vm/run
+
+PHONY += check-vm
+check-vm: kernel programs $(FLAVOURS:%=modules-%)
+	@$(VM) $(if $(LIST),--list) $(if $(filter 1,$(V)),--verbose) $(T)
+
+PHONY += check-kunit
+check-kunit: kernel-release
+	@$(VM) kunit
+
+PHONY += check
+check: lint check-kunit
+
+PHONY += shell
+shell: kernel-$(or $(FLAVOUR),release) programs modules-$(or $(FLAVOUR),release)
+	@$(VM) --shell --flavour $(or $(FLAVOUR),release) --machine $(or $(MACHINE),full)
+
+DEMO := pindemo $(if $(JSON),--json)
+PHONY += run
+run: kernel-release programs modules-release
+	@if [ -e $(STOCK)/obj-release/arch/x86/boot/bzImage ]; then \
+		$(VM) --flavour stock --machine full --command 'pindemo --measure' >build/stock-measured && \
+		$(VM) --flavour release --machine full \
+			--command '$(DEMO) --stock /mnt/userpin/build/stock-measured'; \
+	else \
+		$(VM) --flavour release --machine full --command '$(DEMO)'; \
+	fi
+
+PHONY += test
+test: kernel programs $(FLAVOURS:%=modules-%)
+	@scripts/test
+
+# --- the patches -----------------------------------------------------------
+PHONY += lint
+lint: kernel-release
+	@scripts/lint
+
+PHONY += check-series
+check-series: tree
+	@$(LOCK) scripts/check-series
+
+PHONY += export
+export: tree
+	@scripts/export
+
+PHONY += clean
+clean:
+	rm -rf build
+
+.PHONY: $(PHONY)
