@@ -261,7 +261,10 @@ static long gup_batch(struct pin_account *acct, unsigned long start,
 	return ret ?: -EFAULT;
 }
 
-/* Pin and account for at most what one page table maps */
+/*
+ * Pin and account for at most what one page table maps. GUP-fast does not look
+ * for signals, so the caller would go on for as long as there is memory.
+ */
 static long pin_batch(struct pin_account *acct, const struct pin_owner *owner,
 		      unsigned long start, unsigned long npages,
 		      unsigned int gup_flags, struct page **pages,
@@ -269,6 +272,10 @@ static long pin_batch(struct pin_account *acct, const struct pin_owner *owner,
 {
 	unsigned long table = PMD_SIZE - (start & ~PMD_MASK);
 	long pinned, ret;
+
+	cond_resched();
+	if (fatal_signal_pending(current))
+		return -EINTR;
 
 	npages = min3(npages, table >> PAGE_SHIFT, PIN_BATCH_PAGES);
 	pinned = gup_batch(acct, start, npages, gup_flags, pages);
@@ -289,13 +296,6 @@ static long pin_batch(struct pin_account *acct, const struct pin_owner *owner,
 				put_user_page(pages[i]);
 	}
 	return pinned;
-}
-
-/* Whether a long request goes on; what is pinned so far stays */
-static bool next_batch(void)
-{
-	cond_resched();
-	return !fatal_signal_pending(current);
 }
 
 static void trace_pinned(struct pin_account *acct, unsigned long start,
@@ -350,10 +350,6 @@ long pin_user_pages_account(struct pin_account *acct,
 		if (ret < 0)
 			break;
 		done += ret;
-		if (!next_batch()) {
-			ret = -EINTR;
-			break;
-		}
 	}
 	if (done) {
 		trace_pinned(acct, start, done);
@@ -396,8 +392,7 @@ static unsigned int append_extents(struct pin_extent *extents, unsigned int nr,
  *
  * For holders that remember no struct page: they put the pages by PFN, with
  * put_user_pfns_account(). Returns early when the array may not hold another
- * batch, and when a fatal signal comes; all else is as in
- * pin_user_pages_account().
+ * batch; all else is as in pin_user_pages_account().
  *
  * Context: Process context. May sleep; takes the mmap_lock of the account's mm.
  * Return: as pin_user_pages_account().
@@ -435,8 +430,6 @@ long pin_user_extents_account(struct pin_account *acct,
 			break;
 		nr = append_extents(extents, nr, pages, ret);
 		done += ret;
-		if (!next_batch())
-			break;
 	}
 	kfree(pages);
 
@@ -472,6 +465,7 @@ static unsigned long put_pfns(struct pin_account *acct, unsigned long pfn,
 		total += counted;
 		pfn += covered;
 		npages -= covered;
+		cond_resched();
 	}
 	return total;
 }
@@ -669,6 +663,7 @@ void pin_account_move_out(struct pin_account *from, unsigned long pfn,
 		account_released(from, counted);
 		pfn += covered;
 		npages -= covered;
+		cond_resched();
 	}
 }
 EXPORT_SYMBOL_GPL(pin_account_move_out);

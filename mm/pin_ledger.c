@@ -469,18 +469,6 @@ int pin_ledger_commit(struct pin_ledger *ledger, const struct pin_owner *owner)
 	return ret;
 }
 
-static void uncommit(struct pin_ledger *ledger, unsigned long npages)
-{
-	struct mm_struct *mm = ledger->mm;
-
-	if (!npages)
-		return;
-	mmap_write_lock(mm);
-	__account_locked_vm(mm, npages, false, current, true);
-	mmap_write_unlock(mm);
-	ledger->committed -= npages;
-}
-
 /**
  * pin_ledger_settle() - give back what is committed beyond the charge
  * @ledger: the ledger
@@ -490,8 +478,15 @@ static void uncommit(struct pin_ledger *ledger, unsigned long npages)
  */
 void pin_ledger_settle(struct pin_ledger *ledger)
 {
-	if (ledger->committed > ledger->charge)
-		uncommit(ledger, ledger->committed - ledger->charge);
+	unsigned long spare = ledger->committed - ledger->charge;
+	struct mm_struct *mm = ledger->mm;
+
+	if (!spare)
+		return;
+	mmap_write_lock(mm);
+	__account_locked_vm(mm, spare, false, current, true);
+	mmap_write_unlock(mm);
+	ledger->committed = ledger->charge;
 }
 
 /**
@@ -536,10 +531,10 @@ int pin_ledger_adopt(struct pin_ledger *ledger, const struct pin_owner *owner,
 	if (ret)
 		return ret;
 
-	uncommit(ledger, ledger->committed);
+	/* Nobody looks at the old mm's locked_vm any more */
 	old->pin_ledger = NULL;
 	mmgrab(mm);
-	ledger->mm = mm;
+	WRITE_ONCE(ledger->mm, mm);
 	ledger->committed = ledger->charge;
 	mm->pin_ledger = ledger;
 	mmdrop(old);
