@@ -1,0 +1,1004 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Pinned user memory of a VFIO container
+ *
+ * A container maps memory of one process, seldom of several, for devices that
+ * an IOMMU translates for; and pins single pages for devices that do without,
+ * such as mediated ones. All pins are taken through accounts, see
+ * include/linux/user_pages.h: one for each pair of a container and a mm. The
+ * ledger behind them charges memory once, however many devices, containers and
+ * mediated devices pin it. So there is no counting here.
+ *
+ * Rules
+ *
+ *  1. An account begins with the first mapping that its mm makes and ends with
+ *     the last one. It does not wait for a first pin, which may come from a
+ *     kernel thread.
+ *  2. Pages are pinned before they are mapped, and put after they are unmapped
+ *     and the IOTLB is flushed.
+ *  3. Pages are pinned in batches as extents. Pages that lie together are
+ *     mapped together, also when they come from two calls, so that the IOMMU
+ *     can use its largest leaves. PFNs are compared; nothing is concluded from
+ *     the folio, which the process may have mapped in any order.
+ *  4. The IOMMU's page table remembers the PFNs. Where the IOMMU unmaps a whole
+ *     leaf when it is asked for the leaf's first page, a leaf takes one look-up
+ *     and one call; elsewhere the PFN of each page is looked up.
+ *  5. Putting and unmapping never fail for want of memory.
+ *  6. VM_PFNMAP memory has no pages to pin: its PFNs are mapped as they are.
+ *     When it is put, the account passes over them.
+ *
+ * Callers hold the lock of the container throughout. Locks taken: mmap_lock,
+ * and those of the account.
+ */
+
+#include <linux/export.h>
+#include <linux/gfp.h>
+#include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/scatterlist.h>
+#include <linux/sched/mm.h>
+#include <linux/sched/signal.h>
+#include <linux/sched/task.h>
+#include <linux/sizes.h>
+#include <linux/slab.h>
+
+#include "vfio_pin.h"
+
+/* Extents in a batch: of small pages, each call pins PIN_EXTENTS_MIN of them */
+#define VFIO_PIN_EXTENTS	(2 * PIN_EXTENTS_MIN)
+
+/*
+ * A batch ends where its IOVA is a multiple of this. Larger leaves are not made
+ * then, and a fatal signal waits for no more than this to be mapped.
+ */
+#define VFIO_PIN_CHUNK		SZ_1G
+
+/* PFNs to look up in a VM_PFNMAP mapping before mmap_lock is let go */
+#define VFIO_PFNMAP_MAX		512
+
+/* Extents to unmap before the IOTLB is flushed, and without memory for these */
+#define VFIO_UNMAP_EXTENTS	512
+#define VFIO_UNMAP_FEW		8
+
+/**
+ * struct vfio_pin_account - the account of a container for a mm
+ * @next: in the container's list
+ * @acct: the account
+ * @users: how many vfio_dmas refer to it
+ *
+ * Protected by the lock of the container.
+ */
+struct vfio_pin_account {
+	struct list_head next;
+	struct pin_account *acct;
+	unsigned int users;
+};
+
+static struct vfio_pin_account *account_get(struct list_head *accounts,
+					    struct mm_struct *mm)
+{
+	struct vfio_pin_account *account;
+	struct pin_account *acct;
+
+	list_for_each_entry(account, accounts, next) {
+		if (pin_account_is_for(account->acct, mm)) {
+			account->users++;
+			return account;
+		}
+	}
+
+	account = kzalloc(sizeof(*account), GFP_KERNEL_ACCOUNT);
+	if (!account)
+		return ERR_PTR(-ENOMEM);
+
+	acct = pin_account_create(mm, "vfio", PIN_ACCOUNT_PFNMAP);
+	if (IS_ERR(acct)) {
+		kfree(account);
+		return ERR_CAST(acct);
+	}
+	account->acct = acct;
+	account->users = 1;
+	list_add_tail(&account->next, accounts);
+	return account;
+}
+
+static void account_put(struct vfio_pin_account *account)
+{
+	if (--account->users)
+		return;
+	list_del(&account->next);
+	pin_account_destroy(account->acct);
+	kfree(account);
+}
+
+/**
+ * vfio_pinner_init() - let the current process pay for a new mapping
+ * @pinner: what to set up
+ * @accounts: the container's accounts, of struct vfio_pin_account
+ *
+ * The group leader stands for the process, so that all its mappings have the
+ * same task.
+ *
+ * Context: Process context. May sleep; the container's lock is held.
+ * Return: 0; or
+ * -ENODEV: the current task has no mm.
+ * -ENOMEM: no memory for the account.
+ */
+int vfio_pinner_init(struct vfio_pinner *pinner, struct list_head *accounts)
+{
+	struct vfio_pin_account *account;
+	struct mm_struct *mm = current->mm;
+
+	if (!mm)
+		return -ENODEV;
+
+	account = account_get(accounts, mm);
+	if (IS_ERR(account))
+		return PTR_ERR(account);
+
+	pinner->account = account;
+	mmgrab(mm);
+	pinner->mm = mm;
+	pinner->owner.task = get_task_struct(current->group_leader);
+	pinner->owner.lock_cap = capable(CAP_IPC_LOCK);
+	return 0;
+}
+EXPORT_SYMBOL_GPL(vfio_pinner_init);
+
+/**
+ * vfio_pinner_fini() - end what vfio_pinner_init() began
+ * @pinner: all its pins have been put
+ *
+ * The account goes with the last vfio_pinner that refers to it.
+ *
+ * Context: Process context. May sleep; the container's lock is held.
+ */
+void vfio_pinner_fini(struct vfio_pinner *pinner)
+{
+	account_put(pinner->account);
+	put_task_struct(pinner->owner.task);
+	mmdrop(pinner->mm);
+}
+EXPORT_SYMBOL_GPL(vfio_pinner_fini);
+
+/**
+ * vfio_pin_settle() - give back what the accounts have taken beyond need
+ * @accounts: the container's accounts
+ *
+ * Limits are charged in steps while pages are pinned and put. To be called at
+ * the end of each request.
+ *
+ * Context: Process context. May sleep; the container's lock is held.
+ */
+void vfio_pin_settle(struct list_head *accounts)
+{
+	struct vfio_pin_account *account;
+
+	list_for_each_entry(account, accounts, next)
+		pin_account_settle(account->acct);
+}
+EXPORT_SYMBOL_GPL(vfio_pin_settle);
+
+/**
+ * vfio_iova_run() - length of the physically contiguous memory at an IOVA
+ * @domain: the IOMMU's page table
+ * @iova: where to begin
+ * @size: bytes to look at, a multiple of PAGE_SIZE
+ * @phys: set to the physical address at @iova, or to 0 if nothing is mapped
+ *
+ * Looks up page by page. With nothing mapped, the run is the first page.
+ *
+ * Context: Process context. May sleep; the container's lock is held.
+ * Return: bytes, at least PAGE_SIZE and at most @size.
+ */
+size_t vfio_iova_run(struct iommu_domain *domain, dma_addr_t iova, size_t size,
+		     phys_addr_t *phys)
+{
+	size_t len;
+
+	*phys = iommu_iova_to_phys(domain, iova);
+	if (!*phys)
+		return PAGE_SIZE;
+
+	for (len = PAGE_SIZE; len < size; len += PAGE_SIZE) {
+		if (iommu_iova_to_phys(domain, iova + len) != *phys + len)
+			break;
+		if (!(len % SZ_2M))
+			cond_resched();
+	}
+	return len;
+}
+EXPORT_SYMBOL_GPL(vfio_iova_run);
+
+static void move_out(struct pin_account *from, struct iommu_domain *domain,
+		     dma_addr_t iova, size_t size)
+{
+	while (size) {
+		phys_addr_t phys;
+		size_t len;
+
+		len = vfio_iova_run(domain, iova, size, &phys);
+		if (phys)
+			pin_account_move_out(from, PHYS_PFN(phys),
+					     len >> PAGE_SHIFT);
+		iova += len;
+		size -= len;
+	}
+}
+
+static int move_in(struct pin_account *to, const struct pin_owner *owner,
+		   struct iommu_domain *domain, dma_addr_t iova, size_t size)
+{
+	size_t done = 0;
+
+	while (done < size) {
+		phys_addr_t phys;
+		size_t len;
+		int ret;
+
+		len = vfio_iova_run(domain, iova + done, size - done, &phys);
+		if (!WARN_ON(!phys)) {
+			ret = pin_account_move_in(to, owner, PHYS_PFN(phys),
+						  len >> PAGE_SHIFT);
+			if (ret) {
+				move_out(to, domain, iova, done);
+				return ret;
+			}
+		}
+		done += len;
+	}
+	return 0;
+}
+
+/* First charge all to the new account, which may fail, then free the old one */
+static int move_account(struct vfio_pinner *pinner,
+			const struct pin_owner *owner,
+			struct list_head *accounts, struct iommu_domain *domain,
+			dma_addr_t iova, size_t size)
+{
+	struct vfio_pin_account *account;
+	int ret = 0;
+
+	account = account_get(accounts, current->mm);
+	if (IS_ERR(account))
+		return PTR_ERR(account);
+
+	if (domain)
+		ret = move_in(account->acct, owner, domain, iova, size);
+	pin_account_settle(account->acct);
+	if (ret) {
+		account_put(account);
+		return ret;
+	}
+	if (domain) {
+		move_out(pinner->account->acct, domain, iova, size);
+		pin_account_settle(pinner->account->acct);
+	}
+	account_put(pinner->account);
+	pinner->account = account;
+	return 0;
+}
+
+/**
+ * vfio_pinner_change_owner() - let the current process pay for a mapping
+ * @pinner: of the mapping; its new vaddr belongs to the current process
+ * @accounts: the container's accounts
+ * @domain: an IOMMU's page table that has the mapping's pages; or NULL if none
+ *	of them is pinned
+ * @iova: of the mapping
+ * @size: of the mapping, bytes
+ *
+ * After exec() the old mm is dead, and the new one adopts its whole ledger:
+ * that takes no time, and later mappings find it done. Else the old process
+ * lives on, or the new one has pins already, and the mapping's own pages are
+ * moved. No pages may be pinned but those that @domain maps.
+ *
+ * Context: Process context. May sleep; the container's lock is held.
+ * Return: 0; or, with nothing changed, an error:
+ * -ENOMEM: the new owner's limit does not allow it, or no memory.
+ * -EINTR: a fatal signal came.
+ * -EOVERFLOW: a page has as many pins as can be counted.
+ */
+int vfio_pinner_change_owner(struct vfio_pinner *pinner,
+			     struct list_head *accounts,
+			     struct iommu_domain *domain, dma_addr_t iova,
+			     size_t size)
+{
+	struct pin_owner owner = { .task = current->group_leader };
+	struct mm_struct *mm = current->mm;
+	int ret = 0;
+
+	if (mm == pinner->mm)
+		return 0;
+	if (!mm)
+		return -ENODEV;
+
+	owner.lock_cap = capable(CAP_IPC_LOCK);
+	if (!pin_account_is_for(pinner->account->acct, mm)) {
+		ret = pin_account_adopt(pinner->account->acct, &owner, mm);
+		if (ret == -EBUSY || ret == -EEXIST)
+			ret = move_account(pinner, &owner, accounts, domain,
+					   iova, size);
+		if (ret)
+			return ret;
+	}
+
+	get_task_struct(owner.task);
+	put_task_struct(pinner->owner.task);
+	pinner->owner = owner;
+	mmgrab(mm);
+	mmdrop(pinner->mm);
+	pinner->mm = mm;
+	return 0;
+}
+EXPORT_SYMBOL_GPL(vfio_pinner_change_owner);
+
+/*
+ * Reserved pages, and PFNs without a struct page such as device memory, are not
+ * pinned. For compound pages, drivers that reserve the head page reserve the
+ * others too.
+ */
+static bool pfn_is_unpinnable(unsigned long pfn)
+{
+	return !pfn_valid(pfn) || PageReserved(pfn_to_page(pfn));
+}
+
+static int follow_pfn(struct vm_area_struct *vma, unsigned long addr,
+		      bool write, unsigned long *pfn)
+{
+	struct follow_pfnmap_args args = { .vma = vma, .address = addr };
+	int ret;
+
+	ret = follow_pfnmap_start(&args);
+	if (ret) {
+		bool unlocked = false;
+
+		ret = fixup_user_fault(vma->vm_mm, addr, FAULT_FLAG_REMOTE |
+				       (write ? FAULT_FLAG_WRITE : 0),
+				       &unlocked);
+		if (unlocked)	/* the vma may be gone */
+			return -EAGAIN;
+		if (ret)
+			return ret;
+		ret = follow_pfnmap_start(&args);
+		if (ret)
+			return ret;
+	}
+
+	if (write && !args.writable)
+		ret = -EFAULT;
+	else if (!pfn_is_unpinnable(args.pfn))
+		ret = -EFAULT;
+	else
+		*pfn = args.pfn;
+
+	follow_pfnmap_end(&args);
+	return ret;
+}
+
+/*
+ * Pinning at @vaddr failed with @err. If that is a VM_PFNMAP mapping, find out
+ * the first PFN there, and how many follow it.
+ */
+static long follow_pfns(struct vfio_pinner *pinner, unsigned long vaddr,
+			unsigned long npages, int prot, int err,
+			unsigned long *first)
+{
+	unsigned long addr, pfn, n = 0;
+	struct mm_struct *mm = pinner->mm;
+	bool refused = false;
+	int ret = err;
+
+	npages = min(npages, VFIO_PFNMAP_MAX);
+
+	mmap_read_lock(mm);
+	addr = untagged_addr_remote(mm, vaddr);
+	while (n < npages) {
+		struct vm_area_struct *vma;
+
+		if (fatal_signal_pending(current)) {
+			ret = -EINTR;
+			break;
+		}
+		vma = vma_lookup(mm, addr + (n << PAGE_SHIFT));
+		if (!vma || !(vma->vm_flags & VM_PFNMAP)) {
+			ret = err;
+			break;
+		}
+		ret = follow_pfn(vma, addr + (n << PAGE_SHIFT),
+				 prot & IOMMU_WRITE, &pfn);
+		if (ret == -EAGAIN)
+			continue;
+		refused = ret && ret != -EINTR;
+		if (ret || (n && pfn != *first + n))
+			break;
+		if (!n++)
+			*first = pfn;
+	}
+	mmap_read_unlock(mm);
+
+	if (n)
+		return n;
+	if (refused)
+		pin_account_refused(pinner->account->acct, &pinner->owner,
+				    vaddr, npages,
+				    prot & IOMMU_WRITE ? FOLL_WRITE : 0, ret);
+	return ret;
+}
+
+/**
+ * vfio_pinner_pin() - pin pages into an array
+ * @pinner: who pins
+ * @vaddr: address of the first page, in @pinner's mm
+ * @npages: how many pages
+ * @prot: with IOMMU_WRITE, pin for writing
+ * @pfn: set to the PFN of the first page
+ * @pages: where the pinned pages go
+ *
+ * Where the memory is VM_PFNMAP, nothing is pinned and @pages is not touched:
+ * @pfn is valid, and it stands for one page without a struct page, or for a
+ * reserved one. To be undone with vfio_pinner_put() in any case.
+ *
+ * Context: Process context. May sleep; the container's lock is held.
+ * Return: how many pages, which may be fewer than @npages; or
+ * -ENODEV: the process is gone.
+ * Else as pin_user_pages_account().
+ */
+long vfio_pinner_pin(struct vfio_pinner *pinner, unsigned long vaddr,
+		     unsigned long npages, int prot, unsigned long *pfn,
+		     struct page **pages)
+{
+	unsigned int flags = FOLL_LONGTERM;
+	long ret;
+
+	if (prot & IOMMU_WRITE)
+		flags |= FOLL_WRITE;
+
+	/* A mm that is alive cannot lose its account to another */
+	if (!mmget_not_zero(pinner->mm))
+		return -ENODEV;
+
+	ret = pin_user_pages_account(pinner->account->acct, &pinner->owner,
+				     vaddr, npages, flags, pages);
+	if (ret > 0)
+		*pfn = page_to_pfn(pages[0]);
+	else
+		ret = follow_pfns(pinner, vaddr, 1, prot, ret, pfn);
+
+	mmput(pinner->mm);
+	return ret;
+}
+EXPORT_SYMBOL_GPL(vfio_pinner_pin);
+
+/**
+ * vfio_pinner_put() - put pages that lie together
+ * @pinner: who pinned them
+ * @pfn: the first page frame
+ * @npages: how many pages
+ * @prot: as they were pinned; with IOMMU_WRITE, they become dirty
+ *
+ * Passes over PFNs without a struct page and reserved pages.
+ *
+ * Context: Process context. May sleep; the container's lock is held.
+ */
+void vfio_pinner_put(struct vfio_pinner *pinner, unsigned long pfn,
+		     unsigned long npages, int prot)
+{
+	put_user_pfns_account(pinner->account->acct, pfn, npages,
+			      prot & IOMMU_WRITE);
+}
+EXPORT_SYMBOL_GPL(vfio_pinner_put);
+
+/**
+ * vfio_pin_batch_init() - set up an empty batch
+ * @batch: the batch
+ * @npages: the most pages that a mapping has which goes through it
+ * @merge: pages that lie together may be mapped together
+ *
+ * Without @merge the batch takes page by page. Without memory it is short.
+ *
+ * Context: Process context. May sleep.
+ */
+void vfio_pin_batch_init(struct vfio_pin_batch *batch, unsigned long npages,
+			 bool merge)
+{
+	size_t extents_size = VFIO_PIN_EXTENTS * sizeof(*batch->extents);
+	size_t sgl_size = min(npages, VFIO_PIN_EXTENTS) * sizeof(*batch->sgl);
+	void *mem;
+
+	*batch = (struct vfio_pin_batch){
+		.max = merge ? VFIO_PIN_FEW : 1,
+		.extents = batch->few,
+	};
+	if (!merge || npages <= VFIO_PIN_FEW)
+		return;
+
+	mem = kvmalloc(extents_size + sgl_size, GFP_KERNEL);
+	if (!mem)
+		return;
+
+	BUILD_BUG_ON(sizeof(*batch->extents) % __alignof__(*batch->sgl));
+	batch->max = VFIO_PIN_EXTENTS;
+	batch->extents = mem;
+	batch->sgl = mem + extents_size;
+}
+EXPORT_SYMBOL_GPL(vfio_pin_batch_init);
+
+/* Append @n extents that lie behind the others in the array already */
+static void batch_append(struct vfio_pin_batch *batch, unsigned int n)
+{
+	struct pin_extent *new = batch->extents + batch->nr;
+
+	if (n && batch->nr && new[-1].pfn + new[-1].npages == new->pfn) {
+		new[-1].npages += new->npages;
+		n--;
+		memmove(new, new + 1, n * sizeof(*new));
+	}
+	batch->nr += n;
+}
+
+/* As pin_user_extents_account(), which needs more room than small batches have */
+static long batch_pin_few(struct vfio_pin_batch *batch, unsigned long vaddr,
+			  unsigned long npages, unsigned int flags)
+{
+	struct vfio_pinner *pinner = batch->pinner;
+	struct page *pages[VFIO_PIN_FEW];
+	long ret, i;
+
+	npages = min3(npages, VFIO_PIN_FEW, batch->max - batch->nr);
+	ret = pin_user_pages_account(pinner->account->acct, &pinner->owner,
+				     vaddr, npages, flags, pages);
+	for (i = 0; i < ret; i++) {
+		batch->extents[batch->nr] = (struct pin_extent){
+			.pfn = page_to_pfn(pages[i]),
+			.npages = 1,
+		};
+		batch_append(batch, 1);
+	}
+	return ret;
+}
+
+static long batch_pin(struct vfio_pin_batch *batch, unsigned long vaddr,
+		      unsigned long npages)
+{
+	struct vfio_pinner *pinner = batch->pinner;
+	struct pin_extent *new = batch->extents + batch->nr;
+	unsigned int flags = FOLL_LONGTERM, n = 0;
+	long ret;
+
+	if (fatal_signal_pending(current))
+		return -EINTR;
+	if (batch->prot & IOMMU_WRITE)
+		flags |= FOLL_WRITE;
+
+	if (npages <= VFIO_PIN_FEW || batch->max <= VFIO_PIN_FEW)
+		ret = batch_pin_few(batch, vaddr, npages, flags);
+	else
+		ret = pin_user_extents_account(pinner->account->acct,
+					       &pinner->owner, vaddr, npages,
+					       flags, new,
+					       batch->max - batch->nr, &n);
+	if (WARN_ON_ONCE(!ret))
+		return -EFAULT;
+	if (ret < 0) {
+		ret = follow_pfns(pinner, vaddr, npages, batch->prot, ret,
+				  &new->pfn);
+		if (ret < 0)
+			return ret;
+		new->npages = ret;
+		batch->pfnmap = true;
+		n = 1;
+	}
+	batch_append(batch, n);
+	return ret;
+}
+
+/* Whether the batch can take what one call pins at most */
+static bool batch_has_room(struct vfio_pin_batch *batch)
+{
+	unsigned int room = batch->max - batch->nr;
+
+	return batch->max > VFIO_PIN_FEW ? room >= PIN_EXTENTS_MIN : room > 0;
+}
+
+/**
+ * vfio_pin_batch_fill() - pin the next pages of a mapping
+ * @batch: the batch; may hold pages that an earlier call left for this one
+ * @pinner: who pins
+ * @iova: where the next pages are to be mapped, those in @batch first
+ * @vaddr: their address in @pinner's mm
+ * @npages: how many are left to be mapped, those in @batch included
+ * @prot: IOMMU_READ and IOMMU_WRITE
+ *
+ * The last extent stays in the batch for the next call if it may go on there.
+ *
+ * Idea: pinning in batches and unpinning in ranges, as iommufd does; leftovers
+ * of a batch, as type1 always had them.
+ *
+ * Context: Process context. May sleep; the container's lock is held.
+ * Return: how many pages vfio_pin_batch_map() is to map now, at least 1; or
+ * -ENODEV: the process is gone.
+ * -EINTR: a fatal signal came.
+ * Else as pin_user_extents_account(). After an error the batch is good for
+ * nothing but vfio_pin_batch_fini().
+ */
+long vfio_pin_batch_fill(struct vfio_pin_batch *batch,
+			 struct vfio_pinner *pinner, dma_addr_t iova,
+			 unsigned long vaddr, unsigned long npages, int prot)
+{
+	unsigned long want, pinned;
+	long ret = 0;
+
+	batch->pinner = pinner;
+	batch->prot = prot;
+
+	/* A mm that is alive cannot lose its account to another */
+	if (!mmget_not_zero(pinner->mm))
+		return -ENODEV;
+
+	want = (VFIO_PIN_CHUNK - (iova & (VFIO_PIN_CHUNK - 1))) >> PAGE_SHIFT;
+	want = min(npages, want);
+	if (batch->max == 1)
+		want = 1;
+	pinned = batch->nr ? batch->extents[0].npages : 0;
+
+	while (pinned < want && batch_has_room(batch)) {
+		ret = batch_pin(batch, vaddr + (pinned << PAGE_SHIFT),
+				want - pinned);
+		if (ret < 0)
+			break;
+		pinned += ret;
+		cond_resched();
+	}
+	mmput(pinner->mm);
+	if (ret < 0)
+		return ret;
+
+	batch->ready = batch->nr;
+	if (pinned < want)
+		pinned -= batch->extents[--batch->ready].npages;
+	return pinned;
+}
+EXPORT_SYMBOL_GPL(vfio_pin_batch_fill);
+
+static int map_extents(struct vfio_pin_batch *batch,
+		       struct iommu_domain *domain, dma_addr_t iova)
+{
+	size_t mapped = 0;
+	unsigned int i;
+
+	for (i = 0; i < batch->ready; i++) {
+		struct pin_extent *extent = &batch->extents[i];
+		size_t size = extent->npages << PAGE_SHIFT;
+		int ret;
+
+		ret = iommu_map(domain, iova + mapped, PFN_PHYS(extent->pfn),
+				size, batch->prot | IOMMU_CACHE,
+				GFP_KERNEL_ACCOUNT);
+		if (ret) {
+			if (mapped)
+				iommu_unmap(domain, iova, mapped);
+			return ret;
+		}
+		mapped += size;
+	}
+	return 0;
+}
+
+/* As map_extents(), with one flush for all, where the IOMMU needs flushes */
+static int map_sg(struct vfio_pin_batch *batch, struct iommu_domain *domain,
+		  dma_addr_t iova)
+{
+	ssize_t ret;
+	unsigned int i;
+
+	/* An extent is never longer than its sg can say */
+	BUILD_BUG_ON(VFIO_PIN_CHUNK > UINT_MAX);
+
+	sg_init_table(batch->sgl, batch->ready);
+	for (i = 0; i < batch->ready; i++)
+		sg_set_page(&batch->sgl[i], pfn_to_page(batch->extents[i].pfn),
+			    batch->extents[i].npages << PAGE_SHIFT, 0);
+	ret = iommu_map_sg(domain, iova, batch->sgl, batch->ready,
+			   batch->prot | IOMMU_CACHE, GFP_KERNEL_ACCOUNT);
+	return ret < 0 ? ret : 0;
+}
+
+/**
+ * vfio_pin_batch_map() - map the pages that are ready
+ * @batch: the batch
+ * @domain: the IOMMU's page table; call again for each further one
+ * @iova: as given to vfio_pin_batch_fill()
+ *
+ * Context: Process context. May sleep; the container's lock is held.
+ * Return: 0; or, with nothing mapped, what iommu_map() said.
+ */
+int vfio_pin_batch_map(struct vfio_pin_batch *batch,
+		       struct iommu_domain *domain, dma_addr_t iova)
+{
+	int ret;
+
+	if (batch->ready > 1 && batch->sgl && !batch->pfnmap)
+		ret = map_sg(batch, domain, iova);
+	else
+		ret = map_extents(batch, domain, iova);
+	cond_resched();
+	return ret;
+}
+EXPORT_SYMBOL_GPL(vfio_pin_batch_map);
+
+/**
+ * vfio_pin_batch_mapped() - take the pages that were ready out of a batch
+ * @batch: the batch; from now on the page tables remember those pages
+ *
+ * Context: Any context; the container's lock is held.
+ */
+void vfio_pin_batch_mapped(struct vfio_pin_batch *batch)
+{
+	batch->nr -= batch->ready;
+	if (batch->nr)
+		batch->extents[0] = batch->extents[batch->ready];
+	else
+		batch->pfnmap = false;
+	batch->ready = 0;
+}
+EXPORT_SYMBOL_GPL(vfio_pin_batch_mapped);
+
+/**
+ * vfio_pin_batch_fini() - put what a batch still holds, and free it
+ * @batch: the batch
+ *
+ * Context: Process context. May sleep; the container's lock is held.
+ */
+void vfio_pin_batch_fini(struct vfio_pin_batch *batch)
+{
+	unsigned int i;
+
+	for (i = 0; i < batch->nr; i++)
+		vfio_pinner_put(batch->pinner, batch->extents[i].pfn,
+				batch->extents[i].npages, batch->prot);
+	if (batch->extents != batch->few)
+		kvfree(batch->extents);
+}
+EXPORT_SYMBOL_GPL(vfio_pin_batch_fini);
+
+static bool unmaps_whole(struct iommu_domain *domain, dma_addr_t iova,
+			 struct page *page, size_t size)
+{
+	size_t unmapped;
+
+	if (iommu_map(domain, iova, page_to_phys(page), size,
+		      IOMMU_READ | IOMMU_WRITE | IOMMU_CACHE,
+		      GFP_KERNEL_ACCOUNT))
+		return false;
+
+	unmapped = iommu_unmap(domain, iova, PAGE_SIZE);
+	if (unmapped < size)
+		iommu_unmap(domain, iova + unmapped, size - unmapped);
+	return unmapped == size;
+}
+
+/**
+ * vfio_probe_leaf() - find out whether an IOMMU unmaps whole leaves
+ * @domain: its page table
+ * @start: first IOVA that may be tried; nothing is mapped there
+ * @last: last IOVA that may be tried
+ *
+ * Idea: vfio_test_domain_fgsp(), which looks for IOMMUs that make leaves of any
+ * size. Here it is about those that have few sizes, each naturally aligned.
+ *
+ * Context: Process context. May sleep; the container's lock is held.
+ * Return: the smallest size above PAGE_SIZE, in bytes, which a leaf may have
+ * that goes as a whole when its first page is unmapped; for
+ * vfio_pinner_unmap(). Or 0: the IOMMU splits leaves, has none of these, makes
+ * others too, or there is no room or memory to find out.
+ */
+size_t vfio_probe_leaf(struct iommu_domain *domain, dma_addr_t start,
+		       dma_addr_t last)
+{
+	unsigned long sizes = domain->pgsize_bitmap & ~(2 * PAGE_SIZE - 1);
+	struct page *pages;
+	bool whole;
+	size_t leaf;
+
+	if (!sizes)
+		return 0;
+	leaf = 1UL << __ffs(sizes);
+	if (get_order(leaf) > MAX_PAGE_ORDER)
+		return 0;
+	if (start > last || last - start < 2 * leaf)
+		return 0;
+	start = ALIGN(start, leaf);
+
+	pages = alloc_pages(GFP_KERNEL_ACCOUNT | __GFP_ZERO | __GFP_NOWARN |
+			    __GFP_NORETRY, get_order(leaf));
+	if (!pages)
+		return 0;
+
+	whole = unmaps_whole(domain, start, pages, leaf) &&
+		(leaf == 2 * PAGE_SIZE ||
+		 !unmaps_whole(domain, start, pages, 2 * PAGE_SIZE));
+
+	__free_pages(pages, get_order(leaf));
+	return whole ? leaf : 0;
+}
+EXPORT_SYMBOL_GPL(vfio_probe_leaf);
+
+/**
+ * struct vfio_unmap - pages on their way out of an IOMMU
+ * @pinner: who pinned them
+ * @domain: the IOMMU's page table
+ * @prot: as they were pinned
+ * @gather: what the IOTLB must forget before they are put
+ * @nr: entries of @extents in use
+ * @max: entries of @extents
+ * @extents: the pages
+ * @few: @extents where there is no memory for more, or no need
+ */
+struct vfio_unmap {
+	struct vfio_pinner *pinner;
+	struct iommu_domain *domain;
+	int prot;
+	struct iommu_iotlb_gather gather;
+	unsigned int nr;
+	unsigned int max;
+	struct pin_extent *extents;
+	struct pin_extent few[VFIO_UNMAP_FEW];
+};
+
+static void unmap_flush(struct vfio_unmap *unmap)
+{
+	unsigned int i;
+
+	if (!unmap->nr)
+		return;
+	iommu_iotlb_sync(unmap->domain, &unmap->gather);
+	for (i = 0; i < unmap->nr; i++) {
+		vfio_pinner_put(unmap->pinner, unmap->extents[i].pfn,
+				unmap->extents[i].npages, unmap->prot);
+		cond_resched();
+	}
+	unmap->nr = 0;
+}
+
+/* Note a page; false if there is no room for it */
+static bool unmap_add(struct vfio_unmap *unmap, phys_addr_t phys)
+{
+	struct pin_extent *next = unmap->extents + unmap->nr;
+
+	if (unmap->nr && next[-1].pfn + next[-1].npages == PHYS_PFN(phys)) {
+		next[-1].npages++;
+		return true;
+	}
+	if (unmap->nr == unmap->max)
+		return false;
+	next->pfn = PHYS_PFN(phys);
+	next->npages = 1;
+	unmap->nr++;
+	return true;
+}
+
+/* Forget the last pages noted */
+static void unmap_trim(struct vfio_unmap *unmap, unsigned long npages)
+{
+	while (npages) {
+		struct pin_extent *last = &unmap->extents[unmap->nr - 1];
+		unsigned long n = min(npages, last->npages);
+
+		last->npages -= n;
+		npages -= n;
+		if (!last->npages)
+			unmap->nr--;
+	}
+}
+
+/*
+ * Note the pages from @iova on, of which @phys is the first: as many as there
+ * is room for. Stops only where the physical memory is not contiguous, so
+ * within no leaf. Returns bytes.
+ */
+static size_t unmap_collect(struct vfio_unmap *unmap, dma_addr_t iova,
+			    phys_addr_t phys, size_t size)
+{
+	size_t len = 0;
+
+	while (phys && unmap_add(unmap, phys)) {
+		len += PAGE_SIZE;
+		if (len == size)
+			break;
+		if (!(len % SZ_2M))
+			cond_resched();
+		phys = iommu_iova_to_phys(unmap->domain, iova + len);
+	}
+	return len;
+}
+
+/**
+ * vfio_pinner_unmap() - unmap memory from an IOMMU and put it
+ * @pinner: who pinned it
+ * @domain: the IOMMU's page table, the last one that maps it
+ * @iova: where it is mapped; all of it
+ * @size: of the mapping, bytes
+ * @prot: as it was pinned
+ * @leaf: what vfio_probe_leaf() found; or PAGE_SIZE, if the IOMMU makes and
+ *	unmaps leaves of any size
+ *
+ * A leaf that may be large, by its alignment, is unmapped by its first page,
+ * and the IOMMU says how large it was. Of all else the PFNs are looked up page
+ * by page, and then it is unmapped at once, up to where a large leaf may
+ * begin: IOMMUs must not be asked for the first part of one among other things.
+ *
+ * Idea: type1's way with fine-grained superpages, for all IOMMUs that allow
+ * it; iommufd, which unmaps a batch in one call.
+ *
+ * Context: Process context. May sleep; the container's lock is held.
+ */
+void vfio_pinner_unmap(struct vfio_pinner *pinner, struct iommu_domain *domain,
+		       dma_addr_t iova, size_t size, int prot, size_t leaf)
+{
+	struct vfio_unmap unmap = {
+		.pinner = pinner,
+		.domain = domain,
+		.prot = prot,
+		.max = min(size >> PAGE_SHIFT, VFIO_UNMAP_EXTENTS),
+	};
+	bool stuck = false;
+
+	if (unmap.max > VFIO_UNMAP_FEW)
+		unmap.extents = kmalloc_array(unmap.max, sizeof(*unmap.extents),
+					      GFP_KERNEL | __GFP_NOWARN);
+	if (!unmap.extents) {
+		unmap.extents = unmap.few;
+		unmap.max = VFIO_UNMAP_FEW;
+	}
+
+	iommu_iotlb_gather_init(&unmap.gather);
+	while (size) {
+		size_t asked = PAGE_SIZE, unmapped;
+		phys_addr_t phys;
+
+		if (unmap.nr == unmap.max)
+			unmap_flush(&unmap);
+
+		phys = iommu_iova_to_phys(domain, iova);
+		if (WARN_ON(!phys)) {
+			iova += PAGE_SIZE;
+			size -= PAGE_SIZE;
+			continue;
+		}
+
+		if (leaf && size >= leaf && IS_ALIGNED(iova | phys, leaf)) {
+			unmap_add(&unmap, phys);
+		} else {
+			asked = size;
+			if (leaf)
+				asked = min(size, leaf - (iova & (leaf - 1)));
+			asked = unmap_collect(&unmap, iova, phys, asked);
+		}
+
+		unmapped = iommu_unmap_fast(domain, iova, asked, &unmap.gather);
+		if (unmapped < asked)
+			unmap_trim(&unmap, (asked - unmapped) >> PAGE_SHIFT);
+		else	/* the leaf goes on */
+			unmap.extents[unmap.nr - 1].npages +=
+				(unmapped - asked) >> PAGE_SHIFT;
+		if (!unmapped) {
+			/* Flushing may free what the IOMMU's driver lacks */
+			if (WARN_ON(stuck))
+				break;
+			unmap_flush(&unmap);
+		}
+		stuck = !unmapped;
+
+		iova += unmapped;
+		size -= min(size, unmapped);
+	}
+	unmap_flush(&unmap);
+
+	if (unmap.extents != unmap.few)
+		kfree(unmap.extents);
+}
+EXPORT_SYMBOL_GPL(vfio_pinner_unmap);
+
+MODULE_DESCRIPTION("Pinned user memory of VFIO containers");
+MODULE_LICENSE("GPL");
