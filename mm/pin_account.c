@@ -387,7 +387,7 @@ static unsigned int append_extents(struct pin_extent *extents, unsigned int nr,
  * @gup_flags: as for pin_user_pages_account()
  * @extents: receives what was pinned, in the order of addresses; pages that
  *	follow each other physically are in one extent
- * @max_extents: room there, at least PIN_EXTENTS_MIN
+ * @max_extents: room there, at least PIN_EXTENTS_MIN or @npages
  * @nr_extents: set to how many extents were filled in
  *
  * For holders that remember no struct page: they put the pages by PFN, with
@@ -412,16 +412,19 @@ long pin_user_extents_account(struct pin_account *acct,
 	long ret = 0;
 
 	*nr_extents = 0;
-	if (WARN_ON_ONCE(max_extents < PIN_EXTENTS_MIN))
+	if (WARN_ON_ONCE(max_extents < min(npages, PIN_EXTENTS_MIN)))
 		return -EINVAL;
 
-	pages = kmalloc_array(PIN_BATCH_PAGES, sizeof(*pages), GFP_KERNEL);
+	pages = kmalloc_array(min(npages, PIN_BATCH_PAGES), sizeof(*pages),
+			      GFP_KERNEL);
 	if (!pages) {
 		reason = PIN_REASON_NOMEM;
 		ret = -ENOMEM;
 	}
 
-	while (pages && done < npages && max_extents - nr >= PIN_BATCH_PAGES) {
+	/* In a batch each page may become an extent */
+	while (pages && done < npages &&
+	       max_extents - nr >= min(npages - done, PIN_BATCH_PAGES)) {
 		unsigned long addr = start + (done << PAGE_SHIFT);
 
 		ret = pin_batch(acct, owner, addr, npages - done, gup_flags,

@@ -94,8 +94,8 @@ struct pin_extent {
 };
 
 /*
- * An extent array of this many entries always suffices for progress; larger
- * ones need fewer calls.
+ * An array of this many extents, or of one for each page, always suffices for
+ * progress; larger ones need fewer calls.
  */
 #define PIN_EXTENTS_MIN		512
 
