@@ -1,0 +1,413 @@
+// SPDX-License-Identifier: GPL-2.0
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/klog.h>
+#include <unistd.h>
+
+#include "pins.h"
+#include "util.h"
+
+#define DEBUGFS_LIST	"/sys/kernel/debug/longterm_pins"
+#define TRACEFS		"/sys/kernel/tracing"
+
+const char *const reason_name[NR_REASONS + 1] = {
+	[FSDAX]		= "fsdax",
+	[FILEMAP]	= "file",
+	[SECRETMEM]	= "secretmem",
+	[PFNMAP]	= "pfnmap",
+	[MEMLOCK]	= "memlock",
+	[CGROUP]	= "cgroup",
+	[MIGRATE]	= "migrate",
+	[OVERFLOW_]	= "overflow",
+	[NOMEM]		= "nomem",
+	[FAULT]		= "fault",
+	[NO_REASON]	= "-",
+};
+
+#define MAX_WORDS	32
+
+/* Split a line, which ends at a newline, in place */
+static int split(char *line, char *word[])
+{
+	int n = 0;
+	char *save;
+
+	for (word[n] = strtok_r(line, " \t", &save); word[n];
+	     word[n] = strtok_r(NULL, " \t", &save))
+		if (++n == MAX_WORDS)
+			return -EBADMSG;
+	return n;
+}
+
+static int number(const char *word, long *value)
+{
+	char *end;
+
+	if (*word < '0' || *word > '9')
+		return -EBADMSG;
+	errno = 0;
+	*value = strtol(word, &end, 10);
+	return *end || errno ? -EBADMSG : 0;
+}
+
+/* holder pages peak acquired released <reasons> */
+static int holder_columns(char *word[], struct holder *h)
+{
+	int i, ret = 0;
+
+	if (strlen(word[0]) >= sizeof(h->name))
+		return -EBADMSG;
+	strcpy(h->name, word[0]);
+	ret |= number(word[1], &h->pages);
+	ret |= number(word[2], &h->peak);
+	ret |= number(word[3], &h->acquired);
+	ret |= number(word[4], &h->released);
+	for (i = 0; i < NR_REASONS; i++)
+		ret |= number(word[5 + i], &h->refused[i]);
+	return ret ? -EBADMSG : 0;
+}
+
+static int header_columns(char *word[])
+{
+	static const char *const first[] = {
+		"holder", "pages", "peak", "acquired", "released"
+	};
+	int i;
+
+	for (i = 0; i < 5; i++)
+		if (strcmp(word[i], first[i]))
+			return -EBADMSG;
+	for (i = 0; i < NR_REASONS; i++)
+		if (strcmp(word[5 + i], reason_name[i]))
+			return -EBADMSG;
+	return 0;
+}
+
+static int total(char *word[], int n, const char *key, long *value)
+{
+	if (n != 2 || strcmp(word[0], key))
+		return -EBADMSG;
+	if (value && !strcmp(key, "limit") && !strcmp(word[1], "unlimited")) {
+		*value = UNLIMITED;
+		return 0;
+	}
+	return number(word[1], value);
+}
+
+int pins_parse(const char *text, struct pins *p)
+{
+	static const char *const key[] = { "charge", "held", "limit" };
+	long *value[] = { &p->charge, &p->held, &p->limit };
+	char *copy, *line, *next, *word[MAX_WORDS + 1];
+	int n, ret = -EBADMSG, totals = 0, lines = 0;
+
+	memset(p, 0, sizeof(*p));
+	copy = strdup(text);
+	if (!copy)
+		return -ENOMEM;
+	for (line = copy; *line; line = next, lines++) {
+		next = strchr(line, '\n');
+		if (!next)
+			goto out;
+		*next++ = 0;
+		n = split(line, word);
+		if (!lines) {
+			if (n != 5 + NR_REASONS || header_columns(word))
+				goto out;
+		} else if (n == 5 + NR_REASONS) {
+			if (totals || p->nr == MAX_HOLDERS ||
+			    holder_columns(word, &p->holder[p->nr++]))
+				goto out;
+		} else {
+			if (totals == 3 ||
+			    total(word, n, key[totals], value[totals]))
+				goto out;
+			totals++;
+		}
+	}
+	if (totals == 3)
+		ret = 0;
+out:
+	free(copy);
+	return ret;
+}
+
+int pins_read(pid_t pid, struct pins *p)
+{
+	char path[64], *text;
+	int ret;
+
+	if (pid)
+		snprintf(path, sizeof(path), "/proc/%d/longterm_pins", pid);
+	else
+		strcpy(path, "/proc/self/longterm_pins");
+	text = slurp(path);
+	if (!text)
+		return -errno;
+	ret = pins_parse(text, p);
+	free(text);
+	return ret;
+}
+
+/* pid comm state <as above> charge held */
+static int all_columns(char *word[], struct holder *h)
+{
+	long pid;
+
+	if (number(word[0], &pid) || strlen(word[1]) >= sizeof(h->comm) ||
+	    strlen(word[2]) >= sizeof(h->state))
+		return -EBADMSG;
+	h->pid = pid;
+	strcpy(h->comm, word[1]);
+	strcpy(h->state, word[2]);
+	if (strcmp(h->state, "alive") && strcmp(h->state, "gone"))
+		return -EBADMSG;
+	if (holder_columns(word + 3, h) ||
+	    number(word[8 + NR_REASONS], &h->charge) ||
+	    number(word[9 + NR_REASONS], &h->held))
+		return -EBADMSG;
+	return 0;
+}
+
+int pins_read_all(struct pins *p)
+{
+	char *text, *line, *next, *word[MAX_WORDS + 1];
+	int n, ret = -EBADMSG, lines = 0;
+
+	memset(p, 0, sizeof(*p));
+	text = slurp(DEBUGFS_LIST);
+	if (!text)
+		return -errno;
+	for (line = text; *line; line = next, lines++) {
+		next = strchr(line, '\n');
+		if (!next)
+			goto out;
+		*next++ = 0;
+		n = split(line, word);
+		if (n != 10 + NR_REASONS)
+			goto out;
+		if (!lines) {
+			if (strcmp(word[0], "pid") || strcmp(word[1], "comm") ||
+			    strcmp(word[2], "state") ||
+			    header_columns(word + 3) ||
+			    strcmp(word[8 + NR_REASONS], "charge") ||
+			    strcmp(word[9 + NR_REASONS], "held"))
+				goto out;
+		} else if (p->nr == MAX_HOLDERS ||
+			   all_columns(word, &p->holder[p->nr++])) {
+			goto out;
+		}
+	}
+	if (lines)
+		ret = 0;
+out:
+	free(text);
+	return ret;
+}
+
+bool pins_supported(void)
+{
+	return file_exists("/proc/self/longterm_pins");
+}
+
+long pins_pages(const struct pins *p)
+{
+	long sum = 0;
+	int i;
+
+	for (i = 0; i < p->nr; i++)
+		sum += p->holder[i].pages;
+	return sum;
+}
+
+long pins_refused(const struct pins *p, enum reason why)
+{
+	long sum = 0;
+	int i;
+
+	for (i = 0; i < p->nr; i++)
+		sum += p->holder[i].refused[why];
+	return sum;
+}
+
+long status_pages(pid_t pid, const char *key)
+{
+	char path[64], *text, *at;
+	long value = -1;
+
+	if (pid)
+		snprintf(path, sizeof(path), "/proc/%d/status", pid);
+	else
+		strcpy(path, "/proc/self/status");
+	text = slurp(path);
+	if (!text)
+		return -1;
+	at = strstr(text, key);
+	if (at)
+		value = strtol(at + strlen(key), NULL, 10) / 4;
+	free(text);
+	return value;
+}
+
+long vmstat(const char *key)
+{
+	size_t len = strlen(key);
+	char *text, *at;
+	long value = -1;
+
+	/* Bring home what CPUs have not yet told */
+	write_text("/proc/sys/vm/stat_refresh", "1");
+	text = slurp("/proc/vmstat");
+	if (!text)
+		return -1;
+	for (at = text; at; at = strchr(at, '\n')) {
+		at += *at == '\n';
+		if (!strncmp(at, key, len) && at[len] == ' ') {
+			value = strtol(at + len, NULL, 10);
+			break;
+		}
+	}
+	free(text);
+	return value;
+}
+
+int snap(struct snap *s)
+{
+	int ret = pins_read(0, &s->pins);
+
+	s->vmlck = status_pages(0, "VmLck:");
+	s->vmpin = status_pages(0, "VmPin:");
+	s->counted = vmstat("nr_longterm_pinned");
+	s->foll = vmstat("nr_foll_pin_acquired") -
+		  vmstat("nr_foll_pin_released");
+	return ret;
+}
+
+const char *snap_differs(const struct snap *a, const struct snap *b)
+{
+	static char text[160];
+	const struct {
+		const char *what;
+		long a, b;
+	} part[] = {
+		{ "pages", pins_pages(&a->pins), pins_pages(&b->pins) },
+		{ "charge", a->pins.charge, b->pins.charge },
+		{ "held", a->pins.held, b->pins.held },
+		{ "VmLck", a->vmlck, b->vmlck },
+		{ "VmPin", a->vmpin, b->vmpin },
+		{ "nr_longterm_pinned", a->counted, b->counted },
+		{ "nr_foll_pin", a->foll, b->foll },
+	};
+	unsigned int i;
+
+	for (i = 0; i < sizeof(part) / sizeof(part[0]); i++) {
+		if (part[i].a == part[i].b)
+			continue;
+		snprintf(text, sizeof(text), "%s was %ld and is %ld",
+			 part[i].what, part[i].a, part[i].b);
+		return text;
+	}
+	return NULL;
+}
+
+const char *snap_settles(const struct snap *a, unsigned int ms)
+{
+	uint64_t end = now_ms() + ms;
+	const char *diff;
+	struct snap *b = malloc(sizeof(*b));
+
+	if (!b)
+		return "no memory";
+	for (;;) {
+		diff = snap(b) ? "longterm_pins cannot be read" :
+				 snap_differs(a, b);
+		if (!diff || now_ms() > end)
+			break;
+		sleep_ms(10);
+	}
+	free(b);
+	return diff;
+}
+
+char *kernel_log(void)
+{
+	int len, size = klogctl(10 /* size of the buffer */, NULL, 0);
+	char *buf;
+
+	if (size <= 0)
+		return NULL;
+	buf = malloc(size + 1);
+	if (!buf)
+		return NULL;
+	len = klogctl(3 /* read all */, buf, size);
+	if (len < 0) {
+		free(buf);
+		return NULL;
+	}
+	buf[len] = 0;
+	return buf;
+}
+
+bool trace_supported(void)
+{
+	return file_exists(TRACEFS "/events/user_pages/enable");
+}
+
+int trace_on(void)
+{
+	int ret = write_text(TRACEFS "/trace", "");
+
+	/* Opening for writing without O_TRUNC does not empty it */
+	close(open(TRACEFS "/trace", O_WRONLY | O_TRUNC | O_CLOEXEC));
+	if (!ret)
+		ret = write_text(TRACEFS "/events/user_pages/enable", "1");
+	if (!ret)
+		ret = write_text(TRACEFS "/tracing_on", "1");
+	return ret;
+}
+
+void trace_off(void)
+{
+	write_text(TRACEFS "/events/user_pages/enable", "0");
+}
+
+int trace_mark(const char *text)
+{
+	return write_text(TRACEFS "/trace_marker", text);
+}
+
+char *trace_read(void)
+{
+	return slurp(TRACEFS "/trace");
+}
+
+int trace_count(const char *text, const char *event, pid_t pid,
+		const char *field, long *sum)
+{
+	char name[32], task[16], key[32], line[1024];
+	const char *at, *end, *value;
+	int n = 0;
+
+	/* "   comm-123   [001] d..1.  12.345678: pin: holder=... pages=4" */
+	snprintf(name, sizeof(name), ": %s: ", event);
+	snprintf(task, sizeof(task), "-%d ", pid);
+	if (field)
+		snprintf(key, sizeof(key), " %s=", field);
+	if (sum)
+		*sum = 0;
+	for (at = text; at && *at; at = *end ? end + 1 : end) {
+		end = strchrnul(at, '\n');
+		snprintf(line, sizeof(line), "%.*s", (int)(end - at), at);
+		if (*line == '#' || !strstr(line, name) ||
+		    (pid && !strstr(line, task)))
+			continue;
+		n++;
+		value = field ? strstr(line, key) : NULL;
+		if (value && sum)
+			*sum += strtol(value + strlen(key), NULL, 0);
+	}
+	return n;
+}

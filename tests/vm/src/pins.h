@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What the kernel says about long-term pins: /proc/<pid>/longterm_pins, the
+ * list of all holders in debugfs, counters, tracepoints, and the log. All
+ * counts are in pages of 4 KiB.
+ */
+#ifndef USERPIN_PINS_H
+#define USERPIN_PINS_H
+
+#include <limits.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/* Columns of refusals, in the order of /proc/<pid>/longterm_pins */
+enum reason {
+	FSDAX,
+	FILEMAP,
+	SECRETMEM,
+	PFNMAP,
+	MEMLOCK,
+	CGROUP,
+	MIGRATE,
+	OVERFLOW_,
+	NOMEM,
+	FAULT,
+	NR_REASONS,
+	NO_REASON = NR_REASONS,
+};
+
+extern const char *const reason_name[NR_REASONS + 1];
+
+#define UNLIMITED	LONG_MAX
+#define MAX_HOLDERS	64
+
+struct holder {
+	int pid;		/* these three in the debugfs list only */
+	char comm[64];
+	char state[8];
+	char name[48];
+	long pages, peak, acquired, released;
+	long refused[NR_REASONS];
+	long charge, held;	/* of the ledger; in the debugfs list only */
+};
+
+struct pins {
+	int nr;
+	struct holder holder[MAX_HOLDERS];
+	long charge, held, limit;
+};
+
+/* 0, or -errno; -EBADMSG when the text is not what it must be */
+int pins_parse(const char *text, struct pins *p);
+int pins_read(pid_t pid, struct pins *p);
+/* The list in debugfs. charge, held and limit of @p are not set. */
+int pins_read_all(struct pins *p);
+bool pins_supported(void);
+
+/* Sums over the holders */
+long pins_pages(const struct pins *p);
+long pins_refused(const struct pins *p, enum reason why);
+
+/* A line like "VmLck:" of /proc/<pid>/status, in pages, and of /proc/vmstat */
+long status_pages(pid_t pid, const char *key);
+long vmstat(const char *key);
+
+/* Everything that a map changes and its unmap must put back */
+struct snap {
+	struct pins pins;
+	long vmlck, vmpin;
+	long counted;		/* nr_longterm_pinned */
+	long foll;		/* nr_foll_pin_acquired - released */
+};
+
+int snap(struct snap *s);
+/* NULL when @b is as @a but for refusals and holders without pages */
+const char *snap_differs(const struct snap *a, const struct snap *b);
+/* The same, waiting for counters that other CPUs still have to bring home */
+const char *snap_settles(const struct snap *a, unsigned int ms);
+
+/* The kernel log, one line each, without escapes of a reader's own */
+char *kernel_log(void);
+
+/* Tracepoints user_pages:* */
+bool trace_supported(void);
+int trace_on(void);
+void trace_off(void);
+int trace_mark(const char *text);
+char *trace_read(void);
+/* The lines of @event that @pid caused; in *@sum, of its field @field the sum */
+int trace_count(const char *text, const char *event, pid_t pid,
+		const char *field, long *sum);
+
+#endif

@@ -1,0 +1,332 @@
+// SPDX-License-Identifier: GPL-2.0
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "util.h"
+
+/* A peer that says nothing for so long is taken for dead, even under KASAN */
+#define CHAN_TIMEOUT_MS	240000
+
+char *slurp(const char *path)
+{
+	size_t len = 0, room = 1 << 16;
+	char *buf, *more;
+	ssize_t n;
+	int fd;
+
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return NULL;
+	buf = malloc(room);
+	while (buf) {
+		n = read(fd, buf + len, room - len - 1);
+		if (n < 0) {
+			n = errno;
+			free(buf);
+			close(fd);
+			errno = n;
+			return NULL;
+		}
+		if (!n)
+			break;
+		len += n;
+		if (len + 1 < room)
+			continue;
+		room *= 2;
+		more = realloc(buf, room);
+		if (!more)
+			free(buf);
+		buf = more;
+	}
+	close(fd);
+	if (buf)
+		buf[len] = 0;
+	return buf;
+}
+
+int write_text(const char *path, const char *text)
+{
+	ssize_t len = strlen(text), n;
+	int fd, ret = 0;
+
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	n = write(fd, text, len);
+	if (n < 0)
+		ret = -errno;
+	else if (n != len)
+		ret = -EIO;
+	close(fd);
+	return ret;
+}
+
+long read_long(const char *path, long otherwise)
+{
+	char *text = slurp(path), *end;
+	long value;
+
+	if (!text)
+		return otherwise;
+	value = strtol(text, &end, 0);
+	if (end == text)
+		value = otherwise;
+	free(text);
+	return value;
+}
+
+bool file_exists(const char *path)
+{
+	return !access(path, F_OK);
+}
+
+uint64_t now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000ULL + ts.tv_nsec / 1000000;
+}
+
+void sleep_ms(unsigned int ms)
+{
+	struct timespec ts = { ms / 1000, ms % 1000 * 1000000L };
+
+	while (nanosleep(&ts, &ts) && errno == EINTR)
+		;
+}
+
+bool wait_for(bool (*cond)(void *arg), void *arg, unsigned int ms)
+{
+	uint64_t end = now_ms() + ms;
+
+	while (!cond(arg)) {
+		if (now_ms() > end)
+			return cond(arg);
+		sleep_ms(5);
+	}
+	return true;
+}
+
+static inline uint32_t next_word(uint32_t x)
+{
+	/* xorshift32: any non-zero start has the full period */
+	x ^= x << 13;
+	x ^= x >> 17;
+	x ^= x << 5;
+	return x;
+}
+
+void fill(void *to, size_t len, unsigned int seed)
+{
+	uint32_t x = seed * 2654435761U | 1, *word = to;
+
+	for (; len >= sizeof(x); len -= sizeof(x)) {
+		x = next_word(x);
+		*word++ = x;
+	}
+}
+
+bool filled(const void *at, size_t len, unsigned int seed)
+{
+	uint32_t x = seed * 2654435761U | 1;
+	const uint32_t *word = at;
+
+	for (; len >= sizeof(x); len -= sizeof(x)) {
+		x = next_word(x);
+		if (*word++ != x)
+			return false;
+	}
+	return true;
+}
+
+static uint64_t read_entry(const char *path, uint64_t index)
+{
+	uint64_t entry = 0;
+	int fd;
+
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return 0;
+	if (pread(fd, &entry, sizeof(entry), index * sizeof(entry)) !=
+	    sizeof(entry))
+		entry = 0;
+	close(fd);
+	return entry;
+}
+
+uint64_t pfn_of(const void *addr)
+{
+	uint64_t entry = read_entry("/proc/self/pagemap",
+				    (uintptr_t)addr / PAGE);
+
+	if (!(entry >> 63))	/* not present */
+		return 0;
+	return entry & ((1ULL << 55) - 1);
+}
+
+uint64_t pfn_flags(uint64_t pfn)
+{
+	return read_entry("/proc/kpageflags", pfn);
+}
+
+int cap_drop(int cap)
+{
+	struct __user_cap_header_struct head = {
+		.version = _LINUX_CAPABILITY_VERSION_3,
+	};
+	struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3];
+	uint32_t bit = 1U << cap % 32;
+
+	if (syscall(SYS_capget, &head, data))
+		return -errno;
+	data[cap / 32].effective &= ~bit;
+	data[cap / 32].permitted &= ~bit;
+	data[cap / 32].inheritable &= ~bit;
+	if (syscall(SYS_capset, &head, data))
+		return -errno;
+	return 0;
+}
+
+int set_memlock(size_t bytes)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_MEMLOCK, &limit))
+		return -errno;
+	limit.rlim_cur = bytes;
+	if (limit.rlim_max < bytes)
+		limit.rlim_max = bytes;
+	return setrlimit(RLIMIT_MEMLOCK, &limit) ? -errno : 0;
+}
+
+int chan_pair(int sv[2])
+{
+	return socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sv) ?
+	       -errno : 0;
+}
+
+static int chan_wait(int fd)
+{
+	struct pollfd pfd = { .fd = fd, .events = POLLIN };
+	int n;
+
+	do {
+		n = poll(&pfd, 1, CHAN_TIMEOUT_MS);
+	} while (n < 0 && errno == EINTR);
+	if (n < 0)
+		return -errno;
+	return n ? 0 : -ETIMEDOUT;
+}
+
+static int chan_send(int fd, long value, int pass)
+{
+	union {
+		char buf[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} control;
+	struct iovec iov = { &value, sizeof(value) };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+	struct cmsghdr *cmsg;
+
+	if (pass >= 0) {
+		memset(&control, 0, sizeof(control));
+		msg.msg_control = control.buf;
+		msg.msg_controllen = sizeof(control.buf);
+		cmsg = CMSG_FIRSTHDR(&msg);
+		cmsg->cmsg_level = SOL_SOCKET;
+		cmsg->cmsg_type = SCM_RIGHTS;
+		cmsg->cmsg_len = CMSG_LEN(sizeof(int));
+		memcpy(CMSG_DATA(cmsg), &pass, sizeof(int));
+	}
+	return sendmsg(fd, &msg, MSG_NOSIGNAL) == sizeof(value) ? 0 : -errno;
+}
+
+static int chan_recv(int fd, long *value, int *passed)
+{
+	union {
+		char buf[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} control;
+	struct iovec iov = { value, sizeof(*value) };
+	struct msghdr msg = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control.buf,
+		.msg_controllen = sizeof(control.buf),
+	};
+	struct cmsghdr *cmsg;
+	ssize_t n;
+	int ret;
+
+	ret = chan_wait(fd);
+	if (ret)
+		return ret;
+	n = recvmsg(fd, &msg, 0);
+	if (n < 0)
+		return -errno;
+	if (n != sizeof(*value))
+		return -EPIPE;
+	cmsg = CMSG_FIRSTHDR(&msg);
+	if (cmsg && cmsg->cmsg_type == SCM_RIGHTS)
+		memcpy(passed, CMSG_DATA(cmsg), sizeof(int));
+	return 0;
+}
+
+int chan_put(int fd, long value)
+{
+	return chan_send(fd, value, -1);
+}
+
+int chan_get(int fd, long *value)
+{
+	int passed = -1, ret;
+	long dummy;
+
+	ret = chan_recv(fd, value ? value : &dummy, &passed);
+	if (passed >= 0)
+		close(passed);
+	return ret;
+}
+
+int chan_put_fd(int fd, int pass)
+{
+	return chan_send(fd, 0, pass);
+}
+
+int chan_get_fd(int fd)
+{
+	int passed = -EBADF, ret;
+	long value;
+
+	ret = chan_recv(fd, &value, &passed);
+	return ret ? ret : passed;
+}
+
+int reap(pid_t pid, unsigned int ms, int *status)
+{
+	uint64_t end = now_ms() + ms;
+	pid_t got;
+
+	for (;;) {
+		got = waitpid(pid, status, WNOHANG);
+		if (got == pid)
+			return 0;
+		if (got < 0 && errno != EINTR)
+			return -errno;
+		if (now_ms() > end)
+			return -ETIMEDOUT;
+		sleep_ms(5);
+	}
+}

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Small helpers of the tests: files, time, patterns, page frames, and talk
+ * between a test and the processes it makes. What fails returns -errno.
+ */
+#ifndef USERPIN_UTIL_H
+#define USERPIN_UTIL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define PAGE	4096UL
+#define KB	1024UL
+#define MB	(1024UL * KB)
+#define GB	(1024UL * MB)
+
+#define ROUND_UP(x, a)	(((x) + (a) - 1) / (a) * (a))
+
+/* Bits of /proc/kpageflags */
+#define PF_KSM		(1ULL << 21)
+#define PF_THP		(1ULL << 22)
+
+/* Files */
+char *slurp(const char *path);
+int write_text(const char *path, const char *text);
+long read_long(const char *path, long otherwise);
+bool file_exists(const char *path);
+
+/* Time. cond() is asked until it says yes or @ms have passed. */
+uint64_t now_ms(void);
+void sleep_ms(unsigned int ms);
+bool wait_for(bool (*cond)(void *arg), void *arg, unsigned int ms);
+
+/* Contents: a sequence that @seed chooses */
+void fill(void *to, size_t len, unsigned int seed);
+bool filled(const void *at, size_t len, unsigned int seed);
+
+/* Page frames of this process; 0 when there is none */
+uint64_t pfn_of(const void *addr);
+uint64_t pfn_flags(uint64_t pfn);
+
+/* Capabilities and limits of this process */
+int cap_drop(int cap);
+int set_memlock(size_t bytes);
+
+/*
+ * A socket pair between two processes. Waits are bounded, so that a peer that
+ * died is an error and not a hang.
+ */
+int chan_pair(int sv[2]);
+int chan_put(int fd, long value);
+int chan_get(int fd, long *value);
+int chan_put_fd(int fd, int pass);
+int chan_get_fd(int fd);
+
+/* Wait for @pid at most @ms; its status as of waitpid(), or -ETIMEDOUT */
+int reap(pid_t pid, unsigned int ms, int *status);
+
+#endif

@@ -1,0 +1,435 @@
+// SPDX-License-Identifier: GPL-2.0
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/pci_regs.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "util.h"
+#include "vfio_lib.h"
+
+/* QEMU, docs/specs/edu */
+#define EDU_DMA_SRC	0x80
+#define EDU_DMA_DST	0x88
+#define EDU_DMA_COUNT	0x90
+#define EDU_DMA_CMD	0x98
+#define EDU_DMA_RUN	0x1
+#define EDU_DMA_TO_RAM	0x2
+#define EDU_BUFFER	0x40000
+
+#define EDU_TIMEOUT_MS	60000
+
+static int bdf_of(unsigned int which, char *bdf, size_t len)
+{
+	const char *list = getenv("USERPIN_VFIO_DEVS");
+	size_t n;
+
+	for (; list && *(list += strspn(list, " \t\n")); list += n) {
+		n = strcspn(list, " \t\n");
+		if (which--)
+			continue;
+		if (n >= len)
+			return -ENAMETOOLONG;
+		memcpy(bdf, list, n);
+		bdf[n] = 0;
+		return 0;
+	}
+	return -ENODEV;
+}
+
+unsigned int vfio_count(void)
+{
+	unsigned int n = 0;
+	char bdf[16];
+
+	while (!bdf_of(n, bdf, sizeof(bdf)))
+		n++;
+	return n;
+}
+
+static int group_open(const char *bus, const char *name)
+{
+	char path[128], link[64];
+	const char *group;
+	ssize_t n;
+	int fd, try;
+
+	snprintf(path, sizeof(path), "/sys/bus/%s/devices/%s/iommu_group", bus,
+		 name);
+	n = readlink(path, link, sizeof(link) - 1);
+	if (n < 0)
+		return -errno;
+	link[n] = 0;
+	group = strrchr(link, '/');
+	snprintf(path, sizeof(path), "/dev/vfio/%s", group ? group + 1 : link);
+
+	/* A group is free again a moment after the last user's exit */
+	for (try = 0; try < 400; try++) {
+		fd = open(path, O_RDWR | O_CLOEXEC);
+		if (fd >= 0)
+			return fd;
+		if (errno != EBUSY)
+			break;
+		sleep_ms(25);
+	}
+	return -errno;
+}
+
+static int dev_start(struct vfio_dev *d)
+{
+	struct vfio_region_info bar = {
+		.argsz = sizeof(bar),
+		.index = VFIO_PCI_BAR0_REGION_INDEX,
+	};
+	struct vfio_region_info cfg = {
+		.argsz = sizeof(cfg),
+		.index = VFIO_PCI_CONFIG_REGION_INDEX,
+	};
+	uint16_t command;
+	off_t at;
+
+	if (ioctl(d->fd, VFIO_DEVICE_GET_REGION_INFO, &bar) ||
+	    ioctl(d->fd, VFIO_DEVICE_GET_REGION_INFO, &cfg))
+		return -errno;
+
+	at = cfg.offset + PCI_COMMAND;
+	if (pread(d->fd, &command, 2, at) != 2)
+		return -EIO;
+	command |= PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER;
+	if (pwrite(d->fd, &command, 2, at) != 2)
+		return -EIO;
+
+	d->bar_size = bar.size;
+	d->bar = vfio_bar_map(d, NULL, NULL);
+	return d->bar ? 0 : -ENXIO;
+}
+
+static void dev_close(struct vfio_dev *d)
+{
+	/* A mapping that stays would keep the device open */
+	if (d->bar && munmap((void *)d->bar, d->bar_size))
+		munmap((void *)d->bar, d->bar_size);
+	if (d->fd >= 0)
+		close(d->fd);
+	if (d->group >= 0)
+		close(d->group);
+	d->bar = NULL;
+	d->fd = -1;
+	d->group = -1;
+}
+
+void *vfio_bar_map(struct vfio_dev *d, void *at, size_t *size)
+{
+	struct vfio_region_info bar = {
+		.argsz = sizeof(bar),
+		.index = VFIO_PCI_BAR0_REGION_INDEX,
+	};
+	void *addr;
+
+	if (ioctl(d->fd, VFIO_DEVICE_GET_REGION_INFO, &bar) ||
+	    !(bar.flags & VFIO_REGION_INFO_FLAG_MMAP))
+		return NULL;
+	addr = mmap(at, bar.size, PROT_READ | PROT_WRITE,
+		    MAP_SHARED | (at ? MAP_FIXED : 0), d->fd, bar.offset);
+	if (addr == MAP_FAILED)
+		return NULL;
+	if (size)
+		*size = bar.size;
+	return addr;
+}
+
+static int add(struct vfio *v, const char *bus, const char *name)
+{
+	struct vfio_group_status status = { .argsz = sizeof(status) };
+	struct vfio_dev *d = &v->dev[v->nr_devs];
+	int ret;
+
+	if (v->nr_devs == VFIO_MAX_DEVS)
+		return -ENOSPC;
+
+	memset(d, 0, sizeof(*d));
+	d->group = -1;
+	d->fd = -1;
+	snprintf(d->name, sizeof(d->name), "%s", name);
+	d->group = group_open(bus, name);
+	if (d->group < 0)
+		return d->group;
+
+	ret = -EPERM;
+	if (ioctl(d->group, VFIO_GROUP_GET_STATUS, &status) ||
+	    !(status.flags & VFIO_GROUP_FLAGS_VIABLE))
+		goto fail;
+	if (ioctl(d->group, VFIO_GROUP_SET_CONTAINER, &v->fd))
+		goto fail_errno;
+	if (!v->nr_devs && ioctl(v->fd, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU))
+		goto fail_errno;
+	d->fd = ioctl(d->group, VFIO_GROUP_GET_DEVICE_FD, name);
+	if (d->fd < 0)
+		goto fail_errno;
+	fcntl(d->fd, F_SETFD, FD_CLOEXEC);
+	ret = strcmp(bus, "pci") ? 0 : dev_start(d);
+	if (ret)
+		goto fail;
+	v->nr_devs++;
+	return 0;
+
+fail_errno:
+	ret = -errno;
+fail:
+	dev_close(d);
+	return ret;
+}
+
+int vfio_add(struct vfio *v, unsigned int which)
+{
+	char bdf[16];
+	int ret = bdf_of(which, bdf, sizeof(bdf));
+
+	return ret ? ret : add(v, "pci", bdf);
+}
+
+int vfio_add_mdev(struct vfio *v, const char *uuid)
+{
+	return add(v, "mdev", uuid);
+}
+
+static int container_open(struct vfio *v)
+{
+	memset(v, 0, sizeof(*v));
+	v->fd = open("/dev/vfio/vfio", O_RDWR | O_CLOEXEC);
+	return v->fd < 0 ? -errno : 0;
+}
+
+int vfio_open(struct vfio *v, unsigned int which)
+{
+	int ret = container_open(v);
+
+	if (!ret)
+		ret = vfio_add(v, which);
+	if (ret)
+		vfio_close(v);
+	return ret;
+}
+
+int vfio_open_mdev(struct vfio *v, const char *uuid)
+{
+	int ret = container_open(v);
+
+	if (!ret)
+		ret = vfio_add_mdev(v, uuid);
+	if (ret)
+		vfio_close(v);
+	return ret;
+}
+
+void vfio_remove(struct vfio *v)
+{
+	dev_close(&v->dev[--v->nr_devs]);
+}
+
+void vfio_close(struct vfio *v)
+{
+	while (v->nr_devs)
+		vfio_remove(v);
+	if (v->fd >= 0)
+		close(v->fd);
+	v->fd = -1;
+}
+
+static int dma_map(struct vfio *v, const void *addr, uint64_t iova, size_t size,
+		   unsigned int flags)
+{
+	struct vfio_iommu_type1_dma_map map = {
+		.argsz = sizeof(map),
+		.flags = flags,
+		.vaddr = (uintptr_t)addr,
+		.iova = iova,
+		.size = size,
+	};
+
+	return ioctl(v->fd, VFIO_IOMMU_MAP_DMA, &map) ? -errno : 0;
+}
+
+static long dma_unmap(struct vfio *v, uint64_t iova, size_t size,
+		      unsigned int flags)
+{
+	struct vfio_iommu_type1_dma_unmap unmap = {
+		.argsz = sizeof(unmap),
+		.flags = flags,
+		.iova = iova,
+		.size = size,
+	};
+
+	if (ioctl(v->fd, VFIO_IOMMU_UNMAP_DMA, &unmap))
+		return -errno;
+	return unmap.size;
+}
+
+int vfio_map(struct vfio *v, const void *addr, uint64_t iova, size_t size,
+	     unsigned int flags)
+{
+	return dma_map(v, addr, iova, size, flags);
+}
+
+long vfio_unmap(struct vfio *v, uint64_t iova, size_t size)
+{
+	return dma_unmap(v, iova, size, 0);
+}
+
+long vfio_unmap_all(struct vfio *v)
+{
+	return dma_unmap(v, 0, 0, VFIO_DMA_UNMAP_FLAG_ALL);
+}
+
+int vfio_vaddr_drop(struct vfio *v, uint64_t iova, size_t size)
+{
+	long n = dma_unmap(v, iova, size, VFIO_DMA_UNMAP_FLAG_VADDR);
+
+	return n < 0 ? n : 0;
+}
+
+int vfio_vaddr_set(struct vfio *v, const void *addr, uint64_t iova,
+		   size_t size)
+{
+	return dma_map(v, addr, iova, size, VFIO_DMA_MAP_FLAG_VADDR);
+}
+
+int vfio_dirty(struct vfio *v, bool start)
+{
+	struct vfio_iommu_type1_dirty_bitmap dirty = {
+		.argsz = sizeof(dirty),
+		.flags = start ? VFIO_IOMMU_DIRTY_PAGES_FLAG_START :
+				 VFIO_IOMMU_DIRTY_PAGES_FLAG_STOP,
+	};
+
+	return ioctl(v->fd, VFIO_IOMMU_DIRTY_PAGES, &dirty) ? -errno : 0;
+}
+
+int vfio_dirty_get(struct vfio *v, uint64_t iova, size_t size, uint64_t *bits)
+{
+	struct {
+		struct vfio_iommu_type1_dirty_bitmap head;
+		struct vfio_iommu_type1_dirty_bitmap_get get;
+	} dirty = {
+		.head = {
+			.argsz = sizeof(dirty),
+			.flags = VFIO_IOMMU_DIRTY_PAGES_FLAG_GET_BITMAP,
+		},
+		.get = {
+			.iova = iova,
+			.size = size,
+			.bitmap = {
+				.pgsize = PAGE,
+				.size = ROUND_UP(size / PAGE, 64) / 8,
+				.data = (void *)bits,
+			},
+		},
+	};
+
+	return ioctl(v->fd, VFIO_IOMMU_DIRTY_PAGES, &dirty) ? -errno : 0;
+}
+
+static void edu_set(struct vfio_dev *d, unsigned int reg, uint64_t value)
+{
+	*(volatile uint64_t *)(d->bar + reg) = value;
+}
+
+static bool edu_idle(void *arg)
+{
+	struct vfio_dev *d = arg;
+
+	return !(*(volatile uint64_t *)(d->bar + EDU_DMA_CMD) & EDU_DMA_RUN);
+}
+
+static int edu_dma(struct vfio_dev *d, uint64_t iova, size_t len, bool to_ram)
+{
+	if (!len || len > EDU_LEN)
+		return -EINVAL;
+	if (!wait_for(edu_idle, d, EDU_TIMEOUT_MS))
+		return -EBUSY;
+	edu_set(d, EDU_DMA_SRC, to_ram ? EDU_BUFFER : iova);
+	edu_set(d, EDU_DMA_DST, to_ram ? iova : EDU_BUFFER);
+	edu_set(d, EDU_DMA_COUNT, len);
+	edu_set(d, EDU_DMA_CMD, EDU_DMA_RUN | (to_ram ? EDU_DMA_TO_RAM : 0));
+	return wait_for(edu_idle, d, EDU_TIMEOUT_MS) ? 0 : -ETIMEDOUT;
+}
+
+int edu_from_ram(struct vfio_dev *d, uint64_t iova, size_t len)
+{
+	return edu_dma(d, iova, len, false);
+}
+
+int edu_to_ram(struct vfio_dev *d, uint64_t iova, size_t len)
+{
+	return edu_dma(d, iova, len, true);
+}
+
+int edu_copy(struct vfio_dev *d, uint64_t to, uint64_t from, size_t len)
+{
+	int ret = edu_from_ram(d, from, len);
+
+	return ret ? ret : edu_to_ram(d, to, len);
+}
+
+static size_t reach(uint64_t iova, size_t size)
+{
+	return iova + size > EDU_REACH ? EDU_REACH - iova : size;
+}
+
+int edu_check(struct vfio_dev *d, void *addr, uint64_t iova, size_t size)
+{
+	size_t first = 0, last = reach(iova, size) - EDU_LEN;
+	static unsigned int seed;
+	char *mem = addr;
+	int ret;
+
+	if (size < 2 * EDU_LEN || iova + 2 * EDU_LEN > EDU_REACH)
+		return -EINVAL;
+
+	fill(mem + first, EDU_LEN, ++seed);
+	memset(mem + last, 0, EDU_LEN);
+	ret = edu_copy(d, iova + last, iova + first, EDU_LEN);
+	if (ret)
+		return ret;
+	if (!filled(mem + last, EDU_LEN, seed) ||
+	    !filled(mem + first, EDU_LEN, seed))
+		return -EILSEQ;
+
+	fill(mem + last, EDU_LEN, ++seed);
+	ret = edu_copy(d, iova + first, iova + last, EDU_LEN);
+	if (ret)
+		return ret;
+	return filled(mem + first, EDU_LEN, seed) ? 0 : -EILSEQ;
+}
+
+int edu_check_ro(struct vfio_dev *d, const void *addr, uint64_t iova,
+		 size_t size, void *scratch, uint64_t scratch_iova)
+{
+	size_t at[2] = { 0, reach(iova, size) - EDU_LEN };
+	const char *mem = addr;
+	char before[EDU_LEN];
+	unsigned int i;
+	int ret;
+
+	for (i = 0; i < 2; i++) {
+		memcpy(before, mem + at[i], EDU_LEN);
+		memset(scratch, 0, EDU_LEN);
+		ret = edu_copy(d, scratch_iova, iova + at[i], EDU_LEN);
+		if (ret)
+			return ret;
+		if (memcmp(scratch, before, EDU_LEN))
+			return -EILSEQ;
+
+		fill(scratch, EDU_LEN, 77 + i);
+		ret = edu_copy(d, iova + at[i], scratch_iova, EDU_LEN);
+		if (ret)
+			return ret;
+		if (memcmp(mem + at[i], before, EDU_LEN))
+			return -EPERM;
+	}
+	return 0;
+}

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * A VFIO container (VFIO_TYPE1v2_IOMMU) with one or more of QEMU's edu devices,
+ * and real DMA by these devices. What fails returns -errno.
+ */
+#ifndef USERPIN_VFIO_LIB_H
+#define USERPIN_VFIO_LIB_H
+
+#include <linux/vfio.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define MAP_R	VFIO_DMA_MAP_FLAG_READ		/* the device reads */
+#define MAP_W	VFIO_DMA_MAP_FLAG_WRITE		/* the device writes */
+#define MAP_RW	(MAP_R | MAP_W)
+
+/*
+ * The edu device reaches 28 bits, so what it is to access lies below 256 MiB.
+ * IOVA_FAR is for mappings that are only mapped, and above the window of MSIs.
+ */
+#define IOVA_SCRATCH	0x00800000UL
+#define IOVA		0x01000000UL
+#define IOVA_FAR	(4UL << 30)
+#define EDU_REACH	(1UL << 28)
+
+/* One DMA of the edu device; its own buffer is 4 KiB (and QEMU 7.2 is off by one) */
+#define EDU_LEN		2048UL
+
+#define VFIO_MAX_DEVS	4
+
+struct vfio_dev {
+	char name[40];		/* PCI address, or UUID */
+	int group;		/* fd of /dev/vfio/<group> */
+	int fd;
+	volatile uint8_t *bar;	/* BAR 0, mapped */
+	size_t bar_size;
+};
+
+struct vfio {
+	int fd;			/* container */
+	unsigned int nr_devs;
+	struct vfio_dev dev[VFIO_MAX_DEVS];
+};
+
+/* The PCI addresses in USERPIN_VFIO_DEVS */
+unsigned int vfio_count(void);
+
+int vfio_open(struct vfio *v, unsigned int which);
+int vfio_add(struct vfio *v, unsigned int which);
+/* Mediated devices have no BAR and do no DMA */
+int vfio_open_mdev(struct vfio *v, const char *uuid);
+int vfio_add_mdev(struct vfio *v, const char *uuid);
+/* Take the last device, and its group, out of the container */
+void vfio_remove(struct vfio *v);
+void vfio_close(struct vfio *v);
+
+int vfio_map(struct vfio *v, const void *addr, uint64_t iova, size_t size,
+	     unsigned int flags);
+long vfio_unmap(struct vfio *v, uint64_t iova, size_t size);
+long vfio_unmap_all(struct vfio *v);
+int vfio_vaddr_drop(struct vfio *v, uint64_t iova, size_t size);
+int vfio_vaddr_set(struct vfio *v, const void *addr, uint64_t iova,
+		   size_t size);
+int vfio_dirty(struct vfio *v, bool start);
+int vfio_dirty_get(struct vfio *v, uint64_t iova, size_t size, uint64_t *bits);
+
+/* mmap() of BAR 0 of @d, at @at or anywhere; NULL on failure */
+void *vfio_bar_map(struct vfio_dev *d, void *at, size_t *size);
+
+/* DMA of up to EDU_LEN bytes between memory and the device's own buffer */
+int edu_from_ram(struct vfio_dev *d, uint64_t iova, size_t len);
+int edu_to_ram(struct vfio_dev *d, uint64_t iova, size_t len);
+/* from memory through the device to memory */
+int edu_copy(struct vfio_dev *d, uint64_t to, uint64_t from, size_t len);
+
+/*
+ * Does the device see what the CPU wrote to [addr, addr + size), mapped for
+ * both at @iova, and the CPU what the device wrote? Both ends of the range, as
+ * far as the device reaches, are tried. 0 when so, -EILSEQ when contents differ.
+ */
+int edu_check(struct vfio_dev *d, void *addr, uint64_t iova, size_t size);
+
+/*
+ * The same for memory that the device may only read. @scratch is mapped for
+ * both at @scratch_iova and is one page. Also tried: that a write by the device
+ * does not reach the memory.
+ */
+int edu_check_ro(struct vfio_dev *d, const void *addr, uint64_t iova,
+		 size_t size, void *scratch, uint64_t scratch_iova);
+
+#endif
