@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * RLIMIT_MEMLOCK: to the page, together with mlock(), with and without
+ * CAP_IPC_LOCK; and what a map that fails leaves behind, which is nothing.
+ */
+#include <linux/capability.h>
+
+#include "test.h"
+
+#define ROOM	16UL	/* pages that the limit allows in most tests */
+
+FIXTURE(limits)
+{
+	struct vfio v, other;
+	struct snap before, base;
+	char *mem;		/* 64 MiB of pages, first touched by the pin */
+};
+
+FIXTURE_SETUP(limits)
+{
+	NEED_DEVICES(2U);
+	self->other.fd = -1;
+	self->mem = mmap(NULL, 64 * MB, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, (void *)self->mem);
+	ASSERT_EQ(0, madvise(self->mem, 64 * MB, MADV_NOHUGEPAGE));
+	ASSERT_EQ(0, snap(&self->before));
+	ASSERT_EQ(0, vfio_open(&self->v, 0));
+	ASSERT_EQ(0, snap(&self->base));
+}
+
+FIXTURE_TEARDOWN(limits)
+{
+	vfio_close(&self->other);
+	vfio_close(&self->v);
+	EXPECT_BACK(&self->before);
+}
+
+/* Map @n pages of the memory from page @at on */
+static int map(FIXTURE_DATA(limits) *self, size_t at, size_t n)
+{
+	return vfio_map(&self->v, self->mem + at * PAGE, IOVA + at * PAGE,
+			n * PAGE, MAP_RW);
+}
+
+static long unmap(FIXTURE_DATA(limits) *self, size_t at, size_t n)
+{
+	return vfio_unmap(&self->v, IOVA + at * PAGE, n * PAGE) / (long)PAGE;
+}
+
+static void limit_to(struct __test_metadata *_metadata, size_t bytes)
+{
+	ASSERT_EQ(0, set_memlock(bytes));
+	ASSERT_EQ(0, cap_drop(CAP_IPC_LOCK));
+}
+
+TEST_F(limits, to_the_page)
+{
+	struct pins p;
+
+	limit_to(_metadata, ROOM * PAGE);
+	EXPECT_EQ(0, map(self, 0, ROOM));
+	EXPECT_STATE(&self->base, ROOM, ROOM, ROOM);
+	EXPECT_EQ(0, pins_read(0, &p));
+	EXPECT_EQ((long)ROOM, p.limit);
+
+	EXPECT_EQ(-ENOMEM, map(self, ROOM, 1));
+	EXPECT_STATE(&self->base, ROOM, ROOM, ROOM);
+	EXPECT_REFUSED(&self->base, MEMLOCK, 1);
+	EXPECT_EQ(0, edu_check(&self->v.dev[0], self->mem, IOVA, ROOM * PAGE));
+
+	/* What is given back can be had again, and no more */
+	EXPECT_EQ((long)ROOM, unmap(self, 0, ROOM));
+	EXPECT_EQ(0, map(self, 0, ROOM - 1));
+	EXPECT_EQ(0, map(self, ROOM, 1));
+	EXPECT_EQ(-ENOMEM, map(self, ROOM + 1, 1));
+	EXPECT_STATE(&self->base, ROOM, ROOM, ROOM);
+}
+
+TEST_F(limits, one_too_many)
+{
+	limit_to(_metadata, ROOM * PAGE);
+	EXPECT_EQ(-ENOMEM, map(self, 0, ROOM + 1));
+	EXPECT_BACK(&self->base);
+	EXPECT_EQ(0, map(self, 0, ROOM));
+}
+
+/* A limit that is no multiple of the page size is rounded down */
+TEST_F(limits, odd_limit)
+{
+	limit_to(_metadata, ROOM * PAGE + PAGE - 1);
+	EXPECT_EQ(-ENOMEM, map(self, 0, ROOM + 1));
+	EXPECT_EQ(0, map(self, 0, ROOM));
+	EXPECT_STATE(&self->base, ROOM, ROOM, ROOM);
+}
+
+TEST_F(limits, zero)
+{
+	limit_to(_metadata, 0);
+	EXPECT_EQ(-ENOMEM, map(self, 0, 1));
+	EXPECT_BACK(&self->base);
+}
+
+/* A failure far into a large map puts back all that came before it */
+TEST_F(limits, late_failure)
+{
+	limit_to(_metadata, 6000 * PAGE);
+	EXPECT_EQ(0, map(self, 8192, 100));
+	EXPECT_EQ(-ENOMEM, map(self, 0, 8192));
+	EXPECT_STATE(&self->base, 100, 100, 100);
+	EXPECT_REFUSED(&self->base, MEMLOCK, 1);
+	EXPECT_EQ(0, map(self, 0, 5900));
+	EXPECT_STATE(&self->base, 6000, 6000, 6000);
+	EXPECT_EQ(-ENOMEM, map(self, 6000, 1));
+}
+
+/* The same for another cause than the limit */
+TEST_F(limits, late_fault)
+{
+	EXPECT_EQ(0, map(self, 8192, 100));
+	ASSERT_EQ(0, munmap(self->mem + 8000 * PAGE, PAGE));
+	EXPECT_EQ(-EFAULT, map(self, 0, 8192));
+	EXPECT_STATE(&self->base, 100, 100, 100);
+	EXPECT_REFUSED(&self->base, FAULT, 1);
+}
+
+TEST_F(limits, with_mlock)
+{
+	char *locked = anon_pages(4 * PAGE);
+	char *more = anon_pages(4 * PAGE);
+
+	ASSERT_NE(NULL, locked);
+	ASSERT_NE(NULL, more);
+	limit_to(_metadata, (ROOM + 4) * PAGE);
+	ASSERT_EQ(0, mlock(locked, 4 * PAGE));
+	EXPECT_EQ(-ENOMEM, map(self, 0, ROOM + 1));
+	EXPECT_EQ(4, status_pages(0, "VmLck:") - self->base.vmlck);
+	EXPECT_EQ(0, map(self, 0, ROOM));
+	EXPECT_EQ((long)ROOM + 4, status_pages(0, "VmLck:") - self->base.vmlck);
+
+	/* mlock() sees what is pinned */
+	EXPECT_EQ(-1, mlock(more, PAGE));
+	EXPECT_EQ(ENOMEM, errno);
+	EXPECT_EQ(0, munlock(locked, 4 * PAGE));
+	EXPECT_STATE(&self->base, ROOM, ROOM, ROOM);
+	EXPECT_EQ(0, mlock(more, 4 * PAGE));
+	EXPECT_EQ(-ENOMEM, map(self, ROOM, 1));
+	EXPECT_EQ((long)ROOM, unmap(self, 0, ROOM));
+	EXPECT_EQ(4, status_pages(0, "VmLck:") - self->base.vmlck);
+	EXPECT_EQ(0, munlock(more, 4 * PAGE));
+}
+
+TEST_F(limits, cap_ipc_lock)
+{
+	ASSERT_EQ(0, set_memlock(PAGE));
+	EXPECT_EQ(0, map(self, 0, 3 * ROOM));
+	EXPECT_STATE(&self->base, 3 * ROOM, 3 * ROOM, 3 * ROOM);
+
+	/* Without it what is there stays, but there is no more */
+	ASSERT_EQ(0, cap_drop(CAP_IPC_LOCK));
+	EXPECT_EQ(-ENOMEM, map(self, 3 * ROOM, 1));
+	EXPECT_STATE(&self->base, 3 * ROOM, 3 * ROOM, 3 * ROOM);
+	EXPECT_EQ((long)(3 * ROOM), unmap(self, 0, 3 * ROOM));
+	EXPECT_EQ(0, map(self, 0, 1));
+}
+
+TEST_F(limits, lowered)
+{
+	limit_to(_metadata, ROOM * PAGE);
+	EXPECT_EQ(0, map(self, 0, ROOM / 2));
+	EXPECT_EQ(0, map(self, ROOM / 2, ROOM / 2));
+	ASSERT_EQ(0, set_memlock(ROOM / 2 * PAGE));
+	EXPECT_EQ(-ENOMEM, map(self, ROOM, 1));
+	EXPECT_STATE(&self->base, ROOM, ROOM, ROOM);
+	EXPECT_EQ((long)ROOM / 2, unmap(self, 0, ROOM / 2));
+	EXPECT_EQ(-ENOMEM, map(self, ROOM, 1));
+	EXPECT_EQ((long)ROOM / 2, unmap(self, ROOM / 2, ROOM / 2));
+	EXPECT_EQ(0, map(self, 0, ROOM / 2));
+	EXPECT_EQ(-ENOMEM, map(self, ROOM, 1));
+}
+
+/* Memory that is charged already may be mapped for another device at the limit */
+TEST_F(limits, second_device)
+{
+	ASSERT_EQ(0, vfio_open(&self->other, 1));
+	limit_to(_metadata, ROOM * PAGE);
+	EXPECT_EQ(0, map(self, 0, ROOM));
+	EXPECT_EQ(0, vfio_map(&self->other, self->mem, IOVA, ROOM * PAGE,
+			      MAP_RW));
+	EXPECT_STATE(&self->base, 2 * ROOM, ROOM, ROOM);
+	EXPECT_EQ(-ENOMEM, vfio_map(&self->other, self->mem + ROOM * PAGE,
+				    IOVA + ROOM * PAGE, PAGE, MAP_RW));
+	EXPECT_STATE(&self->base, 2 * ROOM, ROOM, ROOM);
+	EXPECT_EQ((long)(ROOM * PAGE),
+		  vfio_unmap(&self->other, IOVA, ROOM * PAGE));
+	EXPECT_STATE(&self->base, ROOM, ROOM, ROOM);
+}
+
+/* At rest VmLck is the charge, although it is taken in steps */
+TEST_F(limits, vmlck_is_the_charge)
+{
+	static const size_t sizes[] = {
+		1, 3, 31, 511, 512, 513, 1025, 4095, 4096, 4097
+	};
+	size_t at = 0, i;
+	long sum = 0;
+
+	for (i = 0; i < ARRAY_SIZE(sizes); i++) {
+		EXPECT_EQ(0, map(self, at, sizes[i]));
+		sum += sizes[i];
+		at += sizes[i];
+		EXPECT_STATE(&self->base, sum, sum, sum);
+	}
+	for (at = 0, i = 0; i < ARRAY_SIZE(sizes); i++) {
+		EXPECT_EQ((long)sizes[i], unmap(self, at, sizes[i]));
+		sum -= sizes[i];
+		at += sizes[i];
+		EXPECT_STATE(&self->base, sum, sum, sum);
+	}
+}
+
+TEST_HARNESS_MAIN
