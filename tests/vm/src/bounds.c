@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The most pins that a page or a folio may have: the next one is refused, and
+ * that is all that happens.
+ */
+#include "test.h"
+
+#define PAGE_PINS	65535L		/* PIN_PAGE_MAX of mm/pin_ledger.h */
+#define FOLIO_PINS	(1L << 29)	/* PIN_FOLIO_MAX */
+
+/* One page of a memfd at this many addresses that follow each other */
+#define ALIASES		4096L
+
+FIXTURE(bounds)
+{
+	struct vfio a, b;
+	struct snap before, base;
+	int fd;
+	char *page;		/* the page, for the CPU */
+	char *alias;
+};
+
+FIXTURE_SETUP(bounds)
+{
+	size_t reserved_size;
+	void *reserved;
+	long i;
+
+	NEED_DEVICES(2U);
+	self->b.fd = -1;
+	self->fd = memfd_create("one page", MFD_CLOEXEC);
+	ASSERT_LE(0, self->fd);
+	ASSERT_EQ(0, ftruncate(self->fd, PAGE));
+	self->page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED,
+			  self->fd, 0);
+	ASSERT_NE(MAP_FAILED, (void *)self->page);
+	fill(self->page, PAGE, 1);
+	self->alias = reserve(ALIASES * PAGE, PAGE, &reserved, &reserved_size);
+	ASSERT_NE(NULL, self->alias);
+	for (i = 0; i < ALIASES; i++)
+		ASSERT_NE(MAP_FAILED,
+			  mmap(self->alias + i * PAGE, PAGE,
+			       PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+			       self->fd, 0));
+	ASSERT_EQ(0, snap(&self->before));
+	ASSERT_EQ(0, vfio_open(&self->a, 0));
+	ASSERT_EQ(0, vfio_open(&self->b, 1));
+	ASSERT_EQ(0, snap(&self->base));
+}
+
+FIXTURE_TEARDOWN(bounds)
+{
+	vfio_close(&self->a);
+	vfio_close(&self->b);
+	EXPECT_BACK(&self->before);
+}
+
+/* Give the page all the pins that it may have, through the first device */
+static void pin_to_the_limit(struct __test_metadata *_metadata,
+			     FIXTURE_DATA(bounds) *self)
+{
+	long done, n;
+
+	for (done = 0; done < PAGE_PINS; done += n) {
+		n = PAGE_PINS - done < ALIASES ? PAGE_PINS - done : ALIASES;
+		ASSERT_EQ(0, vfio_map(&self->a, self->alias,
+				      IOVA_FAR + done * PAGE, n * PAGE,
+				      MAP_RW));
+	}
+	EXPECT_STATE(&self->base, PAGE_PINS, 1, 1);
+}
+
+TEST_F_TIMEOUT(bounds, one_page, 900)
+{
+	char *other = anon_pages(PAGE);
+	int sv[2], status;
+	pid_t pid;
+	long ret;
+
+	ASSERT_NE(NULL, other);
+	/* A process beside this one, with a device and a ledger of its own */
+	vfio_close(&self->b);
+	ASSERT_EQ(0, chan_pair(sv));
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		struct vfio v;
+
+		if (chan_get(sv[1], NULL) || vfio_open(&v, 1))
+			_exit(1);
+		ret = vfio_map(&v, self->page, IOVA, PAGE, MAP_RW);
+		if (!ret)
+			ret = edu_check(&v.dev[0], self->page, IOVA, PAGE);
+		_exit(chan_put(sv[1], ret) || ret);
+	}
+
+	pin_to_the_limit(_metadata, self);
+	EXPECT_EQ(-EOVERFLOW, vfio_map(&self->a, self->page, IOVA, PAGE,
+				       MAP_RW));
+	EXPECT_REFUSED(&self->base, OVERFLOW_, 1);
+	EXPECT_STATE(&self->base, PAGE_PINS, 1, 1);
+
+	/* Other pages can still be mapped, and this one still works */
+	EXPECT_EQ(0, vfio_map(&self->a, other, IOVA, PAGE, MAP_RW));
+	EXPECT_EQ(0, edu_check(&self->a.dev[0], other, IOVA, PAGE));
+	EXPECT_EQ((long)PAGE, vfio_unmap(&self->a, IOVA, PAGE));
+	fill(self->page, PAGE, 2);
+	EXPECT_TRUE(filled(self->alias + 17 * PAGE, PAGE, 2));
+
+	/* The other process may pin the page */
+	EXPECT_EQ(0, chan_put(sv[0], 0));
+	EXPECT_EQ(0, chan_get(sv[0], &ret));
+	EXPECT_EQ(0, ret);
+	EXPECT_EQ(0, reap(pid, 60000, &status));
+	EXPECT_EQ(0, status);
+
+	/* With one pin less there is room for one */
+	EXPECT_EQ(0, vfio_map(&self->a, other, IOVA, PAGE, MAP_RW));
+	EXPECT_LT(0, vfio_unmap(&self->a, IOVA_FAR, ALIASES * PAGE));
+	EXPECT_EQ(0, vfio_map(&self->a, self->page, IOVA + PAGE, PAGE, MAP_RW));
+	EXPECT_EQ(0, edu_check(&self->a.dev[0], self->page, IOVA + PAGE,
+			       PAGE));
+	EXPECT_LT(0, vfio_unmap_all(&self->a));
+	EXPECT_BACK(&self->base);
+}
+
+/* The cap counts all containers of the process; the map fails half-way */
+TEST_F_TIMEOUT(bounds, one_page_two_containers, 900)
+{
+	pin_to_the_limit(_metadata, self);
+	EXPECT_LT(0, vfio_unmap(&self->a, IOVA_FAR, ALIASES * PAGE));
+	EXPECT_EQ(0, vfio_map(&self->b, self->alias, IOVA_FAR,
+			      (ALIASES - 16) * PAGE, MAP_RW));
+	EXPECT_STATE(&self->base, PAGE_PINS - 16, 1, 1);
+	EXPECT_EQ(-EOVERFLOW, vfio_map(&self->b, self->alias, IOVA, 17 * PAGE,
+				       MAP_RW));
+	EXPECT_STATE(&self->base, PAGE_PINS - 16, 1, 1);
+	EXPECT_EQ(0, vfio_map(&self->b, self->alias, IOVA, 16 * PAGE, MAP_RW));
+	EXPECT_EQ(-EOVERFLOW, vfio_map(&self->a, self->alias, IOVA, PAGE,
+				       MAP_RW));
+	EXPECT_STATE(&self->base, PAGE_PINS, 1, 1);
+	EXPECT_EQ(0, edu_check(&self->b.dev[0], self->page, IOVA, PAGE));
+	vfio_close(&self->a);
+	EXPECT_EQ(0, vfio_map(&self->b, self->alias, IOVA_FAR << 1,
+			      16 * PAGE, MAP_RW));
+	vfio_close(&self->b);
+	EXPECT_BACK(&self->base);
+}
+
+/* A folio of 1 GiB, mapped whole 2048 times, half of them by each device */
+TEST_F_TIMEOUT(bounds, one_gigabyte, 900)
+{
+	const struct backing *b = backing_find("hugetlb-1g");
+	long pages = GB / PAGE, maps = FOLIO_PINS / pages, i;
+	struct area area;
+
+	if (area_open(b, &area, NULL, NULL))
+		SKIP(return, "%s", area.why);
+	for (i = 0; i < maps; i++)
+		ASSERT_EQ(0, vfio_map(i % 2 ? &self->b : &self->a, area.addr,
+				      (i / 2 + 4) * GB, GB, MAP_RW))
+			TH_LOG("map %ld of %ld", i, maps);
+	EXPECT_STATE(&self->base, FOLIO_PINS, pages, pages);
+	EXPECT_EQ(-EOVERFLOW, vfio_map(&self->a, area.addr, IOVA, PAGE,
+				       MAP_RW));
+	EXPECT_EQ(-EOVERFLOW, vfio_map(&self->b, area.addr + GB / 2, IOVA,
+				       16 * PAGE, MAP_RW));
+	EXPECT_REFUSED(&self->base, OVERFLOW_, 2);
+	EXPECT_STATE(&self->base, FOLIO_PINS, pages, pages);
+
+	/* Its user is unharmed, and so is the device */
+	fill(area.addr, PAGE, 5);
+	EXPECT_TRUE(filled(area.addr, PAGE, 5));
+	EXPECT_EQ((long)GB, vfio_unmap(&self->b, 4 * GB, GB));
+	EXPECT_EQ(0, vfio_map(&self->b, area.addr, IOVA, 16 * PAGE, MAP_RW));
+	EXPECT_EQ(0, edu_check(&self->b.dev[0], area.addr, IOVA, 16 * PAGE));
+	vfio_close(&self->a);
+	vfio_close(&self->b);
+	EXPECT_BACK(&self->base);
+	area_close(&area);
+}
+
+TEST_HARNESS_MAIN

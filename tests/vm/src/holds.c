@@ -1,0 +1,511 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Pinned pages stay where they are, whatever the kernel does to others: each
+ * test first shows that it does move, split or merge memory that is not pinned.
+ */
+#include <fcntl.h>
+#include <linux/mempolicy.h>
+#include <signal.h>
+#include <sys/syscall.h>
+
+#include "test.h"
+
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE	25
+#endif
+
+#define MEMORY	"/sys/devices/system/memory"
+#define KSM	"/sys/kernel/mm/ksm"
+
+#define N	64UL
+#define SIZE	(N * PAGE)
+
+FIXTURE(holds)
+{
+	struct vfio v;
+	struct snap before, base;
+};
+
+FIXTURE_SETUP(holds)
+{
+	NEED_DEVICES(1U);
+	ASSERT_EQ(0, snap(&self->before));
+	ASSERT_EQ(0, vfio_open(&self->v, 0));
+	ASSERT_EQ(0, snap(&self->base));
+}
+
+FIXTURE_TEARDOWN(holds)
+{
+	vfio_close(&self->v);
+	EXPECT_BACK(&self->before);
+}
+
+static void note_pfns(const char *mem, size_t n, uint64_t *pfn)
+{
+	size_t i;
+
+	for (i = 0; i < n; i++)
+		pfn[i] = pfn_of(mem + i * PAGE);
+}
+
+/* How many of the pages are elsewhere now */
+static size_t moved(const char *mem, size_t n, const uint64_t *pfn)
+{
+	size_t i, count = 0;
+
+	for (i = 0; i < n; i++)
+		count += pfn_of(mem + i * PAGE) != pfn[i];
+	return count;
+}
+
+/* --- Compaction ------------------------------------------------------------- */
+
+TEST_F(holds, compaction)
+{
+	/* one page in 16 is pinned, every other one is given away */
+	const size_t n = 64 * MB / PAGE, stride = 16;
+	char *mem = anon_pages(n * PAGE);
+	uint64_t *pfn = calloc(n, sizeof(*pfn));
+	long before, after;
+	size_t i;
+	int try;
+
+	ASSERT_NE(NULL, mem);
+	ASSERT_NE(NULL, pfn);
+	for (i = 0; i < n; i += stride)
+		ASSERT_EQ(0, vfio_map(&self->v, mem + i * PAGE,
+				      IOVA + i * PAGE, PAGE, MAP_RW));
+	note_pfns(mem, n, pfn);
+	for (i = 1; i < n; i += 2)
+		madvise(mem + i * PAGE, PAGE, MADV_DONTNEED);
+	before = vmstat("pgmigrate_success");
+	for (try = 0; try < 3; try++)
+		ASSERT_EQ(0, write_text("/proc/sys/vm/compact_memory", "1"));
+	after = vmstat("pgmigrate_success");
+	EXPECT_GT(after, before)
+		TH_LOG("compaction moved nothing, so this shows nothing");
+	for (i = 0; i < n; i += stride)
+		EXPECT_EQ(pfn[i], pfn_of(mem + i * PAGE));
+	EXPECT_EQ(0, edu_check(&self->v.dev[0], mem, IOVA, PAGE));
+	EXPECT_EQ(0, edu_check(&self->v.dev[0], mem + (n - stride) * PAGE,
+			       IOVA + (n - stride) * PAGE, PAGE));
+	EXPECT_EQ((long)(n / stride * PAGE), vfio_unmap_all(&self->v));
+	EXPECT_BACK(&self->base);
+	free(pfn);
+}
+
+/* --- Migration -------------------------------------------------------------- */
+
+/* Ask for the pages to go to node @to; returns how many are there then */
+static long move_to(char *mem, size_t n, size_t step, int to)
+{
+	void *page[N];
+	int node[N], status[N];
+	long there = 0, ret;
+	size_t i;
+
+	for (i = 0; i < n; i++) {
+		page[i] = mem + i * step;
+		node[i] = to;
+		status[i] = -1;
+	}
+	ret = syscall(SYS_move_pages, 0, n, page, node, status, 2 /* MOVE */);
+	if (ret < 0)
+		return -errno;
+	ret = syscall(SYS_move_pages, 0, n, page, NULL, status, 0);
+	if (ret < 0)
+		return -errno;
+	for (i = 0; i < n; i++)
+		there += status[i] == to;
+	return there;
+}
+
+static int node_of(char *mem)
+{
+	void *page = mem;
+	int status = -1;
+
+	if (syscall(SYS_move_pages, 0, 1, &page, NULL, &status, 0))
+		return -errno;
+	return status;
+}
+
+static void migrate(struct __test_metadata *_metadata,
+		    FIXTURE_DATA(holds) *self, const char *name)
+{
+	const struct backing *b = backing_find(name);
+	size_t n, step;
+	uint64_t *pfn;
+	struct area a;
+	int node, to;
+
+	if (!file_exists("/sys/devices/system/node/node1"))
+		SKIP(return, "this machine has one NUMA node");
+	ASSERT_NE(NULL, b);
+	if (area_open(b, &a, NULL, NULL))
+		SKIP(return, "%s", a.why);
+	step = a.folio;
+	n = a.size / step;
+	ASSERT_GE(N, n);
+	pfn = calloc(a.size / PAGE, sizeof(*pfn));
+	ASSERT_NE(NULL, pfn);
+
+	/* Back and forth: to where it was not, so that it is where we want it */
+	node = node_of(a.addr);
+	ASSERT_LE(0, node);
+	to = node ? 0 : 1;
+	EXPECT_EQ((long)n, move_to(a.addr, n, step, to))
+		TH_LOG("memory that is not pinned does not move either");
+
+	ASSERT_EQ(0, vfio_map(&self->v, a.addr, IOVA, a.size, MAP_RW));
+	note_pfns(a.addr, a.size / PAGE, pfn);
+	EXPECT_EQ(0L, move_to(a.addr, n, step, !to));
+	EXPECT_EQ(0UL, moved(a.addr, a.size / PAGE, pfn));
+	EXPECT_STATE(&self->base, a.size / PAGE, a.size / PAGE, a.size / PAGE);
+	EXPECT_EQ(0, edu_check(&self->v.dev[0], a.addr, IOVA, a.size));
+
+	EXPECT_EQ((long)a.size, vfio_unmap(&self->v, IOVA, a.size));
+	EXPECT_EQ((long)n, move_to(a.addr, n, step, !to))
+		TH_LOG("a pin is left");
+	EXPECT_BACK(&self->base);
+	free(pfn);
+	area_close(&a);
+}
+
+TEST_F(holds, migration_of_small_pages)
+{
+	migrate(_metadata, self, "anon-4k");
+}
+
+TEST_F(holds, migration_of_thp)
+{
+	migrate(_metadata, self, "thp");
+}
+
+TEST_F(holds, migration_of_memfd)
+{
+	migrate(_metadata, self, "memfd");
+}
+
+/* --- Memory that goes away -------------------------------------------------- */
+
+static unsigned long block_of(uint64_t pfn)
+{
+	static unsigned long size;
+	char *text;
+
+	if (!size) {
+		text = slurp(MEMORY "/block_size_bytes");
+		size = text ? strtoul(text, NULL, 16) : 128 * MB;
+		free(text);
+	}
+	return pfn * PAGE / size;
+}
+
+/* Is the block in a list such as "memory72 memory73"? */
+static bool block_in(const char *list, unsigned long block)
+{
+	char want[32], *copy = strdup(list), *word, *save;
+	bool found = false;
+
+	snprintf(want, sizeof(want), "memory%lu", block);
+	for (word = strtok_r(copy, " ", &save); word && !found;
+	     word = strtok_r(NULL, " ", &save))
+		found = !strcmp(word, want);
+	free(copy);
+	return found;
+}
+
+static int block_set(unsigned long block, const char *state)
+{
+	char path[96];
+
+	snprintf(path, sizeof(path), MEMORY "/memory%lu/state", block);
+	return write_text(path, state);
+}
+
+static bool block_online(unsigned long block)
+{
+	char path[96], *text;
+	bool online;
+
+	snprintf(path, sizeof(path), MEMORY "/memory%lu/state", block);
+	text = slurp(path);
+	online = text && !strncmp(text, "online", 6);
+	free(text);
+	return online;
+}
+
+/* Anonymous pages on the node of the DIMM */
+static char *pages_on_node(int node, size_t size)
+{
+	unsigned long mask = 1UL << node;
+	char *mem = mmap(NULL, size, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (mem == MAP_FAILED)
+		return NULL;
+	madvise(mem, size, MADV_NOHUGEPAGE);
+	if (syscall(SYS_mbind, mem, size, MPOL_BIND, &mask,
+		    8 * sizeof(mask), 0))
+		return NULL;
+	memset(mem, 1, size);
+	return mem;
+}
+
+/*
+ * The kernel tries until a signal comes, if it does not see at once that it
+ * cannot. Returns 0 when the block went offline.
+ */
+static int offline(unsigned long block, unsigned int ms)
+{
+	int status;
+	pid_t pid;
+
+	pid = fork();
+	if (pid < 0)
+		return -errno;
+	if (!pid)
+		_exit(-block_set(block, "offline"));
+	if (!reap(pid, ms, &status))
+		return WIFEXITED(status) ? -WEXITSTATUS(status) : -EIO;
+	kill(pid, SIGKILL);
+	return reap(pid, 60000, &status) ? -ETIMEDOUT : -EBUSY;
+}
+
+TEST_F(holds, memory_offline)
+{
+	const char *node = getenv("USERPIN_MEM_NODE");
+	const char *movable = getenv("USERPIN_MEM_MOVABLE");
+	uint64_t pfn[N], was;
+	unsigned long block;
+	size_t i, in = 0;
+	char *mem;
+	int ret;
+
+	if (!node || !movable)
+		SKIP(return, "no memory that can be unplugged, see USERPIN_MEM_NODE");
+	mem = pages_on_node(atoi(node), SIZE);
+	ASSERT_NE(NULL, mem);
+	was = pfn_of(mem);
+	for (i = 0; i < N; i++)
+		in += block_in(movable, block_of(pfn_of(mem + i * PAGE)));
+	EXPECT_LT(0UL, in)
+		TH_LOG("no page is in movable memory, so this shows little");
+
+	/* Pins leave movable memory */
+	ASSERT_EQ(0, vfio_map(&self->v, mem, IOVA, SIZE, MAP_RW));
+	note_pfns(mem, N, pfn);
+	for (i = 0; i < N; i++)
+		EXPECT_FALSE(block_in(movable, block_of(pfn[i])));
+	EXPECT_STATE(&self->base, N, N, N);
+	EXPECT_EQ(0, edu_check(&self->v.dev[0], mem, IOVA, SIZE));
+
+	/* so that it can go */
+	block = block_of(was);
+	EXPECT_EQ(0, offline(block, 60000));
+	EXPECT_FALSE(block_online(block));
+	EXPECT_EQ(0UL, moved(mem, N, pfn));
+	EXPECT_EQ(0, block_set(block, "online_movable"));
+
+	/* What does hold pins cannot go */
+	block = block_of(pfn[0]);
+	ret = offline(block, 5000);
+	EXPECT_NE(0, ret);
+	EXPECT_TRUE(block_online(block));
+	EXPECT_EQ(0UL, moved(mem, N, pfn));
+	EXPECT_EQ(0, edu_check(&self->v.dev[0], mem, IOVA, SIZE));
+	EXPECT_EQ((long)SIZE, vfio_unmap(&self->v, IOVA, SIZE));
+	EXPECT_BACK(&self->base);
+	munmap(mem, SIZE);
+}
+
+/* --- Large folios ----------------------------------------------------------- */
+
+/* Have the kernel split what it can of a range; 0 if it took the order */
+static int split_range(const char *mem, size_t size)
+{
+	char text[96];
+
+	snprintf(text, sizeof(text), "%d,0x%lx,0x%lx", getpid(),
+		 (unsigned long)mem, (unsigned long)mem + size);
+	return write_text("/sys/kernel/debug/split_huge_pages", text);
+}
+
+static bool huge(const char *mem)
+{
+	return pfn_flags(pfn_of(mem)) & PF_THP;
+}
+
+TEST_F(holds, thp_split)
+{
+	const struct backing *b = backing_find("thp");
+	uint64_t pfn[1024];
+	struct area a;
+	char *old;
+
+	if (area_open(b, &a, NULL, NULL))
+		SKIP(return, "%s", a.why);
+	ASSERT_EQ(4 * MB, a.size);
+
+	/* the first 2 MiB are pinned, the second are not */
+	ASSERT_EQ(0, vfio_map(&self->v, a.addr, IOVA, 2 * MB, MAP_RW));
+	note_pfns(a.addr, 1024, pfn);
+	EXPECT_TRUE(huge(a.addr) && huge(a.addr + 2 * MB));
+	ASSERT_EQ(0, split_range(a.addr, a.size));
+	EXPECT_FALSE(huge(a.addr + 2 * MB))
+		TH_LOG("what is not pinned is not split either");
+	EXPECT_TRUE(huge(a.addr));
+	EXPECT_EQ(0UL, moved(a.addr, 512, pfn));
+	EXPECT_STATE(&self->base, 512, 512, 512);
+
+	/* Page tables may be split, the folio is not */
+	ASSERT_EQ(0, mprotect(a.addr + MB, PAGE, PROT_READ));
+	EXPECT_EQ(0, split_range(a.addr, 2 * MB));
+	EXPECT_TRUE(huge(a.addr));
+	EXPECT_EQ(0UL, moved(a.addr, 512, pfn));
+	ASSERT_EQ(0, mprotect(a.addr + MB, PAGE, PROT_READ | PROT_WRITE));
+	EXPECT_EQ(0, edu_check(&self->v.dev[0], a.addr, IOVA, 2 * MB));
+
+	/* The device keeps pages that the process gave away */
+	old = a.addr + MB;
+	fill(old, EDU_LEN, 3);
+	ASSERT_EQ(0, madvise(old, MB, MADV_DONTNEED));
+	fill(old, EDU_LEN, 4);
+	EXPECT_NE(pfn[256], pfn_of(old));
+	EXPECT_EQ(0UL, moved(a.addr, 256, pfn));
+	EXPECT_EQ(0, split_range(a.addr, 2 * MB));
+	EXPECT_STATE(&self->base, 512, 512, 512);
+	EXPECT_EQ(0, edu_copy(&self->v.dev[0], IOVA, IOVA + MB, EDU_LEN));
+	EXPECT_TRUE(filled(a.addr, EDU_LEN, 3));
+
+	EXPECT_EQ((long)(2 * MB), vfio_unmap(&self->v, IOVA, 2 * MB));
+	EXPECT_BACK(&self->base);
+
+	/* and now it can be split */
+	EXPECT_EQ(0, split_range(a.addr, 2 * MB));
+	EXPECT_FALSE(huge(a.addr));
+	area_close(&a);
+}
+
+/* A mapping of a part holds the whole folio together */
+TEST_F(holds, thp_split_with_one_pin)
+{
+	const struct backing *b = backing_find("thp");
+	uint64_t pfn[512];
+	struct area a;
+
+	if (area_open(b, &a, NULL, NULL))
+		SKIP(return, "%s", a.why);
+	ASSERT_EQ(0, vfio_map(&self->v, a.addr + 300 * PAGE, IOVA, PAGE,
+			      MAP_RW));
+	note_pfns(a.addr, 512, pfn);
+	ASSERT_EQ(0, split_range(a.addr, a.size));
+	EXPECT_TRUE(huge(a.addr));
+	EXPECT_FALSE(huge(a.addr + 2 * MB));
+	EXPECT_EQ(0UL, moved(a.addr, 512, pfn));
+	EXPECT_STATE(&self->base, 1, 1, 512);
+	EXPECT_EQ(0, edu_check(&self->v.dev[0], a.addr + 300 * PAGE, IOVA,
+			       PAGE));
+	EXPECT_EQ((long)PAGE, vfio_unmap(&self->v, IOVA, PAGE));
+	EXPECT_BACK(&self->base);
+	area_close(&a);
+}
+
+/* The other way round: small pages are not collapsed into a large one */
+TEST_F(holds, thp_collapse)
+{
+	size_t reserved_size;
+	uint64_t pfn[1024];
+	void *reserved;
+	char *mem;
+
+	mem = reserve(4 * MB, 2 * MB, &reserved, &reserved_size);
+	ASSERT_NE(NULL, mem);
+	ASSERT_EQ(0, mprotect(mem, 4 * MB, PROT_READ | PROT_WRITE));
+	ASSERT_EQ(0, madvise(mem, 4 * MB, MADV_NOHUGEPAGE));
+	memset(mem, 1, 4 * MB);
+	ASSERT_EQ(0, vfio_map(&self->v, mem + 300 * PAGE, IOVA, PAGE, MAP_RW));
+	note_pfns(mem, 1024, pfn);
+	ASSERT_EQ(0, madvise(mem, 4 * MB, MADV_HUGEPAGE));
+	EXPECT_EQ(0, madvise(mem + 2 * MB, 2 * MB, MADV_COLLAPSE));
+	EXPECT_TRUE(huge(mem + 2 * MB));
+	EXPECT_EQ(-1, madvise(mem, 2 * MB, MADV_COLLAPSE));
+	EXPECT_EQ(pfn[300], pfn_of(mem + 300 * PAGE));
+	EXPECT_EQ(0, edu_check(&self->v.dev[0], mem + 300 * PAGE, IOVA, PAGE));
+	EXPECT_EQ((long)PAGE, vfio_unmap(&self->v, IOVA, PAGE));
+	EXPECT_BACK(&self->base);
+	munmap(reserved, reserved_size);
+}
+
+/* --- KSM -------------------------------------------------------------------- */
+
+struct merge {
+	char *mem;
+	long scans;
+};
+
+/* Those pages are one, and the scanner has been everywhere since */
+static bool merged(void *arg)
+{
+	struct merge *m = arg;
+	uint64_t first = pfn_of(m->mem);
+	size_t i;
+
+	for (i = 1; i < N; i++)
+		if (pfn_of(m->mem + i * PAGE) != first)
+			return false;
+	return read_long(KSM "/full_scans", 0) > m->scans + 3;
+}
+
+TEST_F(holds, ksm)
+{
+	char *pinned = anon_pages(SIZE), *loose = anon_pages(SIZE);
+	struct merge m = { .mem = loose };
+	uint64_t pfn[N];
+	size_t i;
+
+	if (!file_exists(KSM "/run"))
+		SKIP(return, "this kernel has no KSM");
+	ASSERT_NE(NULL, pinned);
+	ASSERT_NE(NULL, loose);
+	for (i = 0; i < N; i++) {
+		fill(pinned + i * PAGE, PAGE, 42);
+		fill(loose + i * PAGE, PAGE, 42);
+	}
+	ASSERT_EQ(0, vfio_map(&self->v, pinned, IOVA, SIZE, MAP_RW));
+	note_pfns(pinned, N, pfn);
+	ASSERT_EQ(0, madvise(pinned, SIZE, MADV_MERGEABLE));
+	ASSERT_EQ(0, madvise(loose, SIZE, MADV_MERGEABLE));
+	write_text(KSM "/smart_scan", "0");
+	write_text(KSM "/sleep_millisecs", "1");
+	write_text(KSM "/pages_to_scan", "1000");
+	m.scans = read_long(KSM "/full_scans", 0);
+	ASSERT_EQ(0, write_text(KSM "/run", "1"));
+	EXPECT_TRUE(wait_for(merged, &m, 120000))
+		TH_LOG("pages that are not pinned were not merged");
+	EXPECT_EQ(0UL, moved(pinned, N, pfn));
+	for (i = 0; i < N; i++)
+		EXPECT_FALSE(pfn_flags(pfn[i]) & PF_KSM);
+	EXPECT_STATE(&self->base, N, N, N);
+
+	/* What the one device writes does not appear elsewhere */
+	EXPECT_EQ(0, edu_check(&self->v.dev[0], pinned, IOVA, SIZE));
+	EXPECT_TRUE(filled(loose, PAGE, 42));
+	EXPECT_EQ(0, write_text(KSM "/run", "2"));
+	EXPECT_EQ((long)SIZE, vfio_unmap(&self->v, IOVA, SIZE));
+
+	/* A pin of merged memory gets a page of its own */
+	EXPECT_EQ(0, write_text(KSM "/run", "1"));
+	m.scans = read_long(KSM "/full_scans", 0);
+	EXPECT_TRUE(wait_for(merged, &m, 120000));
+	EXPECT_EQ(0, vfio_map(&self->v, loose, IOVA, SIZE, MAP_R));
+	for (i = 1; i < N; i++)
+		EXPECT_NE(pfn_of(loose), pfn_of(loose + i * PAGE));
+	EXPECT_STATE(&self->base, N, N, N);
+	EXPECT_EQ((long)SIZE, vfio_unmap(&self->v, IOVA, SIZE));
+	EXPECT_EQ(0, write_text(KSM "/run", "2"));
+	EXPECT_BACK(&self->base);
+}
+
+TEST_HARNESS_MAIN
