@@ -1,0 +1,750 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Processes come and go while memory is pinned: signals, fork, exec, live
+ * update, file descriptors that outlive their opener.
+ */
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <signal.h>
+#include <sys/stat.h>
+
+#include "test.h"
+
+#define N	64L		/* pages, where the number does not matter */
+#define SIZE	(N * PAGE)
+
+FIXTURE(life)
+{
+	struct vfio v;
+	struct snap before, base;
+	int memfd;
+	char *mem;		/* of the memfd, shared */
+	char *scratch;
+};
+
+FIXTURE_SETUP(life)
+{
+	NEED_DEVICES(2U);
+	self->memfd = memfd_create("guest", 0);
+	ASSERT_LE(0, self->memfd);
+	ASSERT_EQ(0, ftruncate(self->memfd, SIZE));
+	self->mem = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED,
+			 self->memfd, 0);
+	ASSERT_NE(MAP_FAILED, (void *)self->mem);
+	memset(self->mem, 0, SIZE);
+	self->scratch = anon_pages(PAGE);
+	ASSERT_NE(NULL, self->scratch);
+	ASSERT_EQ(0, snap(&self->before));
+	ASSERT_EQ(0, vfio_open(&self->v, 0));
+	ASSERT_EQ(0, snap(&self->base));
+}
+
+FIXTURE_TEARDOWN(life)
+{
+	vfio_close(&self->v);
+	EXPECT_BACK(&self->before);
+}
+
+/* The holder with that name in the list of the whole system */
+static bool listed(struct pins *all, const char *name, struct holder *h)
+{
+	int i;
+
+	if (pins_read_all(all))
+		return false;
+	for (i = 0; i < all->nr; i++) {
+		if (strcmp(all->holder[i].name, name))
+			continue;
+		*h = all->holder[i];
+		return true;
+	}
+	return false;
+}
+
+/* --- A long map is killed --------------------------------------------------- */
+
+#define LONG_MAP	GB
+/* Between the look and the end of the batch, also on a slow machine */
+#define LATE		(192 * MB)
+
+struct progress {
+	int fd;
+	size_t wanted;
+};
+
+static size_t allocated(int fd)
+{
+	struct stat st;
+
+	return fstat(fd, &st) ? 0 : st.st_blocks * 512UL;
+}
+
+static bool has_begun(void *arg)
+{
+	struct progress *p = arg;
+
+	return allocated(p->fd) >= p->wanted;
+}
+
+/*
+ * A child maps 1 GiB that nobody has touched, so that the pins make the pages
+ * one by one, and the size of the memfd tells how far it is. It is killed on the
+ * way, and must not get much further.
+ */
+static void kill_the_map(struct __test_metadata *_metadata, int sig, bool keep)
+{
+	struct progress p = { .wanted = 32 * MB };
+	struct snap before;
+	size_t at_kill, at_end;
+	int status, sv[2];
+	struct vfio v;
+	uint64_t start;
+	pid_t pid;
+	void *mem;
+
+	ASSERT_EQ(0, snap(&before));
+	p.fd = memfd_create("long map", MFD_CLOEXEC);
+	ASSERT_LE(0, p.fd);
+	ASSERT_EQ(0, ftruncate(p.fd, LONG_MAP));
+	ASSERT_EQ(0, chan_pair(sv));
+	if (keep)
+		ASSERT_EQ(0, vfio_open(&v, 1));
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		mem = mmap(NULL, LONG_MAP, PROT_READ | PROT_WRITE, MAP_SHARED,
+			   p.fd, 0);
+		if (mem == MAP_FAILED || (!keep && vfio_open(&v, 1)) ||
+		    chan_put(sv[1], 0))
+			_exit(1);
+		vfio_map(&v, mem, IOVA, LONG_MAP, MAP_RW);
+		_exit(2);	/* it was not killed in time */
+	}
+	EXPECT_EQ(0, chan_get(sv[0], NULL));
+	EXPECT_TRUE(wait_for(has_begun, &p, 60000));
+	at_kill = allocated(p.fd);
+	start = now_ms();
+	EXPECT_EQ(0, kill(pid, sig));
+	EXPECT_EQ(0, reap(pid, 60000, &status));
+	at_end = allocated(p.fd);
+	TH_LOG("killed at %zu MiB, ended at %zu MiB, %llu ms later",
+	       at_kill / MB, at_end / MB,
+	       (unsigned long long)(now_ms() - start));
+	EXPECT_TRUE(WIFSIGNALED(status));
+	EXPECT_EQ(sig, WTERMSIG(status));
+	EXPECT_LE(at_end, at_kill + LATE);
+	EXPECT_LT(at_end, LONG_MAP / 2);
+	if (keep) {
+		/* The map failed as a whole: its container holds nothing */
+		static struct pins all;
+		int i;
+
+		EXPECT_EQ(0, pins_read_all(&all));
+		for (i = 0; i < all.nr; i++) {
+			EXPECT_NE(pid, all.holder[i].pid)
+				TH_LOG("%s is left", all.holder[i].name);
+		}
+		EXPECT_EQ(0L, vfio_unmap_all(&v));
+		vfio_close(&v);
+	}
+	close(p.fd);
+	EXPECT_BACK(&before);
+}
+
+TEST_F(life, kill_while_mapping)
+{
+	kill_the_map(_metadata, SIGKILL, false);
+}
+
+TEST_F(life, fatal_signal_while_mapping)
+{
+	kill_the_map(_metadata, SIGTERM, false);
+}
+
+/* The container survives, as another process has it, too */
+TEST_F(life, kill_while_mapping_in_shared_container)
+{
+	kill_the_map(_metadata, SIGKILL, true);
+}
+
+/* The end of a process that has a large map, and does not unmap it */
+TEST_F(life, kill_with_mappings)
+{
+	int status, sv[2];
+	struct pins p;
+	pid_t pid;
+
+	ASSERT_EQ(0, chan_pair(sv));
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		char *mem = anon_pages(64 * MB);
+		struct vfio v;
+
+		if (!mem || vfio_open(&v, 1) ||
+		    vfio_map(&v, mem, IOVA, 64 * MB, MAP_RW) ||
+		    chan_put(sv[1], 0))
+			_exit(1);
+		pause();
+		_exit(2);
+	}
+	ASSERT_EQ(0, chan_get(sv[0], NULL));
+	EXPECT_EQ(0, pins_read(pid, &p));
+	EXPECT_EQ((long)(64 * MB / PAGE), p.charge);
+	EXPECT_EQ(0, kill(pid, SIGKILL));
+	EXPECT_EQ(0, reap(pid, 60000, &status));
+	EXPECT_BACK(&self->base);
+}
+
+TEST_F(life, closed_with_mappings)
+{
+	ASSERT_EQ(0, vfio_map(&self->v, self->mem, IOVA, SIZE, MAP_RW));
+	EXPECT_STATE(&self->base, N, N, N);
+	vfio_close(&self->v);
+	EXPECT_BACK(&self->before);
+}
+
+/* --- fork and exec ---------------------------------------------------------- */
+
+/*
+ * A child has none of its parent's pins, and the parent keeps its pages: what
+ * it writes after the fork is what the device sees.
+ */
+TEST_F(life, fork)
+{
+	char *mem = anon_pages(SIZE);
+	int status, sv[2];
+	uint64_t pfn;
+	pid_t pid;
+
+	ASSERT_NE(NULL, mem);
+	fill(mem, EDU_LEN, 1);
+	ASSERT_EQ(0, vfio_map(&self->v, mem, IOVA, SIZE, MAP_RW));
+	pfn = pfn_of(mem);
+	ASSERT_EQ(0, chan_pair(sv));
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		struct pins p;
+
+		if (pins_read(0, &p) || p.nr || p.charge || p.held)
+			_exit(1);
+		if (status_pages(0, "VmLck:"))
+			_exit(2);
+		if (chan_get(sv[1], NULL))
+			_exit(3);
+		/* The parent has written, and so has the device: not here */
+		if (!filled(mem, EDU_LEN, 1))
+			_exit(4);
+		fill(mem, SIZE, 9);
+		_exit(0);
+	}
+	EXPECT_STATE(&self->base, N, N, N);
+	EXPECT_EQ(pfn, pfn_of(mem));
+	EXPECT_EQ(0, edu_check(&self->v.dev[0], mem, IOVA, SIZE));
+	fill(mem, EDU_LEN, 2);
+	EXPECT_EQ(0, chan_put(sv[0], 0));
+	EXPECT_EQ(0, reap(pid, 60000, &status));
+	EXPECT_EQ(0, status);
+	EXPECT_EQ(pfn, pfn_of(mem));
+	EXPECT_EQ(0, edu_copy(&self->v.dev[0], IOVA + PAGE, IOVA, EDU_LEN));
+	EXPECT_TRUE(filled(mem + PAGE, EDU_LEN, 2));
+	EXPECT_EQ(SIZE, (unsigned long)vfio_unmap(&self->v, IOVA, SIZE));
+	EXPECT_BACK(&self->base);
+}
+
+/* A child that is left with the container when its parent maps */
+TEST_F(life, forked_child_closes_nothing)
+{
+	int status;
+	pid_t pid;
+
+	ASSERT_EQ(0, vfio_map(&self->v, self->mem, IOVA, SIZE, MAP_RW));
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		vfio_close(&self->v);
+		_exit(0);
+	}
+	EXPECT_EQ(0, reap(pid, 60000, &status));
+	EXPECT_STATE(&self->base, N, N, N);
+	EXPECT_EQ(0, edu_check(&self->v.dev[0], self->mem, IOVA, SIZE));
+}
+
+static void keep_over_exec(struct vfio *v)
+{
+	fcntl(v->fd, F_SETFD, 0);
+	fcntl(v->dev[0].fd, F_SETFD, 0);
+	fcntl(v->dev[0].group, F_SETFD, 0);
+}
+
+/*
+ * What exec() starts: the container, the device, and the memory are inherited,
+ * the memory has another place, and the charge is to come here. Exit code 0, or
+ * the number of the step that failed.
+ */
+static int after_exec(char **arg)
+{
+	long limit = atol(arg[4]);
+	struct pins p;
+	struct vfio v = {
+		.fd = atoi(arg[0]),
+		.nr_devs = 1,
+		.dev[0] = { .group = atoi(arg[1]), .fd = atoi(arg[2]) },
+	};
+	char *mem;
+	int ret;
+
+	mem = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED,
+		   atoi(arg[3]), 0);
+	v.dev[0].bar = vfio_bar_map(&v.dev[0], NULL, &v.dev[0].bar_size);
+	if (mem == MAP_FAILED || !v.dev[0].bar)
+		return 10;
+	if (pins_read(0, &p) || p.nr || p.charge || p.held)
+		return 11;
+	if (limit >= 0 && (set_memlock(limit * PAGE) ||
+			   cap_drop(CAP_IPC_LOCK)))
+		return 12;
+	ret = vfio_vaddr_set(&v, mem, IOVA, SIZE);
+	if (limit >= 0 && limit < N) {
+		if (ret != -ENOMEM)
+			return 13;
+		if (pins_read(0, &p) || p.charge ||
+		    status_pages(0, "VmLck:"))
+			return 14;
+		if (set_memlock(N * PAGE))
+			return 15;
+		ret = vfio_vaddr_set(&v, mem, IOVA, SIZE);
+	}
+	if (ret)
+		return 16;
+	if (pins_read(0, &p) || p.charge != N || p.held != N ||
+	    pins_pages(&p) != N || status_pages(0, "VmLck:") != N)
+		return 17;
+	if (edu_check(&v.dev[0], mem, IOVA, SIZE))
+		return 18;
+	if (vfio_unmap(&v, IOVA, SIZE) != (long)SIZE)
+		return 19;
+	if (pins_read(0, &p) || p.charge || p.held || pins_pages(&p) ||
+	    status_pages(0, "VmLck:"))
+		return 20;
+	return 0;
+}
+
+static void exec_with(struct __test_metadata *_metadata,
+		      FIXTURE_DATA(life) *self, long limit)
+{
+	char arg[5][16];
+	int status;
+	pid_t pid;
+
+	/* The child opens it for itself, as the test would not survive exec() */
+	vfio_close(&self->v);
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		struct vfio v;
+
+		if (vfio_open(&v, 0) ||
+		    vfio_map(&v, self->mem, IOVA, SIZE, MAP_RW) ||
+		    vfio_vaddr_drop(&v, IOVA, SIZE))
+			_exit(1);
+		keep_over_exec(&v);
+		sprintf(arg[0], "%d", v.fd);
+		sprintf(arg[1], "%d", v.dev[0].group);
+		sprintf(arg[2], "%d", v.dev[0].fd);
+		sprintf(arg[3], "%d", self->memfd);
+		sprintf(arg[4], "%ld", limit);
+		execl("/proc/self/exe", "life", "--after-exec", arg[0], arg[1],
+		      arg[2], arg[3], arg[4], NULL);
+		_exit(2);
+	}
+	EXPECT_EQ(0, reap(pid, 120000, &status));
+	EXPECT_EQ(0, WEXITSTATUS(status))
+		TH_LOG("after_exec() returned this");
+	EXPECT_EQ(0, status);
+	EXPECT_BACK(&self->before);
+}
+
+TEST_F(life, exec)
+{
+	exec_with(_metadata, self, -1);
+}
+
+TEST_F(life, exec_with_limit)
+{
+	exec_with(_metadata, self, N);
+}
+
+TEST_F(life, exec_with_low_limit)
+{
+	exec_with(_metadata, self, N - 1);
+}
+
+/* --- Live update while the old process lives -------------------------------- */
+
+struct takeover {
+	int sv[2];
+	pid_t pid;
+};
+
+/* The child takes over at the word of the parent, under a limit of its own */
+static void takeover_child(FIXTURE_DATA(life) *self, int fd, long limit,
+			   int maps)
+{
+	long size = SIZE / maps, ret = 0;
+	struct pins p;
+	int i;
+
+	if (chan_get(fd, NULL))
+		_exit(1);
+	if (limit >= 0 && (set_memlock(limit * PAGE) ||
+			   cap_drop(CAP_IPC_LOCK)))
+		_exit(2);
+	for (i = 0; i < maps && !ret; i++)
+		ret = vfio_vaddr_set(&self->v, self->mem + i * size,
+				     IOVA + i * size, size);
+	if (chan_put(fd, ret) || pins_read(0, &p) ||
+	    chan_put(fd, p.charge) || chan_put(fd, p.held) ||
+	    chan_put(fd, status_pages(0, "VmLck:")))
+		_exit(3);
+	/* Until the parent has looked */
+	if (chan_get(fd, NULL))
+		_exit(4);
+	if (!ret && vfio_unmap_all(&self->v) != (long)SIZE)
+		_exit(5);
+	if (!ret && (pins_read(0, &p) || p.charge || p.held))
+		_exit(6);
+	_exit(0);
+}
+
+static void take_over(struct __test_metadata *_metadata,
+		      FIXTURE_DATA(life) *self, long limit, int maps,
+		      long want, long moved)
+{
+	long size = SIZE / maps, value, i;
+	int sv[2], status;
+	pid_t pid;
+
+	for (i = 0; i < maps; i++)
+		ASSERT_EQ(0, vfio_map(&self->v, self->mem + i * size,
+				      IOVA + i * size, size, MAP_RW));
+	EXPECT_STATE(&self->base, N, N, N);
+	ASSERT_EQ(0, chan_pair(sv));
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid)
+		takeover_child(self, sv[1], limit, maps);
+
+	ASSERT_EQ(0, vfio_vaddr_drop(&self->v, IOVA, SIZE));
+	EXPECT_STATE(&self->base, N, N, N);
+	EXPECT_EQ(0, chan_put(sv[0], 0));
+	EXPECT_EQ(0, chan_get(sv[0], &value));
+	EXPECT_EQ(want, value);
+	EXPECT_EQ(0, chan_get(sv[0], &value));
+	EXPECT_EQ(moved, value) TH_LOG("charge of the new process");
+	EXPECT_EQ(0, chan_get(sv[0], &value));
+	EXPECT_EQ(moved, value) TH_LOG("held of the new process");
+	EXPECT_EQ(0, chan_get(sv[0], &value));
+	EXPECT_EQ(moved, value) TH_LOG("VmLck of the new process");
+
+	/* What the one has the other has not, and the sum stays */
+	{
+		struct snap now;
+
+		EXPECT_EQ(0, snap(&now));
+		EXPECT_EQ(N - moved, now.pins.charge - self->base.pins.charge);
+		EXPECT_EQ(N - moved, now.pins.held - self->base.pins.held);
+		EXPECT_EQ(N - moved, now.vmlck - self->base.vmlck);
+		EXPECT_EQ(N, now.counted - self->base.counted);
+		EXPECT_EQ(N, now.foll - self->base.foll);
+	}
+	EXPECT_EQ(0, edu_check(&self->v.dev[0], self->mem, IOVA, SIZE));
+
+	EXPECT_EQ(0, chan_put(sv[0], 0));
+	EXPECT_EQ(0, reap(pid, 120000, &status));
+	EXPECT_EQ(0, status);
+	if (want)	/* the mappings are still here, without addresses */
+		EXPECT_EQ((long)SIZE, vfio_unmap_all(&self->v));
+	EXPECT_BACK(&self->base);
+}
+
+TEST_F(life, live_update)
+{
+	take_over(_metadata, self, -1, 1, 0, N);
+}
+
+TEST_F(life, live_update_with_limit)
+{
+	take_over(_metadata, self, N, 1, 0, N);
+}
+
+TEST_F(life, live_update_with_low_limit)
+{
+	take_over(_metadata, self, N - 1, 1, -ENOMEM, 0);
+}
+
+/* Each mapping moves as a whole; the limit suffices for one of the two */
+TEST_F(life, live_update_mapping_by_mapping)
+{
+	take_over(_metadata, self, -1, 2, 0, N);
+}
+
+TEST_F(life, live_update_half_way)
+{
+	take_over(_metadata, self, N - 1, 2, -ENOMEM, N / 2);
+}
+
+/* The same process gives the memory another address: nothing is to change */
+TEST_F(life, new_address_in_the_same_process)
+{
+	char *again;
+
+	ASSERT_EQ(0, vfio_map(&self->v, self->mem, IOVA, SIZE, MAP_RW));
+	ASSERT_EQ(0, vfio_vaddr_drop(&self->v, IOVA, SIZE));
+	again = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED,
+		     self->memfd, 0);
+	ASSERT_NE(MAP_FAILED, (void *)again);
+	EXPECT_EQ(0, vfio_vaddr_set(&self->v, again, IOVA, SIZE));
+	EXPECT_STATE(&self->base, N, N, N);
+	EXPECT_EQ(0, edu_check(&self->v.dev[0], again, IOVA, SIZE));
+	EXPECT_EQ((long)SIZE, vfio_unmap(&self->v, IOVA, SIZE));
+	EXPECT_BACK(&self->base);
+}
+
+/* --- File descriptors that travel ------------------------------------------- */
+
+/* A container in two processes, each of which maps memory of its own */
+TEST_F(life, passed_over_a_socket)
+{
+	int sv[2], status;
+	struct pins p;
+	long value;
+	pid_t pid;
+
+	/* The child is made first, so that it inherits nothing */
+	vfio_close(&self->v);
+	ASSERT_EQ(0, chan_pair(sv));
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		char *mem = anon_pages(SIZE);
+		struct vfio v = { .fd = chan_get_fd(sv[1]) };
+
+		if (v.fd < 0 || !mem ||
+		    vfio_map(&v, mem, IOVA + SIZE, SIZE, MAP_RW))
+			_exit(1);
+		if (pins_read(0, &p) || p.nr != 1 || chan_put(sv[1], p.charge))
+			_exit(2);
+		fill(mem, EDU_LEN, 8);
+		if (chan_put(sv[1], 0) || chan_get(sv[1], NULL))
+			_exit(3);
+		/* The device of the other has written here */
+		if (!filled(mem + PAGE, EDU_LEN, 7))
+			_exit(4);
+		if (vfio_unmap(&v, IOVA + SIZE, SIZE) != (long)SIZE)
+			_exit(5);
+		if (pins_read(0, &p) || p.charge || pins_pages(&p))
+			_exit(6);
+		_exit(0);
+	}
+	ASSERT_EQ(0, vfio_open(&self->v, 0));
+	ASSERT_EQ(0, vfio_map(&self->v, self->mem, IOVA, SIZE, MAP_RW));
+	ASSERT_EQ(0, chan_put_fd(sv[0], self->v.fd));
+	EXPECT_EQ(0, chan_get(sv[0], &value));
+	EXPECT_EQ(N, value);
+	EXPECT_STATE(&self->base, N, N, N) ;
+	EXPECT_EQ(0, pins_read(pid, &p));
+	EXPECT_EQ(N, p.charge);
+	EXPECT_EQ(0, chan_get(sv[0], NULL));
+
+	/* The device sees the memory of both */
+	fill(self->mem, EDU_LEN, 7);
+	EXPECT_EQ(0, edu_copy(&self->v.dev[0], IOVA + SIZE + PAGE, IOVA,
+			      EDU_LEN));
+	EXPECT_EQ(0, edu_copy(&self->v.dev[0], IOVA, IOVA + SIZE, EDU_LEN));
+	EXPECT_TRUE(filled(self->mem, EDU_LEN, 8));
+	EXPECT_EQ(0, chan_put(sv[0], 0));
+	EXPECT_EQ(0, reap(pid, 60000, &status));
+	EXPECT_EQ(0, status);
+	EXPECT_STATE(&self->base, N, N, N);
+}
+
+/*
+ * The process whose memory it is ends while another one has the container: the
+ * device still reaches the memory, the list shows whose it was, and who closes
+ * the container gives it back.
+ */
+static void owner_dies(struct __test_metadata *_metadata,
+		       FIXTURE_DATA(life) *self, bool close_it)
+{
+	static struct pins all;
+	struct holder h = {};
+	char name[48] = "";
+	int sv[2], status, i;
+	struct snap now;
+	pid_t pid;
+
+	ASSERT_EQ(0, vfio_map(&self->v, self->scratch, IOVA_SCRATCH, PAGE,
+			      MAP_RW));
+	ASSERT_EQ(0, chan_pair(sv));
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		if (vfio_map(&self->v, self->mem, IOVA, SIZE, MAP_RW) ||
+		    chan_put(sv[1], 0) || chan_get(sv[1], NULL))
+			_exit(1);
+		_exit(0);
+	}
+	EXPECT_EQ(0, chan_get(sv[0], NULL));
+	EXPECT_EQ(0, pins_read_all(&all));
+	for (i = 0; i < all.nr; i++)
+		if (all.holder[i].pid == pid)
+			strcpy(name, all.holder[i].name);
+	EXPECT_TRUE(listed(&all, name, &h));
+	EXPECT_STREQ("alive", h.state);
+	EXPECT_EQ(N, h.pages);
+
+	EXPECT_EQ(0, chan_put(sv[0], 0));
+	EXPECT_EQ(0, reap(pid, 60000, &status));
+	EXPECT_EQ(0, status);
+	EXPECT_TRUE(listed(&all, name, &h));
+	EXPECT_STREQ("gone", h.state);
+	EXPECT_EQ(pid, h.pid);
+	EXPECT_EQ(N, h.pages);
+	EXPECT_EQ(N, h.charge);
+	EXPECT_EQ(N, h.held);
+	EXPECT_EQ(0, edu_check(&self->v.dev[0], self->mem, IOVA, SIZE));
+	EXPECT_EQ(0, snap(&now));
+	EXPECT_EQ(N + 1, now.counted - self->base.counted);
+	EXPECT_EQ(1, now.pins.charge - self->base.pins.charge);
+
+	if (close_it)
+		vfio_close(&self->v);
+	else
+		EXPECT_EQ((long)(SIZE + PAGE), vfio_unmap_all(&self->v));
+	EXPECT_FALSE(listed(&all, name, &h) && h.pages);
+	EXPECT_BACK(&self->base);
+}
+
+TEST_F(life, owner_dies_then_close)
+{
+	owner_dies(_metadata, self, true);
+}
+
+TEST_F(life, owner_dies_then_unmap)
+{
+	owner_dies(_metadata, self, false);
+}
+
+/* Who is left takes over what a dead process had mapped */
+TEST_F(life, owner_dies_then_takeover)
+{
+	int status;
+	pid_t pid;
+
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		if (vfio_map(&self->v, self->mem, IOVA, SIZE, MAP_RW) ||
+		    vfio_vaddr_drop(&self->v, IOVA, SIZE))
+			_exit(1);
+		_exit(0);
+	}
+	EXPECT_EQ(0, reap(pid, 60000, &status));
+	EXPECT_EQ(0, status);
+	EXPECT_EQ(0, vfio_vaddr_set(&self->v, self->mem, IOVA, SIZE));
+	EXPECT_STATE(&self->base, N, N, N);
+	EXPECT_EQ(0, edu_check(&self->v.dev[0], self->mem, IOVA, SIZE));
+	EXPECT_EQ((long)SIZE, vfio_unmap_all(&self->v));
+	EXPECT_BACK(&self->base);
+}
+
+/* The same when who is left has a ledger already */
+TEST_F(life, owner_dies_then_takeover_by_a_holder)
+{
+	int status;
+	pid_t pid;
+
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		if (vfio_map(&self->v, self->mem, IOVA, SIZE, MAP_RW) ||
+		    vfio_vaddr_drop(&self->v, IOVA, SIZE))
+			_exit(1);
+		_exit(0);
+	}
+	EXPECT_EQ(0, reap(pid, 60000, &status));
+	EXPECT_EQ(0, status);
+	EXPECT_EQ(0, vfio_map(&self->v, self->scratch, IOVA_SCRATCH, PAGE,
+			      MAP_RW));
+	EXPECT_EQ(0, vfio_vaddr_set(&self->v, self->mem, IOVA, SIZE));
+	EXPECT_STATE(&self->base, N + 1, N + 1, N + 1);
+	EXPECT_EQ(0, edu_check(&self->v.dev[0], self->mem, IOVA, SIZE));
+	EXPECT_EQ((long)(SIZE + PAGE), vfio_unmap_all(&self->v));
+	EXPECT_BACK(&self->base);
+}
+
+/* --- Other operations of the container -------------------------------------- */
+
+TEST_F(life, unmap_all)
+{
+	char *other = anon_pages(SIZE);
+	int i;
+
+	ASSERT_NE(NULL, other);
+	EXPECT_EQ(0L, vfio_unmap_all(&self->v));
+	for (i = 0; i < 8; i++)
+		EXPECT_EQ(0, vfio_map(&self->v, self->mem + i * PAGE,
+				      IOVA + 2 * i * PAGE, PAGE, MAP_RW));
+	EXPECT_EQ(0, vfio_map(&self->v, other, IOVA_FAR, SIZE, MAP_R));
+	EXPECT_STATE(&self->base, 8 + N, 8 + N, 8 + N);
+	EXPECT_EQ((long)(8 * PAGE + SIZE), vfio_unmap_all(&self->v));
+	EXPECT_BACK(&self->base);
+	EXPECT_EQ(0L, vfio_unmap_all(&self->v));
+	EXPECT_EQ(0, vfio_map(&self->v, self->mem, IOVA, SIZE, MAP_RW));
+	EXPECT_STATE(&self->base, N, N, N);
+}
+
+/* A mapping is unmapped as a whole or not at all, as ever */
+TEST_F(life, unmap_of_a_part)
+{
+	ASSERT_EQ(0, vfio_map(&self->v, self->mem, IOVA, SIZE, MAP_RW));
+	EXPECT_EQ(-EINVAL, vfio_unmap(&self->v, IOVA, SIZE / 2));
+	EXPECT_EQ(-EINVAL, vfio_unmap(&self->v, IOVA + PAGE, SIZE));
+	EXPECT_EQ(-EEXIST, vfio_map(&self->v, self->mem, IOVA, PAGE, MAP_RW));
+	EXPECT_STATE(&self->base, N, N, N);
+	EXPECT_EQ((long)SIZE, vfio_unmap(&self->v, 0, 2 * IOVA));
+	EXPECT_BACK(&self->base);
+}
+
+TEST_F(life, dirty_tracking)
+{
+	uint64_t bits = 0;
+
+	EXPECT_EQ(-EINVAL, vfio_dirty_get(&self->v, IOVA, SIZE, &bits));
+	ASSERT_EQ(0, vfio_map(&self->v, self->mem, IOVA, SIZE, MAP_RW));
+	EXPECT_EQ(0, vfio_dirty(&self->v, true));
+	EXPECT_STATE(&self->base, N, N, N);
+
+	/* What is pinned for a device that does not tell may all be dirty */
+	EXPECT_EQ(0, vfio_dirty_get(&self->v, IOVA, SIZE, &bits));
+	EXPECT_EQ(~0ULL, bits);
+	EXPECT_EQ(0, vfio_map(&self->v, self->scratch, IOVA_SCRATCH, PAGE,
+			      MAP_RW));
+	bits = 0;
+	EXPECT_EQ(0, vfio_dirty_get(&self->v, IOVA_SCRATCH, PAGE, &bits));
+	EXPECT_EQ(1ULL, bits);
+	EXPECT_STATE(&self->base, N + 1, N + 1, N + 1);
+	EXPECT_EQ((long)PAGE, vfio_unmap(&self->v, IOVA_SCRATCH, PAGE));
+	EXPECT_EQ(0, vfio_dirty(&self->v, false));
+	EXPECT_EQ((long)SIZE, vfio_unmap(&self->v, IOVA, SIZE));
+	EXPECT_BACK(&self->base);
+}
+
+int main(int argc, char **argv)
+{
+	if (argc == 7 && !strcmp(argv[1], "--after-exec"))
+		return after_exec(argv + 2);
+	return test_harness_run(argc, argv);
+}
