@@ -1,0 +1,510 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Each allocation of each operation is made to fail, one after the other, until
+ * the operation comes through without (Documentation/fault-injection, fail-nth).
+ * Whatever failed, everything is as before afterwards.
+ */
+#include <fcntl.h>
+#include <linux/mempolicy.h>
+#include <sys/syscall.h>
+
+#include "test.h"
+
+#define DEBUGFS	"/sys/kernel/debug"
+#define MOST	20000	/* a sweep that long does not end */
+
+#define N	48UL
+#define SIZE	(N * PAGE)
+
+FIXTURE(faults)
+{
+	struct vfio v;
+	struct snap before;
+	char *mem;
+	int nth;		/* /proc/thread-self/fail-nth */
+	int memfd;
+};
+
+static void configure(void)
+{
+	static const char *const file[][2] = {
+		{ "failslab/ignore-gfp-wait", "N" },
+		{ "failslab/task-filter", "N" },
+		{ "failslab/verbose", "0" },
+		{ "fail_page_alloc/ignore-gfp-wait", "N" },
+		{ "fail_page_alloc/ignore-gfp-highmem", "N" },
+		{ "fail_page_alloc/min-order", "0" },
+		{ "fail_page_alloc/verbose", "0" },
+		{ "fail_usercopy/verbose", "0" },
+	};
+	char path[96];
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(file); i++) {
+		snprintf(path, sizeof(path), DEBUGFS "/%s", file[i][0]);
+		write_text(path, file[i][1]);
+	}
+}
+
+FIXTURE_SETUP(faults)
+{
+	if (!file_exists("/proc/thread-self/fail-nth") ||
+	    !file_exists(DEBUGFS "/failslab"))
+		SKIP(return, "this kernel has no fault injection");
+	NEED_DEVICES(2U);
+	configure();
+	self->v.fd = -1;
+	self->nth = open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);
+	ASSERT_LE(0, self->nth);
+	self->mem = anon_pages(SIZE);
+	ASSERT_NE(NULL, self->mem);
+	self->memfd = memfd_create("faults", MFD_CLOEXEC);
+	ASSERT_LE(0, self->memfd);
+	ASSERT_EQ(0, ftruncate(self->memfd, SIZE));
+	ASSERT_EQ(0, snap(&self->before));
+}
+
+FIXTURE_TEARDOWN(faults)
+{
+	vfio_close(&self->v);
+	EXPECT_BACK(&self->before);
+}
+
+/*
+ * Copies from and to user space can be made to fail, too, and these here are
+ * some. What fails once does not fail again.
+ */
+static void arm(int fd, int n)
+{
+	char text[16];
+	int len = sprintf(text, "%d", n);
+
+	if (pwrite(fd, text, len, 0) != len && pwrite(fd, text, len, 0) != len)
+		abort();
+}
+
+/* Was there a failure? Also ends the waiting for one. */
+static bool disarm(int fd)
+{
+	char text[16] = "";
+	ssize_t len = pread(fd, text, sizeof(text) - 1, 0);
+
+	if (len < 0 && errno == EFAULT)
+		return false;	/* it was left for this read */
+	if (len <= 0)
+		abort();
+	arm(fd, 0);
+	return atoi(text) == 0;
+}
+
+/*
+ * prepare() sets the stage, act() is what fails, undo() is told whether it did.
+ * Each returns 0 or -errno.
+ */
+struct sweep {
+	int (*prepare)(FIXTURE_DATA(faults) *self);
+	int (*act)(FIXTURE_DATA(faults) *self);
+	int (*undo)(FIXTURE_DATA(faults) *self, int ret);
+	bool never_fails;
+};
+
+static void sweep(struct __test_metadata *_metadata,
+		  FIXTURE_DATA(faults) *self, const struct sweep *s)
+{
+	int n, ret = 0, failed = 0;
+	static struct snap start;
+	bool injected = true;
+
+	ASSERT_EQ(0, snap(&start));
+	for (n = 1; n < MOST && injected; n++) {
+		if (s->prepare)
+			ASSERT_EQ(0, s->prepare(self)) TH_LOG("at %d", n);
+		arm(self->nth, n);
+		ret = s->act(self);
+		injected = disarm(self->nth);
+		failed += !!ret;
+		if (!injected || s->never_fails)
+			EXPECT_EQ(0, ret) TH_LOG("at %d", n);
+		EXPECT_EQ(0, s->undo(self, ret)) TH_LOG("at %d", n);
+		EXPECT_BACK(&start);
+		if (_metadata->exit_code) {
+			TH_LOG("failure %d: %s", n, strerror(-ret));
+			return;
+		}
+	}
+	EXPECT_FALSE(injected) TH_LOG("no end after %d failures", n);
+	TH_LOG("%d allocations, %d of them mattered", n - 2, failed);
+	EXPECT_LT(2, n) TH_LOG("nothing was made to fail");
+	if (!s->never_fails)
+		EXPECT_LT(0, failed) TH_LOG("nothing failed");
+}
+
+/* --- MAP_DMA ---------------------------------------------------------------- */
+
+static int open_container(FIXTURE_DATA(faults) *self)
+{
+	return self->v.fd >= 0 ? 0 : vfio_open(&self->v, 0);
+}
+
+static int map_all(FIXTURE_DATA(faults) *self)
+{
+	return vfio_map(&self->v, self->mem, IOVA, SIZE, MAP_RW);
+}
+
+static int unmap_all(FIXTURE_DATA(faults) *self, int ret)
+{
+	long n = vfio_unmap_all(&self->v);
+
+	if (n < 0)
+		return n;
+	return n == (ret ? 0 : (long)SIZE) ? 0 : -EIO;
+}
+
+/* A mapping that was there before stays, and so does its holder */
+TEST_F(faults, map)
+{
+	static const struct sweep s = { NULL, map_all, unmap_all, false };
+
+	ASSERT_EQ(0, open_container(self));
+	sweep(_metadata, self, &s);
+}
+
+static int give_away(FIXTURE_DATA(faults) *self)
+{
+	return madvise(self->mem, SIZE, MADV_DONTNEED) ? -errno : 0;
+}
+
+/* The pages come with the pins, page tables and all */
+TEST_F_TIMEOUT(faults, map_untouched, 900)
+{
+	static const struct sweep s = { give_away, map_all, unmap_all, false };
+
+	ASSERT_EQ(0, open_container(self));
+	sweep(_metadata, self, &s);
+}
+
+/* Pages in another order than their addresses: an extent for each */
+TEST_F(faults, map_scattered)
+{
+	static const struct sweep s = { NULL, map_all, unmap_all, false };
+	unsigned long i, at = 0;
+
+	self->mem = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED,
+			 self->memfd, 0);
+	ASSERT_NE(MAP_FAILED, (void *)self->mem);
+	for (i = 0; i < N; i++, at = (at + 29) % N)
+		self->mem[at * PAGE] = i;
+	ASSERT_EQ(0, open_container(self));
+	sweep(_metadata, self, &s);
+}
+
+static void map_backing(struct __test_metadata *_metadata,
+			FIXTURE_DATA(faults) *self, const char *name)
+{
+	static const struct sweep s = { NULL, map_all, unmap_all, false };
+	struct area a;
+
+	if (area_open(backing_find(name), &a, NULL, NULL))
+		SKIP(return, "%s", a.why);
+	self->mem = a.addr + 100 * PAGE;
+	ASSERT_EQ(0, open_container(self));
+	sweep(_metadata, self, &s);
+	area_close(&a);
+}
+
+TEST_F(faults, map_thp)
+{
+	map_backing(_metadata, self, "thp");
+}
+
+TEST_F(faults, map_hugetlb)
+{
+	map_backing(_metadata, self, "hugetlb-2m");
+}
+
+static int to_movable(FIXTURE_DATA(faults) *self)
+{
+	int ret = give_away(self);
+
+	if (!ret)
+		memset(self->mem, 1, SIZE);
+	return ret;
+}
+
+/* Pages that must be moved before they can be pinned */
+TEST_F_TIMEOUT(faults, map_movable, 900)
+{
+	static const struct sweep s = { to_movable, map_all, unmap_all, false };
+	const char *node = getenv("USERPIN_MEM_NODE");
+	unsigned long mask;
+
+	if (!node)
+		SKIP(return, "no movable memory, see USERPIN_MEM_NODE");
+	mask = 1UL << atoi(node);
+	ASSERT_EQ(0, syscall(SYS_mbind, self->mem, SIZE, MPOL_BIND, &mask,
+			     8 * sizeof(mask), MPOL_MF_MOVE));
+	ASSERT_EQ(0, open_container(self));
+	sweep(_metadata, self, &s);
+}
+
+static int map_refused(FIXTURE_DATA(faults) *self)
+{
+	int ret = vfio_map(&self->v, self->mem, IOVA, SIZE, MAP_RW);
+
+	/* It must not succeed, and with no failure it has its own errno */
+	return ret == -EOPNOTSUPP ? 0 : ret ? ret : -EIO;
+}
+
+static int nothing_mapped(FIXTURE_DATA(faults) *self,
+			  int ret __attribute__((unused)))
+{
+	return vfio_unmap_all(&self->v) ? -EIO : 0;
+}
+
+/* The report of a refusal allocates, too */
+TEST_F(faults, map_refused)
+{
+	static const struct sweep s = {
+		NULL, map_refused, nothing_mapped, false
+	};
+	struct area a;
+
+	if (area_open(backing_find("ext4-shared"), &a, NULL, NULL))
+		SKIP(return, "%s", a.why);
+	ASSERT_GE(a.size, SIZE);
+	self->mem = a.addr;
+	ASSERT_EQ(0, open_container(self));
+	sweep(_metadata, self, &s);
+	area_close(&a);
+}
+
+/* A holder that is there already, and memory that another one pins */
+static int map_other(FIXTURE_DATA(faults) *self)
+{
+	return vfio_map(&self->v, self->mem, IOVA_FAR, SIZE, MAP_RW);
+}
+
+static int unmap_other(FIXTURE_DATA(faults) *self, int ret)
+{
+	long n = vfio_unmap(&self->v, IOVA_FAR, SIZE);
+
+	return n == (ret ? 0 : (long)SIZE) ? 0 : -EIO;
+}
+
+TEST_F(faults, map_again)
+{
+	static const struct sweep s = { NULL, map_other, unmap_other, false };
+
+	ASSERT_EQ(0, open_container(self));
+	ASSERT_EQ(0, map_all(self));
+	sweep(_metadata, self, &s);
+	EXPECT_EQ(0, edu_check(&self->v.dev[0], self->mem, IOVA, SIZE));
+	EXPECT_EQ(0, unmap_all(self, 0));
+}
+
+/* --- UNMAP_DMA -------------------------------------------------------------- */
+
+static int unmap_one(FIXTURE_DATA(faults) *self)
+{
+	long n = vfio_unmap(&self->v, IOVA, SIZE);
+
+	/* The arguments of the ioctl may fail to be read or to be written */
+	if (n == (long)SIZE || n == -EFAULT)
+		return 0;
+	return n < 0 ? n : -EIO;
+}
+
+static int unmap_rest(FIXTURE_DATA(faults) *self, int ret)
+{
+	return vfio_unmap_all(&self->v) < 0 ? -EIO : ret;
+}
+
+static int nothing(FIXTURE_DATA(faults) *self __attribute__((unused)), int ret)
+{
+	return ret;
+}
+
+static int prepare_unmap(FIXTURE_DATA(faults) *self)
+{
+	int ret = open_container(self);
+
+	return ret ? ret : map_all(self);
+}
+
+/* What is mapped can always be unmapped */
+TEST_F(faults, unmap)
+{
+	static const struct sweep s = {
+		prepare_unmap, unmap_one, unmap_rest, true
+	};
+
+	sweep(_metadata, self, &s);
+}
+
+static int close_it(FIXTURE_DATA(faults) *self)
+{
+	vfio_close(&self->v);
+	return 0;
+}
+
+TEST_F_TIMEOUT(faults, close_with_mappings, 600)
+{
+	static const struct sweep s = { prepare_unmap, close_it, nothing, true };
+
+	sweep(_metadata, self, &s);
+}
+
+/* --- The container ---------------------------------------------------------- */
+
+static int open_it(FIXTURE_DATA(faults) *self)
+{
+	return vfio_open(&self->v, 0);
+}
+
+static int closed(FIXTURE_DATA(faults) *self,
+		  int ret __attribute__((unused)))
+{
+	vfio_close(&self->v);
+	return 0;
+}
+
+TEST_F_TIMEOUT(faults, open, 900)
+{
+	static const struct sweep s = { NULL, open_it, closed, false };
+
+	sweep(_metadata, self, &s);
+}
+
+static int add_device(FIXTURE_DATA(faults) *self)
+{
+	return vfio_add(&self->v, 1);
+}
+
+/* A second device comes to a container that has mappings */
+TEST_F_TIMEOUT(faults, add_device, 900)
+{
+	static const struct sweep s = {
+		prepare_unmap, add_device, closed, false
+	};
+
+	sweep(_metadata, self, &s);
+}
+
+static int dirty_start(FIXTURE_DATA(faults) *self)
+{
+	return vfio_dirty(&self->v, true);
+}
+
+static int dirty_stop(FIXTURE_DATA(faults) *self,
+		      int ret __attribute__((unused)))
+{
+	return vfio_dirty(&self->v, false);
+}
+
+TEST_F(faults, dirty_tracking)
+{
+	static const struct sweep s = { NULL, dirty_start, dirty_stop, false };
+
+	ASSERT_EQ(0, prepare_unmap(self));
+	sweep(_metadata, self, &s);
+	EXPECT_EQ(0, unmap_all(self, 0));
+}
+
+static int map_tracked(FIXTURE_DATA(faults) *self)
+{
+	return map_other(self);
+}
+
+TEST_F(faults, map_with_dirty_tracking)
+{
+	static const struct sweep s = { NULL, map_tracked, unmap_other, false };
+
+	ASSERT_EQ(0, prepare_unmap(self));
+	ASSERT_EQ(0, vfio_dirty(&self->v, true));
+	sweep(_metadata, self, &s);
+	EXPECT_EQ(0, vfio_dirty(&self->v, false));
+	EXPECT_EQ(0, unmap_all(self, 0));
+}
+
+/* --- Live update ------------------------------------------------------------ */
+
+/*
+ * A child takes the mapping over while something fails in the child; the result
+ * of the ioctl, and whether something failed, are the exit code.
+ */
+#define TAKEN		0
+#define NOT_TAKEN	1
+#define NO_FAILURE	2
+
+static int take_over(FIXTURE_DATA(faults) *self, int n)
+{
+	int status, ret, nth;
+	bool injected;
+	pid_t pid;
+
+	pid = fork();
+	if (pid < 0)
+		return -errno;
+	if (!pid) {
+		struct pins p;
+
+		/* the file of this task, not that of its parent */
+		nth = open("/proc/thread-self/fail-nth", O_RDWR);
+		if (nth < 0)
+			_exit(20);
+		arm(nth, n);
+		ret = vfio_vaddr_set(&self->v, self->mem, IOVA, SIZE);
+		injected = disarm(nth);
+		if (!injected && ret)
+			_exit(21);
+		if (pins_read(0, &p))
+			_exit(22);
+		if (p.charge != (ret ? 0 : (long)N) ||
+		    p.held != (ret ? 0 : (long)N) ||
+		    status_pages(0, "VmLck:") != p.charge)
+			_exit(23);
+		_exit(ret ? NOT_TAKEN : injected ? TAKEN : NO_FAILURE);
+	}
+	ret = reap(pid, 60000, &status);
+	if (ret)
+		return ret;
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -EIO;
+}
+
+TEST_F_TIMEOUT(faults, live_update, 900)
+{
+	int n, code = TAKEN, failed = 0;
+	struct snap base;
+
+	self->mem = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED,
+			 self->memfd, 0);
+	ASSERT_NE(MAP_FAILED, (void *)self->mem);
+	memset(self->mem, 1, SIZE);
+	ASSERT_EQ(0, open_container(self));
+	ASSERT_EQ(0, snap(&base));
+	for (n = 1; n < MOST && code != NO_FAILURE; n++) {
+		ASSERT_EQ(0, map_all(self));
+		ASSERT_EQ(0, vfio_vaddr_drop(&self->v, IOVA, SIZE));
+		code = take_over(self, n);
+		ASSERT_LE(0, code);
+		ASSERT_GE(NO_FAILURE, code) TH_LOG("at %d", n);
+		if (code == NOT_TAKEN) {
+			/* The old owner has all of it, as before */
+			failed++;
+			EXPECT_STATE(&base, N, N, N);
+			EXPECT_EQ(0, vfio_vaddr_set(&self->v, self->mem, IOVA,
+						    SIZE));
+		}
+		EXPECT_EQ((long)SIZE, vfio_unmap_all(&self->v));
+		EXPECT_BACK(&base);
+		if (_metadata->exit_code) {
+			TH_LOG("failure %d", n);
+			return;
+		}
+	}
+	EXPECT_EQ(NO_FAILURE, code);
+	EXPECT_LT(0, failed);
+	TH_LOG("%d allocations, %d of them mattered", n - 2, failed);
+}
+
+TEST_HARNESS_MAIN
