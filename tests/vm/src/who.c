@@ -1,0 +1,568 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Who may see the pins of whom, and whether what is seen is true: the file in
+ * /proc, the list in debugfs, the log, tracepoints and counters. Names that
+ * users choose must not look like anything else.
+ */
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+
+#include "test.h"
+
+#define NOBODY	65534
+#define N	24L
+#define SIZE	(N * PAGE)
+#define LIST	"/sys/kernel/debug/longterm_pins"
+
+FIXTURE(who)
+{
+	struct vfio v;
+	struct snap before, base;
+	char *mem;
+	char comm[16];
+};
+
+FIXTURE_SETUP(who)
+{
+	NEED_DEVICES(1U);
+	self->v.fd = -1;
+	self->mem = anon_pages(SIZE);
+	ASSERT_NE(NULL, self->mem);
+	ASSERT_EQ(0, snap(&self->before));
+}
+
+FIXTURE_TEARDOWN(who)
+{
+	vfio_close(&self->v);
+	EXPECT_BACK(&self->before);
+}
+
+static void open_and_map(struct __test_metadata *_metadata,
+			 FIXTURE_DATA(who) *self)
+{
+	ASSERT_EQ(0, vfio_open(&self->v, 0));
+	ASSERT_EQ(0, vfio_map(&self->v, self->mem, IOVA, SIZE, MAP_RW));
+	ASSERT_EQ(0, snap(&self->base));
+}
+
+/* --- Rights ----------------------------------------------------------------- */
+
+static int may_open(pid_t pid, const char *file)
+{
+	char path[64];
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/%s", pid, file);
+	fd = open(path, O_RDONLY);
+	if (fd < 0)
+		return -errno;
+	close(fd);
+	return 0;
+}
+
+static int become_nobody(bool dumpable)
+{
+	if (setresgid(NOBODY, NOBODY, NOBODY) ||
+	    setresuid(NOBODY, NOBODY, NOBODY))
+		return -errno;
+	return prctl(PR_SET_DUMPABLE, dumpable) ? -errno : 0;
+}
+
+/* What opening both files gives a process of the other uid, as an exit code */
+static int as_nobody(pid_t target, bool *same)
+{
+	int sv[2], status, ret;
+	long pins, smaps;
+	pid_t pid;
+
+	if (chan_pair(sv))
+		return -EIO;
+	pid = fork();
+	if (!pid) {
+		if (become_nobody(true))
+			_exit(1);
+		chan_put(sv[1], may_open(target, "longterm_pins"));
+		chan_put(sv[1], may_open(target, "smaps"));
+		_exit(0);
+	}
+	ret = chan_get(sv[0], &pins);
+	if (!ret)
+		ret = chan_get(sv[0], &smaps);
+	reap(pid, 60000, &status);
+	close(sv[0]);
+	close(sv[1]);
+	*same = !ret && pins == smaps;
+	return ret ? -EIO : pins;
+}
+
+TEST_F(who, another_user_may_not)
+{
+	bool same;
+
+	open_and_map(_metadata, self);
+	EXPECT_EQ(-EACCES, as_nobody(getpid(), &same));
+	EXPECT_TRUE(same);
+}
+
+static pid_t sleeper(bool dumpable)
+{
+	int sv[2];
+	pid_t pid;
+
+	if (chan_pair(sv))
+		return -1;
+	pid = fork();
+	if (!pid) {
+		if (chan_put(sv[1], become_nobody(dumpable)))
+			_exit(1);
+		for (;;)
+			pause();
+	}
+	if (pid > 0 && chan_get(sv[0], NULL))
+		pid = -1;
+	close(sv[0]);
+	close(sv[1]);
+	return pid;
+}
+
+TEST_F(who, the_same_user_may)
+{
+	pid_t pid = sleeper(true);
+	int status;
+	bool same;
+
+	ASSERT_LT(0, pid);
+	EXPECT_EQ(0, as_nobody(pid, &same));
+	EXPECT_TRUE(same);
+	EXPECT_EQ(0, may_open(pid, "longterm_pins")) TH_LOG("and so may root");
+	kill(pid, SIGKILL);
+	EXPECT_EQ(0, reap(pid, 60000, &status));
+}
+
+TEST_F(who, not_if_it_may_not_be_dumped)
+{
+	pid_t pid = sleeper(false);
+	int status;
+	bool same;
+
+	ASSERT_LT(0, pid);
+	EXPECT_EQ(-EACCES, as_nobody(pid, &same));
+	EXPECT_TRUE(same);
+	EXPECT_EQ(0, may_open(pid, "longterm_pins"));
+	kill(pid, SIGKILL);
+	EXPECT_EQ(0, reap(pid, 60000, &status));
+}
+
+/* Processes without memory: as with smaps, nothing bad happens */
+TEST_F(who, no_memory)
+{
+	char path[64], *text;
+	siginfo_t info;
+	int status;
+	pid_t pid;
+
+	EXPECT_EQ(may_open(2, "smaps"), may_open(2, "longterm_pins"))
+		TH_LOG("a kernel thread");
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid)
+		_exit(0);
+	ASSERT_EQ(0, waitid(P_PID, pid, &info, WEXITED | WNOWAIT));
+	EXPECT_EQ(may_open(pid, "smaps"), may_open(pid, "longterm_pins"))
+		TH_LOG("a zombie");
+	snprintf(path, sizeof(path), "/proc/%d/longterm_pins", pid);
+	text = slurp(path);
+	EXPECT_TRUE(!text || !strstr(text, "vfio"));
+	free(text);
+	EXPECT_EQ(0, reap(pid, 60000, &status));
+}
+
+TEST_F(who, modes)
+{
+	struct stat st;
+
+	ASSERT_EQ(0, stat("/proc/self/longterm_pins", &st));
+	EXPECT_EQ((mode_t)(S_IFREG | 0444), st.st_mode);
+	ASSERT_EQ(0, stat(LIST, &st));
+	EXPECT_EQ((mode_t)(S_IFREG | 0400), st.st_mode);
+	EXPECT_EQ(0U, st.st_uid);
+}
+
+TEST_F(who, list_is_for_root)
+{
+	int status;
+	pid_t pid = fork();
+
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		/* The file itself, whatever the rights of its folder are */
+		int dir = open("/sys/kernel/debug", O_PATH);
+
+		if (dir < 0 || become_nobody(true))
+			_exit(1);
+		_exit(openat(dir, "longterm_pins", O_RDONLY) >= 0 ||
+		      errno != EACCES ? 2 : 0);
+	}
+	EXPECT_EQ(0, reap(pid, 60000, &status));
+	EXPECT_EQ(0, status);
+}
+
+/* --- Format ----------------------------------------------------------------- */
+
+TEST_F(who, format)
+{
+	char want[1024], *text;
+	struct pins p;
+	const char *name;
+	int fd, n, got;
+
+	text = slurp("/proc/self/longterm_pins");
+	ASSERT_NE(NULL, text);
+	EXPECT_EQ(0, pins_parse(text, &p));
+	EXPECT_EQ(0, p.nr);
+	free(text);
+
+	ASSERT_EQ(0, set_memlock(1000 * PAGE + 123));
+	open_and_map(_metadata, self);
+	ASSERT_EQ(1, self->base.pins.nr);
+	name = self->base.pins.holder[0].name;
+	EXPECT_EQ(0, strncmp(name, "vfio.", 5));
+	n = snprintf(want, sizeof(want),
+		     "holder pages peak acquired released fsdax file secretmem pfnmap memlock cgroup migrate overflow nomem fault\n"
+		     "%s %ld %ld %ld 0 0 0 0 0 0 0 0 0 0 0\n"
+		     "charge %ld\nheld %ld\nlimit 1000\n",
+		     name, N, N, N, N, N);
+	text = slurp("/proc/self/longterm_pins");
+	ASSERT_NE(NULL, text);
+	EXPECT_STREQ(want, text);
+	free(text);
+
+	/* Read in small pieces it is the same */
+	text = calloc(1, n + 16);
+	fd = open("/proc/self/longterm_pins", O_RDONLY);
+	ASSERT_LE(0, fd);
+	for (got = 0; got < n + 8;) {
+		ssize_t len = read(fd, text + got, 7);
+
+		ASSERT_LE(0, len);
+		if (!len)
+			break;
+		got += len;
+	}
+	EXPECT_STREQ(want, text);
+	close(fd);
+	free(text);
+}
+
+TEST_F(who, unlimited)
+{
+	struct rlimit {
+		unsigned long cur, max;
+	} none = { ~0UL, ~0UL };
+	struct pins p;
+
+	ASSERT_EQ(0, syscall(160 /* setrlimit */, 8 /* MEMLOCK */, &none));
+	EXPECT_EQ(0, pins_read(0, &p));
+	EXPECT_EQ(UNLIMITED, p.limit);
+}
+
+TEST_F(who, counters)
+{
+	const struct holder *h;
+	struct pins p;
+
+	ASSERT_EQ(0, vfio_open(&self->v, 0));
+	ASSERT_EQ(0, vfio_map(&self->v, self->mem, IOVA, 10 * PAGE, MAP_RW));
+	ASSERT_EQ(0, vfio_map(&self->v, self->mem + 8 * PAGE, IOVA_FAR,
+			      8 * PAGE, MAP_RW));
+	EXPECT_EQ(10 * (long)PAGE, vfio_unmap(&self->v, IOVA, 10 * PAGE));
+	ASSERT_EQ(0, vfio_map(&self->v, self->mem, IOVA, PAGE, MAP_RW));
+	ASSERT_EQ(0, pins_read(0, &p));
+	ASSERT_EQ(1, p.nr);
+	h = &p.holder[0];
+	EXPECT_EQ(9, h->pages);
+	EXPECT_EQ(18, h->peak);
+	EXPECT_EQ(19, h->acquired);
+	EXPECT_EQ(10, h->released);
+	EXPECT_EQ(h->pages, h->acquired - h->released);
+	EXPECT_EQ(9, p.charge);
+	EXPECT_EQ(9, p.held);
+}
+
+/* What does not stay mapped is not counted as pinned, or is released again */
+TEST_F(who, counters_after_a_refusal)
+{
+	const struct holder *h;
+	struct pins p;
+	char *hole;
+
+	open_and_map(_metadata, self);
+	hole = anon_pages(1024 * PAGE);
+	ASSERT_EQ(0, munmap(hole + 1000 * PAGE, PAGE));
+	EXPECT_EQ(-EFAULT, vfio_map(&self->v, hole, IOVA_FAR, 1024 * PAGE,
+				    MAP_RW));
+	ASSERT_EQ(0, pins_read(0, &p));
+	h = &p.holder[0];
+	EXPECT_EQ(N, h->pages);
+	EXPECT_EQ(N, h->acquired - h->released);
+	EXPECT_REFUSED(&self->base, FAULT, 1);
+	EXPECT_STATE(&self->base, 0, 0, 0);
+}
+
+/* The list of all says the same as the file of each */
+TEST_F(who, list_agrees)
+{
+	static struct pins all;
+	long nodes = 0, counted;
+	int i, node, found = 0;
+	char path[96], *text, *at;
+	const struct holder *own;
+
+	open_and_map(_metadata, self);
+	own = &self->base.pins.holder[0];
+	ASSERT_EQ(0, pins_read_all(&all));
+	for (i = 0; i < all.nr; i++) {
+		const struct holder *h = &all.holder[i];
+
+		if (h->pid != getpid())
+			continue;
+		found++;
+		EXPECT_STREQ(own->name, h->name);
+		EXPECT_STREQ("alive", h->state);
+		EXPECT_STREQ("who", h->comm);
+		EXPECT_EQ(own->pages, h->pages);
+		EXPECT_EQ(own->peak, h->peak);
+		EXPECT_EQ(own->acquired, h->acquired);
+		EXPECT_EQ(own->released, h->released);
+		EXPECT_EQ(self->base.pins.charge, h->charge);
+		EXPECT_EQ(self->base.pins.held, h->held);
+	}
+	EXPECT_EQ(1, found);
+
+	/* The nodes' counters and the host's are one */
+	counted = vmstat("nr_longterm_pinned");
+	for (node = 0; node < 8; node++) {
+		snprintf(path, sizeof(path),
+			 "/sys/devices/system/node/node%d/vmstat", node);
+		text = slurp(path);
+		at = text ? strstr(text, "nr_longterm_pinned ") : NULL;
+		if (at)
+			nodes += atol(at + strlen("nr_longterm_pinned "));
+		free(text);
+	}
+	if (file_exists("/sys/devices/system/node/node0"))
+		EXPECT_EQ(counted, nodes);
+	EXPECT_EQ(N, counted - self->before.counted);
+}
+
+/* --- Names that users choose ------------------------------------------------ */
+
+#define FORGED	"FORGED"
+
+static void check_words(struct __test_metadata *_metadata, const char *comm)
+{
+	static struct pins all;
+	char *text, *at;
+	int i, found = 0;
+
+	ASSERT_EQ(0, pins_read_all(&all)) TH_LOG("the list is torn");
+	for (i = 0; i < all.nr; i++)
+		found += all.holder[i].pid == getpid();
+	EXPECT_EQ(1, found);
+	text = slurp(LIST);
+	ASSERT_NE(NULL, text);
+	for (at = text; *at; at++)
+		EXPECT_TRUE(*at == '\n' || (*at >= ' ' && *at <= '~'))
+			TH_LOG("byte 0x%02x in the list for \"%s\"",
+			       (unsigned char)*at, comm);
+	EXPECT_EQ(NULL, strstr(text, "\n" FORGED));
+	free(text);
+}
+
+TEST_F(who, process_names)
+{
+	static const char *const names[] = {
+		"a b c", "a\n" FORGED " 1 2", "\n" FORGED "\n", "q\"\\\"'%s%n",
+		"\t\x01\x7f\x1b[31m", "\xff\xfe\x80x", "", "\\n\\040", " ",
+	};
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(names); i++) {
+		prctl(PR_SET_NAME, names[i]);
+		open_and_map(_metadata, self);
+		check_words(_metadata, names[i]);
+		vfio_close(&self->v);
+	}
+}
+
+/* Whether a line of the log that holds @a also holds @b */
+static bool logged(const char *log, const char *a, const char *b)
+{
+	const char *at, *end;
+	char line[2048];
+
+	for (at = log; *at; at = *end ? end + 1 : end) {
+		end = strchrnul(at, '\n');
+		snprintf(line, sizeof(line), "%.*s", (int)(end - at), at);
+		if (strstr(line, a) && strstr(line, b))
+			return true;
+	}
+	return false;
+}
+
+/* A line that begins with this, after its level and time */
+static bool begins(const char *log, const char *what)
+{
+	const char *at = log;
+	size_t n = strlen(what);
+
+	for (; (at = strstr(at, what)); at += n) {
+		if (at == log || at[-1] == '\n' ||
+		    (at - log >= 2 && at[-2] == ']'))
+			return true;
+	}
+	return false;
+}
+
+TEST_F(who, log_line)
+{
+	const char *dir = getenv("USERPIN_EXT4");
+	char path[256], text[96], *log, *mem, *hole;
+	const char *name;
+	int fd;
+
+	if (!dir)
+		SKIP(return, "no USERPIN_EXT4 here");
+	prctl(PR_SET_NAME, "logger");
+	open_and_map(_metadata, self);
+	name = self->base.pins.holder[0].name;
+	snprintf(path, sizeof(path), "%s/pin-me.%d", dir, getpid());
+	fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, ftruncate(fd, SIZE));
+	mem = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	ASSERT_NE(MAP_FAILED, (void *)mem);
+	EXPECT_EQ(-EOPNOTSUPP, vfio_map(&self->v, mem, IOVA_FAR, SIZE,
+					MAP_RW));
+
+	/* Everything that one wants to know, in one line */
+	log = kernel_log();
+	ASSERT_NE(NULL, log);
+	EXPECT_TRUE(logged(log, "refused", name));
+	EXPECT_TRUE(logged(log, name, "file"));
+	EXPECT_TRUE(logged(log, name, path)) TH_LOG("%s", path);
+	EXPECT_TRUE(logged(log, name, "ext4"));
+	EXPECT_TRUE(logged(log, name, "logger"));
+	snprintf(text, sizeof(text), "%d", getpid());
+	EXPECT_TRUE(logged(log, name, text));
+	snprintf(text, sizeof(text), "0x%lx-0x%lx", (unsigned long)mem,
+		 (unsigned long)mem + SIZE);
+	EXPECT_TRUE(logged(log, name, text)) TH_LOG("%s", text);
+	free(log);
+
+	/* The other reasons have their word, too */
+	hole = anon_pages(PAGE);
+	munmap(hole, PAGE);
+	EXPECT_EQ(-EFAULT, vfio_map(&self->v, hole, IOVA_FAR, PAGE, MAP_RW));
+	log = kernel_log();
+	EXPECT_TRUE(logged(log, name, "fault"));
+	free(log);
+	unlink(path);
+	close(fd);
+}
+
+TEST_F(who, file_names)
+{
+	static const char *const names[] = {
+		"\n" FORGED "1 longterm_pin: refused\n",
+		"a\r" FORGED "2\x1b[2K", "\"q\" on xfs: \\ %s%d%n", "\xff\x80\x01",
+	};
+	const char *dir = getenv("USERPIN_EXT4");
+	char path[300], *log, *mem;
+	const unsigned char *at;
+	size_t i;
+	int fd;
+
+	if (!dir)
+		SKIP(return, "no USERPIN_EXT4 here");
+	prctl(PR_SET_NAME, "x\n" FORGED "3\x1b");
+	open_and_map(_metadata, self);
+	for (i = 0; i < ARRAY_SIZE(names); i++) {
+		snprintf(path, sizeof(path), "%s/%s", dir, names[i]);
+		fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
+		ASSERT_LE(0, fd);
+		ASSERT_EQ(0, ftruncate(fd, SIZE));
+		mem = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
+			   0);
+		ASSERT_NE(MAP_FAILED, (void *)mem);
+		EXPECT_EQ(-EOPNOTSUPP, vfio_map(&self->v, mem, IOVA_FAR, SIZE,
+						MAP_RW));
+		munmap(mem, SIZE);
+		unlink(path);
+		close(fd);
+	}
+	log = kernel_log();
+	ASSERT_NE(NULL, log);
+	EXPECT_NE(NULL, strstr(log, FORGED "1"))
+		TH_LOG("the names did not get into the log");
+	EXPECT_FALSE(begins(log, FORGED));
+	EXPECT_EQ(NULL, strstr(log, "\n" FORGED));
+	for (at = (unsigned char *)log; *at; at++)
+		if (*at != '\n' && *at != '\t' && (*at < ' ' || *at > '~'))
+			break;
+	EXPECT_EQ(0, *at) TH_LOG("byte 0x%02x in the log", *at);
+	free(log);
+}
+
+/* --- Tracepoints ------------------------------------------------------------ */
+
+TEST_F(who, tracepoints)
+{
+	char *text, *hole = anon_pages(PAGE), want[64];
+	pid_t pid = getpid();
+	long sum;
+
+	ASSERT_TRUE(trace_supported());
+	ASSERT_EQ(0, vfio_open(&self->v, 0));
+	ASSERT_EQ(0, trace_on());
+	ASSERT_EQ(0, vfio_map(&self->v, self->mem, IOVA, SIZE, MAP_RW));
+	munmap(hole, PAGE);
+	EXPECT_EQ(-EFAULT, vfio_map(&self->v, hole, IOVA_FAR, PAGE, MAP_RW));
+	ASSERT_EQ(0, snap(&self->base));
+	ASSERT_EQ((long)SIZE, vfio_unmap(&self->v, IOVA, SIZE));
+	trace_off();
+	text = trace_read();
+	ASSERT_NE(NULL, text);
+
+	EXPECT_LE(1, trace_count(text, "pin", pid, "npages", &sum));
+	EXPECT_EQ(N, sum);
+	EXPECT_LE(1, trace_count(text, "put", pid, "npages", &sum));
+	EXPECT_EQ(N, sum);
+	EXPECT_EQ(1, trace_count(text, "refuse", pid, "npages", &sum));
+	EXPECT_EQ(1, sum);
+	EXPECT_EQ(1, trace_count(text, "refuse", pid, "err", &sum));
+	EXPECT_EQ(-EFAULT, sum);
+	EXPECT_TRUE(logged(text, ": refuse: ", "reason=fault"));
+	snprintf(want, sizeof(want), "holder=%s ",
+		 self->base.pins.holder[0].name);
+	EXPECT_TRUE(logged(text, ": pin: ", want));
+	EXPECT_TRUE(logged(text, ": put: ", want));
+	EXPECT_TRUE(logged(text, ": refuse: ", want));
+	snprintf(want, sizeof(want), "charge=%ld held=%ld", N, N);
+	EXPECT_TRUE(logged(text, ": pin: ", want));
+	EXPECT_TRUE(logged(text, ": put: ", "charge=0 held=0"));
+	snprintf(want, sizeof(want), "start=0x%lx", (unsigned long)self->mem);
+	EXPECT_TRUE(logged(text, ": pin: ", want));
+	free(text);
+
+	/* Switched off they are silent */
+	close(open("/sys/kernel/tracing/trace", O_WRONLY | O_TRUNC));
+	ASSERT_EQ(0, vfio_map(&self->v, self->mem, IOVA, SIZE, MAP_RW));
+	text = trace_read();
+	EXPECT_EQ(0, trace_count(text, "pin", pid, NULL, NULL));
+	free(text);
+}
+
+TEST_HARNESS_MAIN
