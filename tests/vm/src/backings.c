@@ -367,6 +367,35 @@ TEST_F(mixed, map)
 	EXPECT_BACK(&self->base);
 }
 
+/*
+ * Refused memory stays refused when its pages are private copies already, from
+ * a pin for writing: the answer is a matter of the mapping, not of its history.
+ */
+TEST(dax_read_after_write)
+{
+	static const char *const names[] = {
+		"dax-ext4-private", "dax-xfs-private"
+	};
+	struct area a;
+	struct vfio v;
+	size_t i;
+
+	NEED_DEVICES(1U);
+	ASSERT_EQ(0, vfio_open(&v, 0));
+	for (i = 0; i < ARRAY_SIZE(names); i++) {
+		if (area_open(backing_find(names[i]), &a, NULL, NULL))
+			SKIP(return, "%s", a.why);
+		ASSERT_EQ(0, vfio_map(&v, a.addr, IOVA, a.size, MAP_RW));
+		EXPECT_EQ((long)a.size, vfio_unmap(&v, IOVA, a.size));
+		EXPECT_EQ(-EOPNOTSUPP, vfio_map(&v, a.addr, IOVA, a.size,
+						MAP_R))
+			TH_LOG("%s", names[i]);
+		vfio_unmap_all(&v);
+		area_close(&a);
+	}
+	vfio_close(&v);
+}
+
 /* Where nothing is mapped for the device, DMA must not get through */
 TEST(no_dma_without_a_map)
 {

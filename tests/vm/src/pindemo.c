@@ -456,9 +456,9 @@ static void show_sharing(const struct demo *d, const struct figures *here,
 	unsigned int i;
 
 	if (!d->json) {
-		printf("The same %s, mapped for two devices, is charged as %s here; on stock %s as %s.\n\n",
+		printf("These %s, mapped for two devices, are charged as %s; on stock as %s.\n\n",
 		       amount(d, here->mapped), amount(d, here->charged),
-		       stock->kernel, amount(d, stock->charged));
+		       amount(d, stock->charged));
 		return;
 	}
 	t = table(d, "sharing", sharing_columns, NR(sharing_columns));
@@ -514,8 +514,9 @@ static void show(const struct demo *d, const struct figures *here,
 		printf("{\n   \"kernel\": \"%s\",\n   \"stock\": \"%s\",\n   \"stock_source\": \"%s\",\n",
 		       here->kernel, stock->kernel, source(stock));
 	else
-		printf("Linux %s, devices %s and %s, real DMA through the IOMMU. Stock: %s.\n\n",
-		       here->kernel, d->a.dev[0].name, d->b.dev[0].name,
+		printf("Linux %s, edu devices %s and %s, real DMA through the IOMMU.\n"
+		       "stock: Linux %s, %s.\n\n", here->kernel,
+		       d->a.dev[0].name, d->b.dev[0].name, stock->kernel,
 		       source(stock));
 	show_holders(d);
 	show_sharing(d, here, stock);

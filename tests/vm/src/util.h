@@ -18,8 +18,7 @@
 
 #define ROUND_UP(x, a)	(((x) + (a) - 1) / (a) * (a))
 
-/* Bits of /proc/kpageflags */
-#define PF_KSM		(1ULL << 21)
+/* A bit of /proc/kpageflags */
 #define PF_THP		(1ULL << 22)
 
 /* Files */
