@@ -105,7 +105,7 @@ const struct backing backing_table[] = {
 	    SMALL, PAGE, EFAULT, SECRETMEM, "EFAULT", NULL),
 	ROW("pci-bar", "shared", BAR, SH | HOW_FREE, MAP_RW,
 	    0, 0, 0, NO_REASON, "ok", NULL),
-	ROW("unmapped", "nothing mapped", HOLE, 0, MAP_RW,
+	ROW("unmapped", "none", HOLE, 0, MAP_RW,
 	    SMALL, 0, EFAULT, FAULT, "EFAULT", NULL),
 };
 
