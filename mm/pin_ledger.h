@@ -6,6 +6,7 @@
 #ifndef _MM_PIN_LEDGER_H
 #define _MM_PIN_LEDGER_H
 
+#include <linux/bits.h>
 #include <linux/list.h>
 #include <linux/mutex.h>
 #include <linux/ratelimit_types.h>
@@ -15,11 +16,11 @@
 
 /* Counters of small pages come in chunks that cover this many pages */
 #define PIN_CHUNK_SHIFT		9
-#define PIN_CHUNK_PAGES		(1U << PIN_CHUNK_SHIFT)
+#define PIN_CHUNK_PAGES		BIT(PIN_CHUNK_SHIFT)
 
 /* Most pins that the ledger gives on one small page, and on one large folio */
 #define PIN_PAGE_MAX		U16_MAX
-#define PIN_FOLIO_MAX		(1UL << 29)
+#define PIN_FOLIO_MAX		BIT(29)
 
 /* No pins on a folio that has more references than this */
 #define PIN_REFCOUNT_MAX	(INT_MAX / 2)
@@ -42,7 +43,7 @@
  * @accounts: the holders
  */
 struct pin_ledger {
-	struct mutex lock;
+	struct mutex lock;	/* may allocate while it is held */
 	unsigned int refs;
 	struct mm_struct *mm;
 	struct xarray folios;
@@ -108,6 +109,8 @@ int pin_ledger_adopt(struct pin_ledger *ledger, const struct pin_owner *owner,
 int pin_refuse(struct pin_account *acct, const struct pin_owner *owner,
 	       unsigned long start, unsigned long npages,
 	       unsigned int gup_flags, int err, enum pin_reason reason);
+
+void pin_escape(char *buf, size_t size, const char *name, const char *more);
 
 extern const char * const pin_reason_names[PIN_REASON_NR];
 

@@ -115,34 +115,45 @@ static enum pin_reason find_reason(struct mm_struct *mm, unsigned long start,
 	return reason;
 }
 
+/* Bytes of an escaped path in the log; a line of it holds about 1000 */
+#define LOG_PATH_MAX		512
+
+static void escape_path(char *buf, struct file *file)
+{
+	char *name = kmalloc(PATH_MAX, GFP_KERNEL | __GFP_NOWARN);
+	const char *path = name ? file_path(file, name, PATH_MAX) : "?";
+
+	pin_escape(buf, LOG_PATH_MAX, IS_ERR(path) ? "?" : path, "");
+	kfree(name);
+}
+
 /* One line; what users choose, names of processes and files, is escaped */
 static void log_refusal(struct pin_account *acct, const struct pin_owner *owner,
 			unsigned long start, unsigned long npages,
 			enum pin_reason reason, struct file *file)
 {
 	unsigned long end = start + (npages << PAGE_SHIFT);
-	const char *path = "?", *type = "";
-	char comm[TASK_COMM_LEN];
-	char *buf = NULL;
+	char task_comm[TASK_COMM_LEN], comm[4 * TASK_COMM_LEN];
+	const char *type = "";
+	char *path = NULL;
 
 	if (!__ratelimit(&acct->log_limit))
 		return;
 
-	get_task_comm(comm, owner->task);
+	get_task_comm(task_comm, owner->task);
+	pin_escape(comm, sizeof(comm), task_comm, "");
 	if (file) {
 		type = file_inode(file)->i_sb->s_type->name;
-		buf = kmalloc(PATH_MAX, GFP_KERNEL | __GFP_NOWARN);
-		if (buf)
-			path = file_path(file, buf, PATH_MAX);
-		if (IS_ERR(path))
-			path = "?";
+		path = kmalloc(LOG_PATH_MAX, GFP_KERNEL | __GFP_NOWARN);
+		if (path)
+			escape_path(path, file);
 	}
-	pr_warn("refused %s: %s of \"%*pE\" [%d], 0x%lx-0x%lx%s%*pE%s%s: %s\n",
-		pin_reason_names[reason], acct->name, (int)strlen(comm), comm,
+	pr_warn("refused %s: %s of \"%s\" [%d], 0x%lx-0x%lx%s%s%s%s: %s\n",
+		pin_reason_names[reason], acct->name, comm,
 		task_tgid_nr(owner->task), start, end,
-		file ? ", file \"" : "", file ? (int)strlen(path) : 0, path,
-		file ? "\" on " : "", type, reason_texts[reason]);
-	kfree(buf);
+		file ? ", file \"" : "", path ?: "", file ? "\" on " : "", type,
+		reason_texts[reason]);
+	kfree(path);
 }
 
 /**

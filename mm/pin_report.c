@@ -14,6 +14,27 @@
 
 #include "pin_ledger.h"
 
+/**
+ * pin_escape() - make a name that a user chose fit for one line of text
+ * @buf: receives the text, cut off if it is too long
+ * @size: bytes in @buf
+ * @name: the name of a process or file, any bytes
+ * @more: characters to be escaped besides quotes, backslashes, and all that is
+ *	not printable ASCII
+ *
+ * Context: Any context; does not sleep.
+ */
+void pin_escape(char *buf, size_t size, const char *name, const char *more)
+{
+	char only[8];
+	size_t n;
+
+	snprintf(only, sizeof(only), "\"\\%s", more);
+	n = string_escape_mem(name, strlen(name), buf, size - 1,
+			      ESCAPE_ANY | ESCAPE_NAP | ESCAPE_APPEND, only);
+	buf[min(n, size - 1)] = '\0';
+}
+
 static void show_columns(struct seq_file *m)
 {
 	int i;
@@ -36,7 +57,7 @@ static void show_account(struct seq_file *m, struct pin_account *acct)
 /**
  * longterm_pins_show() - write the text of /proc/<pid>/longterm_pins
  * @m: where to
- * @mm: the memory; the caller keeps the mm_struct
+ * @mm: the memory; the caller keeps the mm_struct; NULL if there is none
  * @task: the process, for its limit; NULL if it has ended
  *
  * Context: Process context. May sleep.
@@ -45,7 +66,7 @@ void longterm_pins_show(struct seq_file *m, struct mm_struct *mm,
 			struct task_struct *task)
 {
 	unsigned long limit = task ? task_rlimit(task, RLIMIT_MEMLOCK) : 0;
-	struct pin_ledger *ledger = pin_ledger_find(mm);
+	struct pin_ledger *ledger = mm ? pin_ledger_find(mm) : NULL;
 	unsigned long charge = 0, held = 0;
 	struct pin_account *acct;
 
@@ -70,16 +91,12 @@ void longterm_pins_show(struct seq_file *m, struct mm_struct *mm,
 }
 
 #ifdef CONFIG_DEBUG_FS
-/* A process may call itself anything, but a word in this list is one word */
 static void show_comm(struct seq_file *m, const char *comm)
 {
-	char buf[4 * TASK_COMM_LEN + 1];
-	int n;
+	char buf[4 * TASK_COMM_LEN];
 
-	n = string_escape_mem(comm, strlen(comm), buf, sizeof(buf) - 1,
-			      ESCAPE_ANY_NP | ESCAPE_APPEND, " ");
-	buf[n] = '\0';
-	seq_puts(m, n ? buf : "?");
+	pin_escape(buf, sizeof(buf), comm, " ");
+	seq_puts(m, *buf ? buf : "?");
 }
 
 static int longterm_pins_list_show(struct seq_file *m, void *unused)

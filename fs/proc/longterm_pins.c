@@ -28,7 +28,8 @@ static int longterm_pins_release(struct inode *inode, struct file *file)
 {
 	struct seq_file *m = file->private_data;
 
-	mmdrop(m->private);
+	if (m->private)
+		mmdrop(m->private);
 	return single_release(inode, file);
 }
 
@@ -37,11 +38,12 @@ static int longterm_pins_open(struct inode *inode, struct file *file)
 	struct mm_struct *mm = proc_mem_open(inode, PTRACE_MODE_READ);
 	int ret;
 
-	if (IS_ERR_OR_NULL(mm))
-		return mm ? PTR_ERR(mm) : -ESRCH;
+	if (IS_ERR(mm))
+		return PTR_ERR(mm);
 
+	/* Kernel threads and zombies have no mm, and hold nothing */
 	ret = single_open(file, longterm_pins_show_file, mm);
-	if (ret)
+	if (ret && mm)
 		mmdrop(mm);
 	return ret;
 }

@@ -27,6 +27,7 @@
 #ifndef _LINUX_USER_PAGES_H
 #define _LINUX_USER_PAGES_H
 
+#include <linux/bits.h>
 #include <linux/mm_types.h>
 
 struct pin_account;
@@ -100,7 +101,7 @@ struct pin_extent {
 #define PIN_EXTENTS_MIN		512
 
 /* The holder maps VM_PFNMAP memory by itself, so finding it is no refusal yet */
-#define PIN_ACCOUNT_PFNMAP	(1U << 0)
+#define PIN_ACCOUNT_PFNMAP	BIT(0)
 
 struct pin_account *pin_account_create(struct mm_struct *mm, const char *name,
 				       unsigned int flags);
