@@ -185,17 +185,14 @@ static void unaccount_pages(struct pin_ledger *ledger, struct page **pages,
 	}
 }
 
-/*
- * Enter pinned pages in the ledger. Returns how many of them count, or an
- * error with its reason.
- */
-static long account_pages(struct pin_account *acct,
-			  const struct pin_owner *owner, struct page **pages,
-			  unsigned long npages, enum pin_reason *reason)
+/* Enter pinned pages in the ledger; returns 0, or an error with its reason */
+static int account_pages(struct pin_account *acct,
+			 const struct pin_owner *owner, struct page **pages,
+			 unsigned long npages, enum pin_reason *reason)
 {
 	struct pin_ledger *ledger = acct->ledger;
 	unsigned long done = 0, counted = 0, n, charge;
-	long ret = 0;
+	long ret;
 
 	guard(mutex)(&ledger->lock);
 
@@ -220,7 +217,7 @@ static long account_pages(struct pin_account *acct,
 		}
 	}
 	account_acquired(acct, counted);
-	return counted;
+	return 0;
 
 undo:
 	unaccount_pages(ledger, pages, done);
@@ -237,8 +234,14 @@ static long gup_batch(struct pin_account *acct, unsigned long start,
 
 	gup_flags |= FOLL_LONGTERM;
 
-	/* Only a live mm is current's, and an account leaves only a dead one */
-	if (current->mm && pin_account_is_for(acct, current->mm)) {
+	/*
+	 * GUP-fast does not see the mapping. For reading it would take what an
+	 * earlier write left in a private mapping of a DAX file, and refuse the
+	 * page beside it. Only a live mm is current's, and an account leaves
+	 * only a dead one.
+	 */
+	if (gup_flags & FOLL_WRITE && current->mm &&
+	    pin_account_is_for(acct, current->mm)) {
 		ret = pin_user_pages_fast(start, npages, gup_flags, pages);
 		if (ret > 0)
 			return ret;
@@ -283,17 +286,9 @@ static long pin_batch(struct pin_account *acct, const struct pin_owner *owner,
 		return pinned;
 
 	ret = account_pages(acct, owner, pages, pinned, reason);
-	if (ret < 0) {
+	if (ret) {
 		put_user_pages(pages, pinned);
 		return ret;
-	}
-	if (unlikely(ret < pinned)) {
-		long i;
-
-		/* Nobody would put what does not count */
-		for (i = 0; i < pinned; i++)
-			if (PageReserved(pages[i]))
-				put_user_page(pages[i]);
 	}
 	return pinned;
 }
@@ -513,10 +508,10 @@ EXPORT_SYMBOL_GPL(put_user_pages_account);
  * @npages: how many pages
  * @make_dirty: they may have been written
  *
- * For holders that remember only PFNs. Frames that cannot have been pinned, as
- * they have no struct page or a reserved one, are passed over. The caller ends
- * its operation with pin_account_settle(). Works also when the account's mm is
- * dead.
+ * For holders that remember only PFNs. Frames that were mapped without a pin,
+ * as they have no struct page or a reserved one, are passed over. The caller
+ * ends its operation with pin_account_settle(). Works also when the account's
+ * mm is dead.
  *
  * Idea: unpin_user_page_range_dirty_lock().
  *

@@ -30,8 +30,11 @@
  *     PIN_FOLIO_MAX and PIN_REFCOUNT_MAX.
  *  6. Taking pins off never fails and never allocates. More than are there are
  *     not taken off: that is a bug of the holder, which is told.
- *  7. Reserved pages, and frames without a struct page, are not counted: they
- *     cannot be pinned, and hold no memory that anybody could use.
+ *  7. Reserved pages, such as those of device-dax, are counted but neither
+ *     charged nor held: they are no memory that anybody else could use.
+ *  8. Frames without a struct page, and the zero page, have no pins. Holders
+ *     that remember only PFNs may put them all the same, also reserved pages
+ *     that they did not pin, as VM_PFNMAP mappings have them.
  *
  * Large folios have an entry each, order-0 pages a counter each. Counters come
  * in chunks: with an entry for each 4K page, the tree would cost a quarter of
@@ -138,7 +141,7 @@ void pin_ledger_put(struct pin_ledger *ledger)
 
 static bool pfn_counts(unsigned long pfn)
 {
-	return pfn_valid(pfn) && !PageReserved(pfn_to_page(pfn));
+	return pfn_valid(pfn) && !is_zero_page(pfn_to_page(pfn));
 }
 
 /* Pages from @pfn on, at most @npages, that are in the same large folio */
@@ -149,22 +152,26 @@ static unsigned long pages_in_folio(struct folio *folio, unsigned long pfn,
 }
 
 /*
- * A run of small pages ends with the chunk, and where a page is of another
- * node, reserved, or part of a large folio.
+ * The run of small pages that begins with @first goes on with @page. It ends
+ * with the chunk, and where a page is of another node, or part of a large
+ * folio. Reserved pages are a run each.
  */
-static bool page_in_run(struct page *page, int nid)
+static bool page_in_run(struct page *first, struct page *page)
 {
-	return !PageCompound(page) && !PageReserved(page) &&
-	       page_to_nid(page) == nid;
+	return page == first ||
+	       (!PageCompound(page) && !PageReserved(page) &&
+		!PageReserved(first) && page_to_nid(page) == page_to_nid(first));
 }
 
-static void charge_small(struct pin_ledger *ledger, int nid, long npages)
+/* Charge for @npages more pages of the run that begins with @first */
+static void charge_small(struct pin_ledger *ledger, struct page *first,
+			 long npages)
 {
-	if (!npages)
+	if (!npages || PageReserved(first))
 		return;
 	ledger->charge += npages;
 	ledger->held += npages;
-	mod_node_page_state(NODE_DATA(nid), NR_LONGTERM_PINNED, npages);
+	mod_node_page_state(page_pgdat(first), NR_LONGTERM_PINNED, npages);
 }
 
 static void charge_folio(struct pin_ledger *ledger, struct folio *folio,
@@ -173,6 +180,8 @@ static void charge_folio(struct pin_ledger *ledger, struct folio *folio,
 	unsigned long size = folio_nr_pages(folio);
 	long more = min(new, size) - min(old, size);
 
+	if (folio_test_reserved(folio))
+		return;
 	if (!old != !new)
 		ledger->held += new ? size : -size;
 	if (!more)
@@ -213,8 +222,7 @@ static long add_small(struct pin_ledger *ledger, unsigned long pfn,
 {
 	unsigned int first = pfn % PIN_CHUNK_PAGES, i;
 	unsigned int end = min(first + npages, PIN_CHUNK_PAGES);
-	struct page *page = pfn_to_page(pfn);
-	int nid = page_to_nid(page);
+	struct page *start = pfn_to_page(pfn), *page = start;
 	struct pin_chunk *chunk;
 	unsigned int fresh = 0;
 
@@ -222,7 +230,7 @@ static long add_small(struct pin_ledger *ledger, unsigned long pfn,
 	if (!chunk)
 		return -ENOMEM;
 
-	for (i = first; i < end && page_in_run(page, nid); i++, page++) {
+	for (i = first; i < end && page_in_run(start, page); i++, page++) {
 		if (chunk->pins[i] == PIN_PAGE_MAX ||
 		    page_ref_count(page) > PIN_REFCOUNT_MAX)
 			break;
@@ -230,7 +238,7 @@ static long add_small(struct pin_ledger *ledger, unsigned long pfn,
 			fresh++;
 	}
 	chunk->used += fresh;
-	charge_small(ledger, nid, fresh);
+	charge_small(ledger, start, fresh);
 	if (i > first)
 		return i - first;
 	if (!chunk->used)
@@ -275,7 +283,7 @@ static long add_large(struct pin_ledger *ledger, struct folio *folio,
  * pin_ledger_commit().
  *
  * Context: Process context. May sleep; ledger->lock is held.
- * Return: how many of the pages count (rule 7); or
+ * Return: how many of the pages count (rule 8); or
  * -EOVERFLOW: a page or folio has as many pins as it may have (rule 5).
  * -ENOMEM: no memory for an entry.
  */
@@ -316,8 +324,7 @@ static unsigned long sub_small(struct pin_ledger *ledger, unsigned long pfn,
 {
 	unsigned int first = pfn % PIN_CHUNK_PAGES, i;
 	unsigned int end = min(first + npages, PIN_CHUNK_PAGES);
-	struct page *page = pfn_to_page(pfn);
-	int nid = page_to_nid(page);
+	struct page *start = pfn_to_page(pfn), *page = start;
 	struct pin_chunk *chunk;
 	unsigned int gone = 0;
 
@@ -325,14 +332,14 @@ static unsigned long sub_small(struct pin_ledger *ledger, unsigned long pfn,
 	if (!chunk)
 		return 0;
 
-	for (i = first; i < end && page_in_run(page, nid); i++, page++) {
+	for (i = first; i < end && page_in_run(start, page); i++, page++) {
 		if (!chunk->pins[i])
 			break;
 		if (!--chunk->pins[i])
 			gone++;
 	}
 	chunk->used -= gone;
-	charge_small(ledger, nid, -(long)gone);
+	charge_small(ledger, start, -(long)gone);
 	if (!chunk->used)
 		chunk_free(ledger, pfn, chunk);
 	return i - first;
@@ -391,7 +398,7 @@ unsigned long pin_ledger_sub(struct pin_ledger *ledger, unsigned long pfn,
 		*counted = sub_small(ledger, pfn, npages);
 		covered = max(*counted, 1);
 	}
-	WARN_ONCE(*counted < covered,
+	WARN_ONCE(*counted < covered && !folio_test_reserved(folio),
 		  "pin_ledger: %lu pages at PFN %#lx put but not pinned\n",
 		  covered - *counted, pfn + *counted);
 	return covered;
