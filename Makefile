@@ -42,7 +42,7 @@ help: ## what there is
 	@echo 'make kernel       the test kernels (FLAVOUR=release or debug for one)'
 	@echo 'make programs     test programs, test modules, upstream'"'"'s selftests'
 	@echo 'make check        fast: lint and KUnit'
-	@echo 'make check-vm     tests in VMs (T=name: those that match; LIST=1: list them)'
+	@echo 'make check-vm     tests in VMs (T=name: those that match; FLAVOUR=...; LIST=1: list them)'
 	@echo 'make shell        a shell in a VM with devices, DAX, disks set up (FLAVOUR=debug, MACHINE=name)'
 	@echo 'make lint         style, hooks, sparse, W=1'
 	@echo 'make refresh      edits in build/$(BASE) back into the hooks'
@@ -133,9 +133,19 @@ $(FLAVOURS:%=modules-%): modules-%: kernel-%
 # --- VMs -------------------------------------------------------------------
 VM := tests/vm/run
 
+VMFLAGS := $(if $(FLAVOUR),--flavour $(FLAVOUR)) $(if $(filter 1,$(V)),--verbose)
+
+# Builds the kernels that the chosen tests need, no others.
 PHONY += check-vm
-check-vm: kernel programs $(FLAVOURS:%=modules-%)
-	@$(VM) $(if $(LIST),--list) $(if $(filter 1,$(V)),--verbose) $(T)
+check-vm: programs
+ifdef LIST
+	@$(VM) --list $(VMFLAGS) $(T)
+else
+	@kernels=$$($(VM) --kernels $(VMFLAGS) $(T)) && \
+		$(MAKE) --no-print-directory $$(for k in $$kernels; do case $$k in \
+		stock) echo stock;; stock-debug) echo stock FLAVOUR=debug;; \
+		*) echo kernel-$$k modules-$$k;; esac; done) && $(VM) $(VMFLAGS) $(T)
+endif
 
 PHONY += check-kunit
 check-kunit: kernel-release
