@@ -25,12 +25,6 @@
 #define CREATE_TRACE_POINTS
 #include <trace/events/user_pages.h>
 
-/*
- * One call of GUP pins at most what one page table maps: GUP-fast keeps
- * interrupts off all the while, and a fatal signal is looked for in between.
- */
-#define PIN_BATCH_PAGES		PTRS_PER_PTE
-
 static_assert(PIN_BATCH_PAGES <= PIN_EXTENTS_MIN);
 
 static void account_name_process(struct pin_account *acct)
@@ -265,8 +259,9 @@ static long gup_batch(struct pin_account *acct, unsigned long start,
 }
 
 /*
- * Pin and account for at most what one page table maps. GUP-fast does not look
- * for signals, so the caller would go on for as long as there is memory.
+ * Pin and account for at most what one page table maps: GUP-fast keeps
+ * interrupts off all the while. Nor does it look for signals, so a caller would
+ * go on for as long as there is memory.
  */
 static long pin_batch(struct pin_account *acct, const struct pin_owner *owner,
 		      unsigned long start, unsigned long npages,

@@ -438,8 +438,8 @@ static bool within_limit(struct mm_struct *mm, const struct pin_owner *owner,
  * @ledger: the ledger
  * @owner: whose limit applies
  *
- * Takes a whole step where the limit allows, so that the next pins need not
- * take mmap_lock; pin_ledger_settle() gives back what is left of it.
+ * For a whole batch, takes a step where the limit allows, so that the next
+ * batches need not take mmap_lock; pin_ledger_settle() gives back what is left.
  *
  * Context: Process context. May sleep; ledger->lock is held, takes mmap_lock.
  * Return: 0; or
@@ -460,8 +460,9 @@ int pin_ledger_commit(struct pin_ledger *ledger, const struct pin_owner *owner)
 				    ledger->committed - ledger->charge) ?
 			0 : -ENOMEM;
 
+	/* Small requests take what they need: their next step is to settle */
 	missing = ledger->charge - ledger->committed;
-	n = max(missing, PIN_COMMIT_STEP);
+	n = missing < PIN_BATCH_PAGES ? missing : max(missing, PIN_COMMIT_STEP);
 	if (mmap_write_lock_killable(mm))
 		return -EINTR;
 	ret = __account_locked_vm(mm, n, true, owner->task, owner->lock_cap);

@@ -25,6 +25,9 @@
 /* No pins on a folio that has more references than this */
 #define PIN_REFCOUNT_MAX	(INT_MAX / 2)
 
+/* Pages pinned by one call of GUP, at most what one page table maps */
+#define PIN_BATCH_PAGES		PTRS_PER_PTE
+
 /* Pages taken at once from RLIMIT_MEMLOCK: 16 MiB */
 #define PIN_COMMIT_STEP		(SZ_16M >> PAGE_SHIFT)
 

@@ -95,7 +95,7 @@ static enum pin_reason find_reason(struct mm_struct *mm, unsigned long start,
 	vma = vma_lookup(mm, untagged_addr_remote(mm, start));
 	if (err == -ENOMEM || err == -EBUSY) {
 		/* What GUP moves at once is one batch, of a page table */
-		npages = min(npages, PTRS_PER_PTE);
+		npages = min(npages, PIN_BATCH_PAGES);
 		reason = err == -EBUSY || movable_page_in(mm, start, npages) ?
 			 PIN_REASON_MIGRATE : PIN_REASON_NOMEM;
 	} else if (!vma) {
