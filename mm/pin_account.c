@@ -660,3 +660,5 @@ void pin_account_move_out(struct pin_account *from, unsigned long pfn,
 	}
 }
 EXPORT_SYMBOL_GPL(pin_account_move_out);
+
+#include "tests/pin_account_kunit.h"

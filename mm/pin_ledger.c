@@ -548,3 +548,5 @@ int pin_ledger_adopt(struct pin_ledger *ledger, const struct pin_owner *owner,
 	mmdrop(old);
 	return 0;
 }
+
+#include "tests/pin_ledger_kunit.h"

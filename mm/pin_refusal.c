@@ -206,3 +206,5 @@ out:
 		fput(file);
 	return err;
 }
+
+#include "tests/pin_refusal_kunit.h"

@@ -132,3 +132,5 @@ static int __init longterm_pins_debugfs_init(void)
 }
 late_initcall(longterm_pins_debugfs_init);
 #endif
+
+#include "tests/pin_report_kunit.h"

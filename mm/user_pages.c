@@ -111,3 +111,5 @@ void put_user_page_ref(struct page *page)
 	put_page(page);
 }
 EXPORT_SYMBOL_GPL(put_user_page_ref);
+
+#include "tests/user_pages_kunit.h"

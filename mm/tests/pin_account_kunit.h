@@ -1,0 +1,1214 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Tests of accounts: real pins on the memory of a process, through the whole
+ * of GUP, ledger and limit. Included by mm/pin_account.c.
+ */
+#ifdef CONFIG_LONGTERM_PIN_KUNIT_TEST
+
+#ifndef _MM_TESTS_PIN_ACCOUNT_KUNIT_H
+#define _MM_TESTS_PIN_ACCOUNT_KUNIT_H
+
+#include <linux/anon_inodes.h>
+#include <linux/file.h>
+
+#include "pin_kunit.h"
+
+#define TABLE_PAGES	PTRS_PER_PTE
+
+/**
+ * struct account_test - what each test starts with
+ * @base: a process
+ * @acct: an account for its mm
+ * @owner: this thread, without CAP_IPC_LOCK
+ * @addr: memory of @acct's mm: two page tables of small pages
+ * @pages: for two page tables of pages
+ * @extents: room for as many
+ */
+struct account_test {
+	struct pin_test base;
+	struct pin_account *acct;
+	struct pin_owner owner;
+	unsigned long addr;
+	struct page *pages[2 * TABLE_PAGES];
+	struct pin_extent extents[2 * TABLE_PAGES];
+};
+
+static int account_test_init(struct kunit *test)
+{
+	struct account_test *t = kunit_kzalloc(test, sizeof(*t), GFP_KERNEL);
+
+	KUNIT_ASSERT_NOT_NULL(test, t);
+	test->priv = t;
+	t->owner.task = current;
+	pin_test_limit(ULONG_MAX >> PAGE_SHIFT);
+	pin_test_begin(test, &t->base);
+	t->addr = pin_test_map_small(test, 2 * PMD_SIZE);
+	t->acct = pin_account_create(t->base.mm, "test", 0);
+	if (IS_ERR(t->acct))
+		t->acct = NULL;
+	KUNIT_ASSERT_NOT_NULL(test, t->acct);
+	return 0;
+}
+
+static bool account_at_rest(struct pin_account *acct)
+{
+	struct pin_ledger *ledger = acct->ledger;
+
+	return !acct->pages && acct->acquired == acct->released &&
+	       !ledger->charge && !ledger->held &&
+	       xa_empty(&ledger->folios) && xa_empty(&ledger->chunks);
+}
+
+/* Whatever a test did, it has taken back */
+static void account_test_exit(struct kunit *test)
+{
+	struct account_test *t = test->priv;
+
+	if (!t)
+		return;
+	if (t->acct) {
+		struct mm_struct *mm = t->acct->ledger->mm;
+
+		KUNIT_EXPECT_TRUE(test, account_at_rest(t->acct));
+		mmgrab(mm);
+		pin_account_destroy(t->acct);
+		KUNIT_EXPECT_EQ(test, mm->locked_vm, 0);
+		mmdrop(mm);
+	}
+	pin_test_end(test, &t->base);
+}
+
+static struct pin_account *account_test_create(struct kunit *test,
+					       struct mm_struct *mm)
+{
+	struct pin_account *acct = pin_account_create(mm, "other", 0);
+
+	KUNIT_ASSERT_FALSE(test, IS_ERR(acct));
+	return acct;
+}
+
+/* Pages of t->pages that follow from @first on, of memory at @addr */
+static long account_pin(struct account_test *t, struct pin_account *acct,
+			unsigned long addr, unsigned int first,
+			unsigned long npages)
+{
+	return pin_user_pages_account(acct, &t->owner,
+				      addr + (first << PAGE_SHIFT), npages,
+				      FOLL_WRITE, t->pages + first);
+}
+
+static void account_put(struct account_test *t, struct pin_account *acct,
+			unsigned int first, unsigned long npages)
+{
+	put_user_pages_account(acct, t->pages + first, npages, false);
+}
+
+static u64 account_refusals(struct pin_account *acct)
+{
+	u64 n = 0;
+	int i;
+
+	for (i = 0; i < PIN_REASON_NR; i++)
+		n += acct->refused[i];
+	return n;
+}
+
+#define EXPECT_ACCOUNT(test_, acct_, pages_, peak_, acquired_)		\
+	do {								\
+		const struct pin_account *__acct = (acct_);		\
+		struct kunit *__test = (test_);				\
+									\
+		KUNIT_EXPECT_EQ(__test, __acct->pages, pages_);		\
+		KUNIT_EXPECT_EQ(__test, __acct->peak, peak_);		\
+		KUNIT_EXPECT_EQ(__test, __acct->acquired, acquired_);	\
+		KUNIT_EXPECT_EQ(__test, __acct->acquired,		\
+				__acct->pages + __acct->released);	\
+	} while (0)
+
+#define EXPECT_CHARGE(test_, acct_, charge_, held_)			\
+	do {								\
+		const struct pin_ledger *__ledger = (acct_)->ledger;	\
+		struct kunit *__test = (test_);				\
+									\
+		KUNIT_EXPECT_EQ(__test, __ledger->charge, charge_);	\
+		KUNIT_EXPECT_EQ(__test, __ledger->held, held_);		\
+	} while (0)
+
+static void accounts_have_names_of_their_own(struct kunit *test)
+{
+	struct account_test *t = test->priv;
+	struct pin_account *a = account_test_create(test, t->base.mm);
+	struct pin_account *b = account_test_create(test, t->base.mm);
+
+	KUNIT_EXPECT_TRUE(test, strstarts(a->name, "other."));
+	KUNIT_EXPECT_TRUE(test, strstarts(b->name, "other."));
+	KUNIT_EXPECT_STRNEQ(test, a->name, b->name);
+	KUNIT_EXPECT_EQ(test, a->pid, task_tgid_nr(current));
+	KUNIT_EXPECT_STREQ(test, a->comm, current->group_leader->comm);
+	pin_account_destroy(a);
+	pin_account_destroy(b);
+}
+
+static bool account_listed(struct pin_account *acct)
+{
+	struct pin_account *each;
+	bool found = false;
+
+	guard(mutex)(&pin_ledgers_lock);
+	list_for_each_entry(each, &pin_accounts, in_system)
+		found |= each == acct;
+	return found;
+}
+
+static void accounts_of_one_mm_share_a_ledger(struct kunit *test)
+{
+	struct account_test *t = test->priv;
+	struct pin_ledger *ledger = t->acct->ledger;
+	struct pin_account *a = account_test_create(test, t->base.mm);
+
+	KUNIT_EXPECT_PTR_EQ(test, a->ledger, ledger);
+	KUNIT_EXPECT_EQ(test, list_count_nodes(&ledger->accounts), 2);
+	KUNIT_EXPECT_TRUE(test, account_listed(a));
+	KUNIT_EXPECT_TRUE(test, account_listed(t->acct));
+	pin_account_destroy(a);
+	KUNIT_EXPECT_EQ(test, list_count_nodes(&ledger->accounts), 1);
+	KUNIT_EXPECT_FALSE(test, account_listed(a));
+	KUNIT_EXPECT_EQ(test, ledger->refs, 1);
+}
+
+static void account_is_for_its_mm(struct kunit *test)
+{
+	struct account_test *t = test->priv;
+	struct mm_struct *other = pin_test_other_mm(test);
+	int users = atomic_read(&t->base.mm->mm_users);
+	struct mm_struct *mm;
+
+	KUNIT_EXPECT_TRUE(test, pin_account_is_for(t->acct, t->base.mm));
+	KUNIT_EXPECT_FALSE(test, pin_account_is_for(t->acct, other));
+	KUNIT_EXPECT_FALSE(test, pin_account_is_for(t->acct, NULL));
+
+	mm = pin_account_mm(t->acct);
+	KUNIT_EXPECT_PTR_EQ(test, mm, t->base.mm);
+	KUNIT_EXPECT_EQ(test, atomic_read(&mm->mm_users), users + 1);
+	mmput(mm);
+
+	pin_test_mm_dies(test, &t->base);
+	KUNIT_EXPECT_TRUE(test, pin_account_is_for(t->acct, t->base.mm));
+	KUNIT_EXPECT_NULL(test, pin_account_mm(t->acct));
+}
+
+static void pins_are_counted(struct kunit *test)
+{
+	struct account_test *t = test->priv;
+	struct page *first = pin_test_page(test, t->addr);
+	int refs = page_ref_count(first);
+
+	KUNIT_EXPECT_EQ(test, account_pin(t, t->acct, t->addr, 0, 10), 10);
+	KUNIT_EXPECT_PTR_EQ(test, t->pages[0], first);
+	KUNIT_EXPECT_EQ(test, pin_test_pins(first), 1);
+	EXPECT_ACCOUNT(test, t->acct, 10, 10, 10);
+	EXPECT_CHARGE(test, t->acct, 10, 10);
+	KUNIT_EXPECT_EQ(test, pin_test_charged(), t->base.charged + 10);
+
+	account_put(t, t->acct, 0, 4);
+	EXPECT_ACCOUNT(test, t->acct, 6, 10, 10);
+	EXPECT_CHARGE(test, t->acct, 6, 6);
+	KUNIT_EXPECT_EQ(test, page_ref_count(first), refs);
+	KUNIT_EXPECT_EQ(test, account_pin(t, t->acct, t->addr, 0, 2), 2);
+	EXPECT_ACCOUNT(test, t->acct, 8, 10, 12);
+	account_put(t, t->acct, 0, 2);
+	account_put(t, t->acct, 4, 6);
+	EXPECT_ACCOUNT(test, t->acct, 0, 10, 12);
+	EXPECT_CHARGE(test, t->acct, 0, 0);
+	KUNIT_EXPECT_EQ(test, page_ref_count(first), refs);
+	KUNIT_EXPECT_EQ(test, account_refusals(t->acct), 0);
+}
+
+static void settled_charge_is_exact(struct kunit *test)
+{
+	struct account_test *t = test->priv;
+	struct mm_struct *mm = t->base.mm;
+
+	account_pin(t, t->acct, t->addr, 0, TABLE_PAGES);
+	KUNIT_EXPECT_EQ(test, mm->locked_vm, PIN_COMMIT_STEP);
+	pin_account_settle(t->acct);
+	KUNIT_EXPECT_EQ(test, mm->locked_vm, TABLE_PAGES);
+	account_put(t, t->acct, 0, 3);
+	KUNIT_EXPECT_EQ(test, mm->locked_vm, TABLE_PAGES);
+	pin_account_settle(t->acct);
+	KUNIT_EXPECT_EQ(test, mm->locked_vm, TABLE_PAGES - 3);
+	account_put(t, t->acct, 3, TABLE_PAGES - 3);
+	pin_account_settle(t->acct);
+	KUNIT_EXPECT_EQ(test, mm->locked_vm, 0);
+}
+
+static void end_of_account_settles(struct kunit *test)
+{
+	struct account_test *t = test->priv;
+	struct pin_account *a = account_test_create(test, t->base.mm);
+
+	account_pin(t, t->acct, t->addr, 0, TABLE_PAGES);
+	KUNIT_EXPECT_EQ(test, t->base.mm->locked_vm, PIN_COMMIT_STEP);
+	pin_account_destroy(a);
+	KUNIT_EXPECT_EQ(test, t->base.mm->locked_vm, TABLE_PAGES);
+	account_put(t, t->acct, 0, TABLE_PAGES);
+}
+
+static void no_pages_are_pinned_or_put(struct kunit *test)
+{
+	struct account_test *t = test->priv;
+	unsigned int nr = 1;
+
+	KUNIT_EXPECT_EQ(test, account_pin(t, t->acct, t->addr, 0, 0), 0);
+	KUNIT_EXPECT_EQ(test, pin_user_extents_account(t->acct, &t->owner,
+						       t->addr, 0, FOLL_WRITE,
+						       t->extents,
+						       PIN_EXTENTS_MIN, &nr),
+			0);
+	KUNIT_EXPECT_EQ(test, nr, 0);
+	account_put(t, t->acct, 0, 0);
+	put_user_pfns_account(t->acct, 1, 0, false);
+	EXPECT_ACCOUNT(test, t->acct, 0, 0, 0);
+	KUNIT_EXPECT_EQ(test, account_refusals(t->acct), 0);
+}
+
+static void pin_goes_beyond_one_table(struct kunit *test)
+{
+	struct account_test *t = test->priv;
+	const unsigned int first = TABLE_PAGES / 2 + 3, n = TABLE_PAGES + 50;
+	unsigned int i;
+
+	KUNIT_EXPECT_EQ(test, account_pin(t, t->acct, t->addr, first, n), n);
+	EXPECT_CHARGE(test, t->acct, n, n);
+	for (i = first; i < first + n; i++) {
+		unsigned long addr = t->addr + ((unsigned long)i << PAGE_SHIFT);
+
+		if (t->pages[i] == pin_test_page(test, addr) &&
+		    pin_test_pins(t->pages[i]) == 1)
+			continue;
+		KUNIT_FAIL(test, "page %u", i);
+		break;
+	}
+	account_put(t, t->acct, first, n);
+}
+
+static void two_holders_are_charged_once(struct kunit *test)
+{
+	struct account_test *t = test->priv;
+	struct pin_account *a = t->acct, *b;
+	int round;
+
+	b = account_test_create(test, t->base.mm);
+	for (round = 0; round < 2; round++) {
+		KUNIT_EXPECT_EQ(test, account_pin(t, a, t->addr, 0, 20), 20);
+		EXPECT_CHARGE(test, a, 20, 20);
+		KUNIT_EXPECT_EQ(test, account_pin(t, b, t->addr, 0, 25), 25);
+		EXPECT_CHARGE(test, a, 25, 25);
+		KUNIT_EXPECT_EQ(test, a->pages, 20);
+		KUNIT_EXPECT_EQ(test, b->pages, 25);
+		KUNIT_EXPECT_EQ(test, pin_test_pins(t->pages[0]), 2);
+
+		account_put(t, a, 0, 20);
+		EXPECT_CHARGE(test, a, 25, 25);
+		KUNIT_EXPECT_EQ(test, pin_test_pins(t->pages[0]), 1);
+		account_put(t, b, 0, 25);
+		EXPECT_CHARGE(test, a, 0, 0);
+		KUNIT_EXPECT_EQ(test, pin_test_pins(t->pages[0]), 0);
+		/* Then the other way round */
+		swap(a, b);
+	}
+	pin_account_destroy(b);
+}
+
+static void huge_page_is_charged_by_page(struct kunit *test)
+{
+	struct account_test *t = test->priv;
+	unsigned long addr = pin_test_map_huge(test, PMD_SIZE);
+	struct pin_account *b = account_test_create(test, t->base.mm);
+
+	KUNIT_EXPECT_EQ(test, account_pin(t, t->acct, addr, 100, 30), 30);
+	EXPECT_CHARGE(test, t->acct, 30, TABLE_PAGES);
+	KUNIT_EXPECT_EQ(test, pin_test_pins(t->pages[100]), 30);
+	KUNIT_EXPECT_EQ(test, account_pin(t, b, addr, 0, TABLE_PAGES),
+			TABLE_PAGES);
+	EXPECT_CHARGE(test, t->acct, TABLE_PAGES, TABLE_PAGES);
+	KUNIT_EXPECT_EQ(test, pin_test_pins(t->pages[0]), 30 + TABLE_PAGES);
+	account_put(t, b, 0, TABLE_PAGES);
+	EXPECT_CHARGE(test, t->acct, 30, TABLE_PAGES);
+	KUNIT_EXPECT_EQ(test, pin_test_pins(t->pages[100]), 30);
+	account_put(t, t->acct, 100, 30);
+	EXPECT_CHARGE(test, t->acct, 0, 0);
+	pin_account_destroy(b);
+}
+
+static void limit_refuses_and_leaves_nothing(struct kunit *test)
+{
+	struct account_test *t = test->priv;
+	struct page *page = pin_test_page(test, t->addr);
+	int refs = page_ref_count(page);
+
+	pin_test_limit(20);
+	KUNIT_EXPECT_EQ(test, account_pin(t, t->acct, t->addr, 0, 21), -ENOMEM);
+	KUNIT_EXPECT_TRUE(test, account_at_rest(t->acct));
+	KUNIT_EXPECT_EQ(test, page_ref_count(page), refs);
+	KUNIT_EXPECT_EQ(test, t->base.mm->locked_vm, 0);
+	KUNIT_EXPECT_EQ(test, t->acct->refused[PIN_REASON_MEMLOCK], 1);
+
+	KUNIT_EXPECT_EQ(test, account_pin(t, t->acct, t->addr, 0, 20), 20);
+	KUNIT_EXPECT_EQ(test, t->base.mm->locked_vm, 20);
+	KUNIT_EXPECT_EQ(test, account_pin(t, t->acct, t->addr, 20, 1), -ENOMEM);
+	EXPECT_ACCOUNT(test, t->acct, 20, 20, 20);
+	EXPECT_CHARGE(test, t->acct, 20, 20);
+	KUNIT_EXPECT_EQ(test, t->base.mm->locked_vm, 20);
+	KUNIT_EXPECT_EQ(test, t->acct->refused[PIN_REASON_MEMLOCK], 2);
+	KUNIT_EXPECT_EQ(test, account_refusals(t->acct), 2);
+
+	t->owner.lock_cap = true;
+	KUNIT_EXPECT_EQ(test, account_pin(t, t->acct, t->addr, 20, 1), 1);
+	account_put(t, t->acct, 0, 21);
+}
+
+static void limit_allows_again_what_is_pinned(struct kunit *test)
+{
+	struct account_test *t = test->priv;
+	struct pin_account *b = account_test_create(test, t->base.mm);
+
+	KUNIT_EXPECT_EQ(test, account_pin(t, t->acct, t->addr, 0, 20), 20);
+	pin_account_settle(t->acct);
+	pin_test_limit(5);
+	KUNIT_EXPECT_EQ(test, account_pin(t, b, t->addr, 0, 20), 20);
+	account_put(t, b, 0, 20);
+	KUNIT_EXPECT_EQ(test, account_pin(t, b, t->addr, 0, 21), -ENOMEM);
+	EXPECT_CHARGE(test, b, 20, 20);
+	KUNIT_EXPECT_EQ(test, pin_test_pins(t->pages[0]), 1);
+	account_put(t, t->acct, 0, 20);
+	pin_account_destroy(b);
+}
+
+static void refusal_in_second_table_leaves_first_pinned(struct kunit *test)
+{
+	struct account_test *t = test->priv;
+
+	pin_test_limit(TABLE_PAGES + 10);
+	KUNIT_EXPECT_EQ(test, account_pin(t, t->acct, t->addr, 0,
+					  2 * TABLE_PAGES), TABLE_PAGES);
+	EXPECT_CHARGE(test, t->acct, TABLE_PAGES, TABLE_PAGES);
+	KUNIT_EXPECT_EQ(test, account_refusals(t->acct), 0);
+	/* The call for the rest tells why */
+	KUNIT_EXPECT_EQ(test, account_pin(t, t->acct, t->addr, TABLE_PAGES,
+					  TABLE_PAGES), -ENOMEM);
+	KUNIT_EXPECT_EQ(test, t->acct->refused[PIN_REASON_MEMLOCK], 1);
+	account_put(t, t->acct, 0, TABLE_PAGES);
+}
+
+static void hole_ends_pin(struct kunit *test)
+{
+	struct account_test *t = test->priv;
+
+	KUNIT_ASSERT_EQ(test, vm_munmap(t->addr + 10 * PAGE_SIZE, PAGE_SIZE),
+			0);
+	KUNIT_EXPECT_EQ(test, account_pin(t, t->acct, t->addr, 0, 30), 10);
+	EXPECT_CHARGE(test, t->acct, 10, 10);
+	KUNIT_EXPECT_EQ(test, account_pin(t, t->acct, t->addr, 10, 20),
+			-EFAULT);
+	EXPECT_ACCOUNT(test, t->acct, 10, 10, 10);
+	KUNIT_EXPECT_EQ(test, t->acct->refused[PIN_REASON_FAULT], 1);
+	account_put(t, t->acct, 0, 10);
+}
+
+static void overflow_refuses_and_leaves_nothing(struct kunit *test)
+{
+	struct account_test *t = test->priv;
+	struct page *page = pin_test_page(test, t->addr + 5 * PAGE_SIZE);
+	struct page *before = pin_test_page(test, t->addr + 4 * PAGE_SIZE);
+
+	page_ref_add(page, PIN_REFCOUNT_MAX);
+	KUNIT_EXPECT_EQ(test, account_pin(t, t->acct, t->addr, 0, 10),
+			-EOVERFLOW);
+	page_ref_sub(page, PIN_REFCOUNT_MAX);
+	KUNIT_EXPECT_TRUE(test, account_at_rest(t->acct));
+	KUNIT_EXPECT_EQ(test, pin_test_pins(page), 0);
+	KUNIT_EXPECT_EQ(test, pin_test_pins(before), 0);
+	KUNIT_EXPECT_EQ(test, t->acct->refused[PIN_REASON_OVERFLOW], 1);
+	KUNIT_EXPECT_EQ(test, account_refusals(t->acct), 1);
+}
+
+static void reserved_page_is_pinned_but_costs_nothing(struct kunit *test)
+{
+	struct account_test *t = test->priv;
+	struct page *page = pin_test_page(test, t->addr + 5 * PAGE_SIZE);
+	int refs = page_ref_count(page);
+
+	SetPageReserved(page);
+	KUNIT_EXPECT_EQ(test, account_pin(t, t->acct, t->addr, 0, 10), 10);
+	KUNIT_EXPECT_EQ(test, pin_test_pins(page), 1);
+	EXPECT_ACCOUNT(test, t->acct, 10, 10, 10);
+	EXPECT_CHARGE(test, t->acct, 9, 9);
+	pin_account_settle(t->acct);
+	KUNIT_EXPECT_EQ(test, t->base.mm->locked_vm, 9);
+	account_put(t, t->acct, 0, 10);
+	KUNIT_EXPECT_EQ(test, page_ref_count(page), refs);
+	ClearPageReserved(page);
+}
+
+/* Pins up to @npages at @addr, as many as @max extents are good for */
+static long account_pin_extents(struct account_test *t, unsigned long addr,
+				unsigned long npages, unsigned int max,
+				unsigned int *nr)
+{
+	return pin_user_extents_account(t->acct, &t->owner, addr, npages,
+					FOLL_WRITE, t->extents, max, nr);
+}
+
+static void account_put_extents(struct account_test *t, unsigned int nr)
+{
+	unsigned int i;
+
+	for (i = 0; i < nr; i++)
+		put_user_pfns_account(t->acct, t->extents[i].pfn,
+				      t->extents[i].npages, false);
+}
+
+static void extents_are_the_pages_in_order(struct kunit *test)
+{
+	struct account_test *t = test->priv;
+	const unsigned int n = TABLE_PAGES + 30;
+	unsigned int nr, i, at = 0;
+	unsigned long j;
+
+	KUNIT_EXPECT_EQ(test, account_pin_extents(t, t->addr, n, n, &nr), n);
+	EXPECT_ACCOUNT(test, t->acct, n, n, n);
+	EXPECT_CHARGE(test, t->acct, n, n);
+	for (i = 0; i < nr; i++) {
+		struct pin_extent *e = &t->extents[i];
+
+		for (j = 0; j < e->npages && at < n; j++, at++) {
+			struct page *page = pin_test_page(test, t->addr +
+							  at * PAGE_SIZE);
+
+			if (page_to_pfn(page) == e->pfn + j &&
+			    pin_test_pins(page) == 1)
+				continue;
+			KUNIT_FAIL(test, "page %u", at);
+			break;
+		}
+		KUNIT_EXPECT_EQ(test, j, e->npages);
+		/* Neighbours are in one extent */
+		if (i)
+			KUNIT_EXPECT_NE(test, e->pfn,
+					e[-1].pfn + e[-1].npages);
+	}
+	KUNIT_EXPECT_EQ(test, at, n);
+
+	account_put_extents(t, nr);
+	EXPECT_ACCOUNT(test, t->acct, 0, n, n);
+}
+
+static void huge_page_is_one_extent(struct kunit *test)
+{
+	struct account_test *t = test->priv;
+	unsigned long addr = pin_test_map_huge(test, PMD_SIZE);
+	unsigned long pfn = page_to_pfn(pin_test_page(test, addr));
+	unsigned int nr;
+
+	KUNIT_EXPECT_EQ(test, account_pin_extents(t, addr, TABLE_PAGES,
+						  PIN_EXTENTS_MIN, &nr),
+			TABLE_PAGES);
+	KUNIT_EXPECT_EQ(test, nr, 1);
+	KUNIT_EXPECT_EQ(test, t->extents[0].pfn, pfn);
+	KUNIT_EXPECT_EQ(test, t->extents[0].npages, TABLE_PAGES);
+	EXPECT_CHARGE(test, t->acct, TABLE_PAGES, TABLE_PAGES);
+
+	/* In other pieces than it was pinned in */
+	put_user_pfns_account(t->acct, pfn + 100, TABLE_PAGES - 100, false);
+	EXPECT_CHARGE(test, t->acct, 100, TABLE_PAGES);
+	put_user_pfns_account(t->acct, pfn, 100, false);
+	KUNIT_EXPECT_EQ(test, pin_test_pins(pfn_to_page(pfn)), 0);
+}
+
+static void extents_stop_when_array_may_be_too_short(struct kunit *test)
+{
+	struct account_test *t = test->priv;
+	unsigned int nr;
+
+	KUNIT_EXPECT_EQ(test, account_pin_extents(t, t->addr, 2 * TABLE_PAGES,
+						  PIN_EXTENTS_MIN, &nr),
+			TABLE_PAGES);
+	KUNIT_EXPECT_GE(test, nr, 1);
+	KUNIT_EXPECT_LE(test, nr, PIN_EXTENTS_MIN);
+	account_put_extents(t, nr);
+	KUNIT_EXPECT_TRUE(test, account_at_rest(t->acct));
+
+	/* One for each page is always enough */
+	KUNIT_EXPECT_EQ(test, account_pin_extents(t, t->addr, 3, 3, &nr), 3);
+	account_put_extents(t, nr);
+	KUNIT_EXPECT_EQ(test, account_pin_extents(t, t->addr, 2 * TABLE_PAGES,
+						  2 * TABLE_PAGES, &nr),
+			2 * TABLE_PAGES);
+	account_put_extents(t, nr);
+}
+
+static void refused_extents_leave_nothing(struct kunit *test)
+{
+	struct account_test *t = test->priv;
+	unsigned int nr = 7;
+
+	pin_test_limit(20);
+	KUNIT_EXPECT_EQ(test, account_pin_extents(t, t->addr, 21,
+						  PIN_EXTENTS_MIN, &nr),
+			-ENOMEM);
+	KUNIT_EXPECT_EQ(test, nr, 0);
+	KUNIT_EXPECT_TRUE(test, account_at_rest(t->acct));
+	KUNIT_EXPECT_EQ(test, t->acct->refused[PIN_REASON_MEMLOCK], 1);
+	KUNIT_EXPECT_EQ(test, account_refusals(t->acct), 1);
+}
+
+static void put_marks_dirty_on_request(struct kunit *test)
+{
+	struct account_test *t = test->priv;
+	unsigned long pfn;
+	int i;
+
+	account_pin(t, t->acct, t->addr, 0, 4);
+	for (i = 0; i < 4; i++)
+		folio_clear_dirty(page_folio(t->pages[i]));
+
+	put_user_pages_account(t->acct, t->pages, 1, false);
+	KUNIT_EXPECT_FALSE(test, PageDirty(t->pages[0]));
+	put_user_pages_account(t->acct, t->pages + 1, 1, true);
+	KUNIT_EXPECT_TRUE(test, PageDirty(t->pages[1]));
+	pfn = page_to_pfn(t->pages[2]);
+	put_user_pfns_account(t->acct, pfn, 1, false);
+	KUNIT_EXPECT_FALSE(test, PageDirty(t->pages[2]));
+	pfn = page_to_pfn(t->pages[3]);
+	put_user_pfns_account(t->acct, pfn, 1, true);
+	KUNIT_EXPECT_TRUE(test, PageDirty(t->pages[3]));
+}
+
+static void put_passes_over_what_cannot_have_been_pinned(struct kunit *test)
+{
+	struct account_test *t = test->priv;
+	unsigned long none = 1UL << (MAX_PHYSMEM_BITS - PAGE_SHIFT);
+	struct page *reserved = alloc_page(GFP_KERNEL);
+
+	KUNIT_ASSERT_NOT_NULL(test, reserved);
+	SetPageReserved(reserved);
+	put_user_pfns_account(t->acct, none, 1000, true);
+	put_user_pfns_account(t->acct, page_to_pfn(ZERO_PAGE(0)), 1, true);
+	put_user_pfns_account(t->acct, page_to_pfn(reserved), 1, true);
+	KUNIT_EXPECT_EQ(test, page_ref_count(reserved), 1);
+	KUNIT_EXPECT_FALSE(test, PageDirty(reserved));
+	EXPECT_ACCOUNT(test, t->acct, 0, 0, 0);
+	ClearPageReserved(reserved);
+	__free_page(reserved);
+}
+
+/* VFIO pins from a thread of its own for mediated devices */
+static void any_thread_pins_memory_of_the_account(struct kunit *test)
+{
+	struct account_test *t = test->priv;
+	struct page *page = pin_test_page(test, t->addr);
+	struct mm_struct *other = pin_test_other_mm(test);
+
+	kthread_unuse_mm(t->base.mm);
+	t->base.used = false;
+	KUNIT_EXPECT_EQ(test, account_pin(t, t->acct, t->addr, 0, 5), 5);
+	KUNIT_EXPECT_PTR_EQ(test, t->pages[0], page);
+	account_put(t, t->acct, 0, 5);
+
+	/* Other memory is at that address here, or none */
+	kthread_use_mm(other);
+	KUNIT_EXPECT_EQ(test, account_pin(t, t->acct, t->addr, 0, 5), 5);
+	KUNIT_EXPECT_PTR_EQ(test, t->pages[0], page);
+	KUNIT_EXPECT_EQ(test, t->base.mm->locked_vm, 5);
+	KUNIT_EXPECT_EQ(test, other->locked_vm, 0);
+	account_put(t, t->acct, 0, 5);
+	kthread_unuse_mm(other);
+	mmput(t->base.mm);
+}
+
+static void pins_outlive_their_mm(struct kunit *test)
+{
+	struct account_test *t = test->priv;
+	struct page *page;
+
+	account_pin(t, t->acct, t->addr, 0, 10);
+	page = t->pages[0];
+	get_page(page);
+	pin_test_mm_dies(test, &t->base);
+	lru_add_drain_all();
+	KUNIT_EXPECT_EQ(test, page_ref_count(page), GUP_PIN_COUNTING_BIAS + 1);
+	EXPECT_CHARGE(test, t->acct, 10, 10);
+	KUNIT_EXPECT_EQ(test, account_pin(t, t->acct, t->addr, 10, 1), -ESRCH);
+	KUNIT_EXPECT_EQ(test, account_refusals(t->acct), 0);
+
+	account_put(t, t->acct, 0, 10);
+	pin_account_settle(t->acct);
+	KUNIT_EXPECT_EQ(test, page_ref_count(page), 1);
+	KUNIT_EXPECT_EQ(test, t->base.mm->locked_vm, 0);
+	put_page(page);
+}
+
+static void nothing_is_pinned_for_killed_process(struct kunit *test)
+{
+	struct account_test *t = test->priv;
+	unsigned int nr;
+
+	pin_test_killed(true);
+	KUNIT_EXPECT_EQ(test, account_pin(t, t->acct, t->addr, 0, 10), -EINTR);
+	KUNIT_EXPECT_EQ(test, account_pin_extents(t, t->addr, 10,
+						  PIN_EXTENTS_MIN, &nr),
+			-EINTR);
+	pin_test_killed(false);
+	KUNIT_EXPECT_EQ(test, nr, 0);
+	KUNIT_EXPECT_TRUE(test, account_at_rest(t->acct));
+	KUNIT_EXPECT_EQ(test, account_refusals(t->acct), 0);
+}
+
+#define KILLED_AT	20
+
+/* Memory whose KILLED_AT-th page is so slow to come that somebody kills us */
+static vm_fault_t killing_fault(struct vm_fault *vmf)
+{
+	vmf->page = alloc_page(GFP_KERNEL);
+	if (!vmf->page)
+		return VM_FAULT_OOM;
+	if (vmf->pgoff == KILLED_AT)
+		pin_test_killed(true);
+	return 0;
+}
+
+static const struct vm_operations_struct killing_vm_ops = {
+	.fault = killing_fault,
+};
+
+static int killing_mmap(struct file *file, struct vm_area_struct *vma)
+{
+	vma->vm_ops = &killing_vm_ops;
+	return 0;
+}
+
+static const struct file_operations killing_fops = {
+	.mmap = killing_mmap,
+};
+
+static void kill_ends_pin_on_the_way(struct kunit *test)
+{
+	struct account_test *t = test->priv;
+	unsigned long addr;
+	struct file *file;
+	long ret;
+
+	file = anon_inode_getfile("[pin_test]", &killing_fops, NULL, O_RDWR);
+	KUNIT_ASSERT_FALSE(test, IS_ERR(file));
+	addr = vm_mmap(file, 0, 2 * PMD_SIZE, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE, 0);
+	fput(file);
+	KUNIT_ASSERT_FALSE(test, IS_ERR_VALUE(addr));
+
+	ret = account_pin(t, t->acct, addr, 0, 2 * TABLE_PAGES);
+	KUNIT_EXPECT_TRUE(test, fatal_signal_pending(current));
+	pin_test_killed(false);
+	/* What was pinned until then is accounted for */
+	KUNIT_ASSERT_GE(test, ret, KILLED_AT);
+	KUNIT_EXPECT_LE(test, ret, KILLED_AT + 1);
+	EXPECT_ACCOUNT(test, t->acct, ret, ret, ret);
+	EXPECT_CHARGE(test, t->acct, ret, ret);
+	account_put(t, t->acct, 0, ret);
+}
+
+static void adopted_accounts_come_all_with_new_name(struct kunit *test)
+{
+	struct account_test *t = test->priv;
+	struct mm_struct *new = pin_test_other_mm(test);
+	struct pin_account *b = account_test_create(test, t->base.mm);
+
+	account_pin(t, t->acct, t->addr, 0, 10);
+	account_pin(t, b, t->addr, 0, 10);
+	KUNIT_EXPECT_EQ(test, pin_account_adopt(t->acct, &t->owner, t->base.mm),
+			0);
+	KUNIT_EXPECT_EQ(test, pin_account_adopt(t->acct, &t->owner, new),
+			-EBUSY);
+	pin_test_mm_dies(test, &t->base);
+
+	set_task_comm(current, "adopter");
+	pin_test_limit(9);
+	KUNIT_EXPECT_EQ(test, pin_account_adopt(t->acct, &t->owner, new),
+			-ENOMEM);
+	KUNIT_EXPECT_STRNEQ(test, b->comm, "adopter");
+	KUNIT_EXPECT_TRUE(test, pin_account_is_for(t->acct, t->base.mm));
+	pin_test_limit(10);
+	KUNIT_EXPECT_EQ(test, pin_account_adopt(t->acct, &t->owner, new), 0);
+	KUNIT_EXPECT_TRUE(test, pin_account_is_for(t->acct, new));
+	KUNIT_EXPECT_TRUE(test, pin_account_is_for(b, new));
+	KUNIT_EXPECT_STREQ(test, t->acct->comm, "adopter");
+	KUNIT_EXPECT_STREQ(test, b->comm, "adopter");
+	KUNIT_EXPECT_EQ(test, new->locked_vm, 10);
+
+	account_put(t, b, 0, 10);
+	pin_account_destroy(b);
+	KUNIT_EXPECT_EQ(test, new->locked_vm, 10);
+	account_put(t, t->acct, 0, 10);
+}
+
+static void account_is_not_adopted_by_mm_with_ledger(struct kunit *test)
+{
+	struct account_test *t = test->priv;
+	struct mm_struct *new = pin_test_other_mm(test);
+	struct pin_account *other = account_test_create(test, new);
+
+	account_pin(t, t->acct, t->addr, 0, 10);
+	pin_test_mm_dies(test, &t->base);
+	KUNIT_EXPECT_EQ(test, pin_account_adopt(t->acct, &t->owner, new),
+			-EEXIST);
+	KUNIT_EXPECT_TRUE(test, pin_account_is_for(t->acct, t->base.mm));
+	KUNIT_EXPECT_EQ(test, new->locked_vm, 0);
+	account_put(t, t->acct, 0, 10);
+	pin_account_destroy(other);
+}
+
+/* A huge page, some small ones: what a VM's memory is made of */
+#define MOVE_SMALL	10
+#define MOVE_PAGES	(MOVE_SMALL + TABLE_PAGES)
+
+static void move_test_pin(struct kunit *test)
+{
+	struct account_test *t = test->priv;
+	unsigned long huge = pin_test_map_huge(test, PMD_SIZE);
+
+	KUNIT_ASSERT_EQ(test, account_pin(t, t->acct, t->addr, 0, MOVE_SMALL),
+			MOVE_SMALL);
+	KUNIT_ASSERT_EQ(test, pin_user_pages_account(t->acct, &t->owner, huge,
+						     TABLE_PAGES, FOLL_WRITE,
+						     t->pages + MOVE_SMALL),
+			TABLE_PAGES);
+	pin_account_settle(t->acct);
+}
+
+static int move_test_in(struct account_test *t, struct pin_account *to)
+{
+	unsigned int i;
+	int ret = 0;
+
+	for (i = 0; i < MOVE_SMALL && !ret; i++)
+		ret = pin_account_move_in(to, &t->owner,
+					  page_to_pfn(t->pages[i]), 1);
+	if (!ret)
+		ret = pin_account_move_in(to, &t->owner,
+					  page_to_pfn(t->pages[i]),
+					  TABLE_PAGES);
+	return ret;
+}
+
+static void move_test_out(struct account_test *t, struct pin_account *from)
+{
+	unsigned int i;
+
+	for (i = 0; i < MOVE_SMALL; i++)
+		pin_account_move_out(from, page_to_pfn(t->pages[i]), 1);
+	pin_account_move_out(from, page_to_pfn(t->pages[i]), TABLE_PAGES);
+}
+
+static void moved_pins_are_in_both_accounts_between(struct kunit *test)
+{
+	struct account_test *t = test->priv;
+	struct mm_struct *mm = pin_test_other_mm(test);
+	struct pin_account *to;
+
+	move_test_pin(test);
+	to = account_test_create(test, mm);
+	KUNIT_EXPECT_EQ(test, move_test_in(t, to), 0);
+	pin_account_settle(to);
+	EXPECT_ACCOUNT(test, to, MOVE_PAGES, MOVE_PAGES, MOVE_PAGES);
+	EXPECT_CHARGE(test, to, MOVE_PAGES, MOVE_PAGES);
+	KUNIT_EXPECT_EQ(test, mm->locked_vm, MOVE_PAGES);
+	EXPECT_CHARGE(test, t->acct, MOVE_PAGES, MOVE_PAGES);
+	KUNIT_EXPECT_EQ(test, t->base.mm->locked_vm, MOVE_PAGES);
+
+	move_test_out(t, t->acct);
+	pin_account_settle(t->acct);
+	EXPECT_ACCOUNT(test, t->acct, 0, MOVE_PAGES, MOVE_PAGES);
+	EXPECT_CHARGE(test, t->acct, 0, 0);
+	KUNIT_EXPECT_EQ(test, t->base.mm->locked_vm, 0);
+
+	/* They have been pinned all the time, and once */
+	KUNIT_EXPECT_EQ(test, pin_test_pins(t->pages[0]), 1);
+	KUNIT_EXPECT_EQ(test, pin_test_pins(t->pages[MOVE_SMALL]), TABLE_PAGES);
+	account_put(t, to, 0, MOVE_PAGES);
+	KUNIT_EXPECT_EQ(test, pin_test_pins(t->pages[0]), 0);
+	KUNIT_EXPECT_EQ(test, pin_test_pins(t->pages[MOVE_SMALL]), 0);
+	KUNIT_EXPECT_TRUE(test, account_at_rest(to));
+	pin_account_destroy(to);
+}
+
+static void move_can_be_undone(struct kunit *test)
+{
+	struct account_test *t = test->priv;
+	struct mm_struct *mm = pin_test_other_mm(test);
+	struct pin_account *to;
+
+	move_test_pin(test);
+	to = account_test_create(test, mm);
+	KUNIT_EXPECT_EQ(test, move_test_in(t, to), 0);
+	move_test_out(t, to);
+	pin_account_settle(to);
+	KUNIT_EXPECT_TRUE(test, account_at_rest(to));
+	KUNIT_EXPECT_EQ(test, mm->locked_vm, 0);
+	EXPECT_CHARGE(test, t->acct, MOVE_PAGES, MOVE_PAGES);
+	KUNIT_EXPECT_EQ(test, pin_test_pins(t->pages[0]), 1);
+	account_put(t, t->acct, 0, MOVE_PAGES);
+	pin_account_destroy(to);
+}
+
+static void move_keeps_to_limit_and_leaves_nothing(struct kunit *test)
+{
+	struct account_test *t = test->priv;
+	struct mm_struct *mm = pin_test_other_mm(test);
+	struct pin_account *to;
+	unsigned long pfn;
+
+	move_test_pin(test);
+	to = account_test_create(test, mm);
+	pfn = page_to_pfn(t->pages[MOVE_SMALL]);
+	pin_test_limit(TABLE_PAGES - 1);
+	KUNIT_EXPECT_EQ(test, pin_account_move_in(to, &t->owner, pfn,
+						  TABLE_PAGES), -ENOMEM);
+	KUNIT_EXPECT_TRUE(test, account_at_rest(to));
+	KUNIT_EXPECT_EQ(test, mm->locked_vm, 0);
+	KUNIT_EXPECT_EQ(test, pin_account_move_in(to, &t->owner, pfn,
+						  TABLE_PAGES - 1), 0);
+	/* There it is charged for already */
+	KUNIT_EXPECT_EQ(test, pin_account_move_in(to, &t->owner, pfn, 1),
+			-ENOMEM);
+	pin_account_move_out(to, pfn, TABLE_PAGES - 1);
+	account_put(t, t->acct, 0, MOVE_PAGES);
+	pin_account_destroy(to);
+}
+
+static void move_overflow_leaves_nothing(struct kunit *test)
+{
+	struct account_test *t = test->priv;
+	struct mm_struct *mm = pin_test_other_mm(test);
+	struct pin_account *to;
+	struct page *page;
+
+	move_test_pin(test);
+	to = account_test_create(test, mm);
+	page = t->pages[0];
+	page_ref_add(page, PIN_REFCOUNT_MAX);
+	KUNIT_EXPECT_EQ(test, move_test_in(t, to), -EOVERFLOW);
+	page_ref_sub(page, PIN_REFCOUNT_MAX);
+	KUNIT_EXPECT_TRUE(test, account_at_rest(to));
+	account_put(t, t->acct, 0, MOVE_PAGES);
+	pin_account_destroy(to);
+}
+
+static void holder_can_report_pfnmap_itself(struct kunit *test)
+{
+	struct account_test *t = test->priv;
+
+	pin_account_refused(t->acct, &t->owner, t->addr, 1, FOLL_WRITE,
+			    -EFAULT);
+	KUNIT_EXPECT_EQ(test, t->acct->refused[PIN_REASON_PFNMAP], 1);
+	KUNIT_EXPECT_EQ(test, account_refusals(t->acct), 1);
+}
+
+static void account_is_not_made_without_memory(struct kunit *test)
+{
+	struct account_test *t = test->priv;
+	struct mm_struct *mm = pin_test_other_mm(test);
+	size_t nr = list_count_nodes(&pin_accounts);
+	unsigned int n, failures = 0;
+	bool failed = true;
+
+	pin_test_slab_faults(test);
+	for (n = 1; failed; n++) {
+		struct pin_account *acct;
+
+		pin_test_fail_nth(n);
+		acct = pin_account_create(mm, "other", 0);
+		failed = pin_test_failed();
+		if (!IS_ERR(acct)) {
+			pin_account_destroy(acct);
+		} else {
+			KUNIT_EXPECT_EQ(test, PTR_ERR(acct), -ENOMEM);
+			failures++;
+		}
+		KUNIT_EXPECT_NULL(test, mm->pin_ledger);
+		KUNIT_EXPECT_EQ(test, list_count_nodes(&pin_accounts), nr);
+	}
+	/* The account, its name, the ledger */
+	KUNIT_EXPECT_EQ(test, failures, 3);
+	KUNIT_EXPECT_EQ(test, t->acct->ledger->refs, 1);
+}
+
+/*
+ * Each allocation of a pin fails in turn, from the page fault to the ledger:
+ * for @extents or an array, of memory that is there already or not.
+ */
+static void account_fail_each(struct kunit *test, bool extents, bool there)
+{
+	struct account_test *t = test->priv;
+	unsigned int n, nr = 0, failures = 0;
+	bool failed = true;
+
+	pin_test_slab_faults(test);
+	pin_test_page_faults(test);
+	for (n = 1; failed; n++) {
+		u64 refused = account_refusals(t->acct);
+		unsigned long addr = t->addr;
+		size_t size = 2 * PMD_SIZE;
+		long ret;
+
+		if (!there) {
+			addr = vm_mmap(NULL, 0, size, PROT_READ | PROT_WRITE,
+				       MAP_PRIVATE | MAP_ANONYMOUS, 0);
+			KUNIT_ASSERT_FALSE(test, IS_ERR_VALUE(addr));
+			do_madvise(current->mm, addr, size, MADV_NOHUGEPAGE);
+		}
+
+		pin_test_fail_nth(n);
+		if (extents)
+			ret = account_pin_extents(t, addr, 40, 40, &nr);
+		else
+			ret = account_pin(t, t->acct, addr, 0, 40);
+		failed = pin_test_failed();
+		if (ret < 0) {
+			KUNIT_EXPECT_EQ(test, ret, -ENOMEM);
+			KUNIT_EXPECT_EQ(test, account_refusals(t->acct),
+					refused + 1);
+			failures++;
+		} else {
+			KUNIT_EXPECT_GT(test, ret, 0);
+			EXPECT_CHARGE(test, t->acct, ret, ret);
+			KUNIT_EXPECT_EQ(test, account_refusals(t->acct),
+					refused);
+		}
+		if (ret > 0 && extents)
+			account_put_extents(t, nr);
+		else if (ret > 0)
+			account_put(t, t->acct, 0, ret);
+		pin_account_settle(t->acct);
+		KUNIT_EXPECT_TRUE(test, account_at_rest(t->acct));
+		KUNIT_EXPECT_EQ(test, t->base.mm->locked_vm, 0);
+		if (!there)
+			vm_munmap(addr, size);
+	}
+	KUNIT_EXPECT_GT(test, failures, 0);
+	KUNIT_EXPECT_EQ(test, t->acct->refused[PIN_REASON_NOMEM], failures);
+	KUNIT_EXPECT_EQ(test, pin_test_pins(pin_test_page(test, t->addr)), 0);
+}
+
+static void any_failed_allocation_leaves_nothing_pinned(struct kunit *test)
+{
+	account_fail_each(test, false, true);
+}
+
+static void any_failed_fault_leaves_nothing_pinned(struct kunit *test)
+{
+	account_fail_each(test, false, false);
+}
+
+static void any_failed_allocation_leaves_no_extent_pinned(struct kunit *test)
+{
+	account_fail_each(test, true, true);
+}
+
+static void any_failed_allocation_leaves_nothing_moved(struct kunit *test)
+{
+	struct account_test *t = test->priv;
+	struct mm_struct *mm = pin_test_other_mm(test);
+	unsigned int n, failures = 0;
+	struct pin_account *to;
+	bool failed = true;
+
+	pin_test_slab_faults(test);
+	move_test_pin(test);
+	to = account_test_create(test, mm);
+	for (n = 1; failed; n++) {
+		unsigned long pfn = page_to_pfn(t->pages[0]);
+		int ret;
+
+		pin_test_fail_nth(n);
+		ret = pin_account_move_in(to, &t->owner, pfn, 1);
+		failed = pin_test_failed();
+		if (!ret)
+			pin_account_move_out(to, pfn, 1);
+		else
+			failures++;
+		KUNIT_EXPECT_TRUE(test, account_at_rest(to));
+	}
+	KUNIT_EXPECT_GT(test, failures, 0);
+	EXPECT_CHARGE(test, t->acct, MOVE_PAGES, MOVE_PAGES);
+	account_put(t, t->acct, 0, MOVE_PAGES);
+	pin_account_destroy(to);
+}
+
+static void put_of_account_needs_no_memory(struct kunit *test)
+{
+	struct account_test *t = test->priv;
+	void *slab = pin_test_slab_faults(test);
+	void *pages = pin_test_page_faults(test);
+
+	account_pin(t, t->acct, t->addr, 0, 2 * TABLE_PAGES);
+	pin_test_fail_all(slab, true);
+	pin_test_fail_all(pages, true);
+	account_put(t, t->acct, 0, TABLE_PAGES);
+	put_user_pages_account(t->acct, t->pages + TABLE_PAGES, TABLE_PAGES,
+			       true);
+	pin_account_settle(t->acct);
+	pin_test_fail_all(slab, false);
+	pin_test_fail_all(pages, false);
+	KUNIT_EXPECT_TRUE(test, account_at_rest(t->acct));
+	KUNIT_EXPECT_EQ(test, t->base.mm->locked_vm, 0);
+	KUNIT_EXPECT_EQ(test, pin_test_pins(t->pages[0]), 0);
+}
+
+#define GIGANTIC_PAGES	(SZ_1G >> PAGE_SHIFT)
+
+static void gigantic_page_is_charged_once(struct kunit *test)
+{
+	struct account_test *t = test->priv;
+	unsigned long addr = pin_test_map_gigantic(test), pfn;
+	struct pin_account *b = account_test_create(test, t->base.mm);
+	struct page *page;
+	unsigned int nr;
+
+	KUNIT_EXPECT_EQ(test, account_pin(t, b, addr, 100, 7), 7);
+	EXPECT_CHARGE(test, b, 7, GIGANTIC_PAGES);
+	page = t->pages[100];
+	KUNIT_EXPECT_EQ(test, account_pin_extents(t, addr, GIGANTIC_PAGES,
+						  PIN_EXTENTS_MIN + 1, &nr),
+			GIGANTIC_PAGES);
+	KUNIT_EXPECT_EQ(test, nr, 1);
+	KUNIT_EXPECT_EQ(test, t->extents[0].npages, GIGANTIC_PAGES);
+	pfn = t->extents[0].pfn;
+	KUNIT_EXPECT_EQ(test, pfn + 100, page_to_pfn(page));
+	EXPECT_CHARGE(test, b, GIGANTIC_PAGES, GIGANTIC_PAGES);
+	KUNIT_EXPECT_EQ(test, pin_test_pins(page), GIGANTIC_PAGES + 7);
+	pin_account_settle(b);
+	KUNIT_EXPECT_EQ(test, t->base.mm->locked_vm, GIGANTIC_PAGES);
+
+	put_user_pfns_account(t->acct, pfn, GIGANTIC_PAGES, true);
+	EXPECT_CHARGE(test, b, 7, GIGANTIC_PAGES);
+	KUNIT_EXPECT_EQ(test, pin_test_pins(page), 7);
+	account_put(t, b, 100, 7);
+	EXPECT_CHARGE(test, b, 0, 0);
+	KUNIT_EXPECT_EQ(test, pin_test_pins(page), 0);
+	pin_account_destroy(b);
+	vm_munmap(addr, SZ_1G);
+}
+
+/*
+ * A holder puts more than it pinned. That is told once per boot, so this is the
+ * only test that may do it, at each place where it can be noticed.
+ */
+static void put_of_more_than_was_pinned_is_told(struct kunit *test)
+{
+	struct account_test *t = test->priv;
+	unsigned long huge = pin_test_map_huge(test, PMD_SIZE), counted;
+	bool tainted = test_taint(TAINT_WARN);
+	struct page *page[2], *others;
+	struct pin_ledger *ledger = t->acct->ledger;
+
+	/* Somebody else's pins, which are in no ledger */
+	KUNIT_ASSERT_EQ(test, 1, pin_user_pages_fast(t->addr, 1, FOLL_WRITE,
+						     &page[0]));
+	KUNIT_ASSERT_EQ(test, 1, pin_user_pages_fast(huge, 1, FOLL_WRITE,
+						     &page[1]));
+	others = page[1];
+
+	/* Neither small page nor folio has an entry */
+	put_user_pages_account(t->acct, page, 2, true);
+	if (!tainted)
+		KUNIT_EXPECT_TRUE(test, test_taint(TAINT_WARN));
+	EXPECT_ACCOUNT(test, t->acct, 0, 0, 0);
+	EXPECT_CHARGE(test, t->acct, 0, 0);
+
+	/* They have, but with fewer pins */
+	KUNIT_EXPECT_EQ(test, account_pin(t, t->acct, t->addr, 0, 3), 3);
+	account_put(t, t->acct, 0, 1);
+	account_put(t, t->acct, 0, 3);
+	EXPECT_ACCOUNT(test, t->acct, 0, 3, 3);
+	KUNIT_EXPECT_EQ(test, pin_test_pins(page[0]), 1);
+	KUNIT_EXPECT_EQ(test, account_pin(t, t->acct, huge, 0, 5), 5);
+	put_user_pfns_account(t->acct, page_to_pfn(others), 8, true);
+	EXPECT_ACCOUNT(test, t->acct, 0, 5, 8);
+	EXPECT_CHARGE(test, t->acct, 0, 0);
+	KUNIT_EXPECT_EQ(test, pin_test_pins(others), 1);
+
+	/* The ledger says how many it took off */
+	KUNIT_EXPECT_EQ(test, account_pin(t, t->acct, huge, 0, 5), 5);
+	mutex_lock(&ledger->lock);
+	KUNIT_EXPECT_EQ(test, pin_ledger_sub(ledger, page_to_pfn(others), 8,
+					     &counted), 8);
+	KUNIT_EXPECT_EQ(test, counted, 5);
+	KUNIT_EXPECT_EQ(test, pin_ledger_add(ledger, page_to_pfn(others), 5),
+			5);
+	mutex_unlock(&ledger->lock);
+	account_put(t, t->acct, 0, 5);
+
+	/* A second move out of an account leaves it as it is, too */
+	pin_account_move_out(t->acct, page_to_pfn(others), 1);
+	EXPECT_ACCOUNT(test, t->acct, 0, 5, 13);
+	KUNIT_EXPECT_EQ(test, pin_test_pins(others), 1);
+	put_user_pages(page, 2);
+}
+
+static struct kunit_case pin_account_test_cases[] = {
+	KUNIT_CASE(accounts_have_names_of_their_own),
+	KUNIT_CASE(accounts_of_one_mm_share_a_ledger),
+	KUNIT_CASE(account_is_for_its_mm),
+	KUNIT_CASE(pins_are_counted),
+	KUNIT_CASE(settled_charge_is_exact),
+	KUNIT_CASE(end_of_account_settles),
+	KUNIT_CASE(no_pages_are_pinned_or_put),
+	KUNIT_CASE(pin_goes_beyond_one_table),
+	KUNIT_CASE(two_holders_are_charged_once),
+	KUNIT_CASE(huge_page_is_charged_by_page),
+	KUNIT_CASE(gigantic_page_is_charged_once),
+	KUNIT_CASE(limit_refuses_and_leaves_nothing),
+	KUNIT_CASE(limit_allows_again_what_is_pinned),
+	KUNIT_CASE(refusal_in_second_table_leaves_first_pinned),
+	KUNIT_CASE(hole_ends_pin),
+	KUNIT_CASE(overflow_refuses_and_leaves_nothing),
+	KUNIT_CASE(reserved_page_is_pinned_but_costs_nothing),
+	KUNIT_CASE(extents_are_the_pages_in_order),
+	KUNIT_CASE(huge_page_is_one_extent),
+	KUNIT_CASE(extents_stop_when_array_may_be_too_short),
+	KUNIT_CASE(refused_extents_leave_nothing),
+	KUNIT_CASE(put_marks_dirty_on_request),
+	KUNIT_CASE(put_passes_over_what_cannot_have_been_pinned),
+	KUNIT_CASE(any_thread_pins_memory_of_the_account),
+	KUNIT_CASE(pins_outlive_their_mm),
+	KUNIT_CASE(nothing_is_pinned_for_killed_process),
+	KUNIT_CASE(kill_ends_pin_on_the_way),
+	KUNIT_CASE(adopted_accounts_come_all_with_new_name),
+	KUNIT_CASE(account_is_not_adopted_by_mm_with_ledger),
+	KUNIT_CASE(moved_pins_are_in_both_accounts_between),
+	KUNIT_CASE(move_can_be_undone),
+	KUNIT_CASE(move_keeps_to_limit_and_leaves_nothing),
+	KUNIT_CASE(move_overflow_leaves_nothing),
+	KUNIT_CASE(holder_can_report_pfnmap_itself),
+	KUNIT_CASE(account_is_not_made_without_memory),
+	KUNIT_CASE(any_failed_allocation_leaves_nothing_pinned),
+	KUNIT_CASE(any_failed_fault_leaves_nothing_pinned),
+	KUNIT_CASE(any_failed_allocation_leaves_no_extent_pinned),
+	KUNIT_CASE(any_failed_allocation_leaves_nothing_moved),
+	KUNIT_CASE(put_of_account_needs_no_memory),
+	KUNIT_CASE(put_of_more_than_was_pinned_is_told),
+	{},
+};
+
+static struct kunit_suite pin_account_test_suite = {
+	.name = "pin_account",
+	.init = account_test_init,
+	.exit = account_test_exit,
+	.test_cases = pin_account_test_cases,
+};
+
+kunit_test_suite(pin_account_test_suite);
+
+#endif /* _MM_TESTS_PIN_ACCOUNT_KUNIT_H */
+
+#endif /* CONFIG_LONGTERM_PIN_KUNIT_TEST */

@@ -1,0 +1,1125 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Tests of the ledger, one for each part of the rules on top of
+ * mm/pin_ledger.c, which includes this. The pages are real; that they are
+ * pinned is left to mm/tests/pin_account_kunit.h.
+ */
+#ifdef CONFIG_LONGTERM_PIN_KUNIT_TEST
+
+#ifndef _MM_TESTS_PIN_LEDGER_KUNIT_H
+#define _MM_TESTS_PIN_LEDGER_KUNIT_H
+
+#include <linux/prandom.h>
+
+#include "../internal.h"
+#include "pin_kunit.h"
+
+/*
+ * Pages that follow each other: small ones over more than one chunk, one of
+ * them reserved, then a large folio.
+ */
+#define AREA_PAGES	1024U
+#define AREA_RESERVED	600
+#define AREA_FOLIO	768
+#define AREA_FOLIO_SIZE	256U
+
+static_assert(AREA_FOLIO + AREA_FOLIO_SIZE == AREA_PAGES);
+static_assert(AREA_RESERVED > PIN_CHUNK_PAGES && AREA_RESERVED < AREA_FOLIO);
+
+/**
+ * struct ledger_test - what each test starts with
+ * @base: a process
+ * @ledger: the ledger of its mm
+ * @owner: this thread, without CAP_IPC_LOCK
+ * @area: AREA_PAGES pages
+ * @pfn: the first of them
+ */
+struct ledger_test {
+	struct pin_test base;
+	struct pin_ledger *ledger;
+	struct pin_owner owner;
+	struct page *area;
+	unsigned long pfn;
+};
+
+#define EXPECT_LEDGER(test_, ledger_, charge_, held_)			\
+	do {								\
+		const struct pin_ledger *__ledger = (ledger_);		\
+		struct kunit *__test = (test_);				\
+									\
+		KUNIT_EXPECT_EQ(__test, __ledger->charge, charge_);	\
+		KUNIT_EXPECT_EQ(__test, __ledger->held, held_);		\
+	} while (0)
+
+static struct page *area_alloc(struct kunit *test)
+{
+	struct page *area = alloc_pages(GFP_KERNEL, ilog2(AREA_PAGES));
+	unsigned int i;
+
+	KUNIT_ASSERT_NOT_NULL(test, area);
+	split_page(area, ilog2(AREA_PAGES));
+	SetPageReserved(area + AREA_RESERVED);
+	for (i = AREA_FOLIO + 1; i < AREA_PAGES; i++)
+		set_page_count(area + i, 0);
+	prep_compound_page(area + AREA_FOLIO, ilog2(AREA_FOLIO_SIZE));
+	return area;
+}
+
+static void area_free(struct page *area)
+{
+	unsigned int i;
+
+	ClearPageReserved(area + AREA_RESERVED);
+	for (i = 0; i < AREA_FOLIO; i++)
+		__free_page(area + i);
+	folio_put(page_folio(area + AREA_FOLIO));
+}
+
+static int ledger_test_init(struct kunit *test)
+{
+	struct ledger_test *t = kunit_kzalloc(test, sizeof(*t), GFP_KERNEL);
+
+	KUNIT_ASSERT_NOT_NULL(test, t);
+	test->priv = t;
+	t->owner.task = current;
+	pin_test_limit(ULONG_MAX >> PAGE_SHIFT);
+	pin_test_begin(test, &t->base);
+	t->area = area_alloc(test);
+	t->pfn = page_to_pfn(t->area);
+	t->ledger = pin_ledger_get(t->base.mm);
+	KUNIT_ASSERT_NOT_NULL(test, t->ledger);
+	return 0;
+}
+
+/* Whatever a test did, it has taken back */
+static void ledger_test_exit(struct kunit *test)
+{
+	struct ledger_test *t = test->priv;
+
+	if (!t)
+		return;
+	if (t->ledger) {
+		struct mm_struct *mm = t->ledger->mm;
+
+		EXPECT_LEDGER(test, t->ledger, 0, 0);
+		KUNIT_EXPECT_TRUE(test, xa_empty(&t->ledger->folios));
+		KUNIT_EXPECT_TRUE(test, xa_empty(&t->ledger->chunks));
+		mmgrab(mm);
+		pin_ledger_put(t->ledger);
+		KUNIT_EXPECT_EQ(test, mm->locked_vm, 0);
+		mmdrop(mm);
+	}
+	if (t->area)
+		area_free(t->area);
+	pin_test_end(test, &t->base);
+}
+
+static long ledger_add(struct ledger_test *t, unsigned long pfn,
+		       unsigned long npages)
+{
+	guard(mutex)(&t->ledger->lock);
+	return pin_ledger_add(t->ledger, pfn, npages);
+}
+
+static void ledger_sub(struct ledger_test *t, unsigned long pfn,
+		       unsigned long npages)
+{
+	guard(mutex)(&t->ledger->lock);
+	pin_ledger_sub_all(t->ledger, pfn, npages);
+}
+
+static int ledger_commit(struct ledger_test *t, bool lock_cap)
+{
+	t->owner.lock_cap = lock_cap;
+	guard(mutex)(&t->ledger->lock);
+	return pin_ledger_commit(t->ledger, &t->owner);
+}
+
+static void ledger_settle(struct ledger_test *t)
+{
+	guard(mutex)(&t->ledger->lock);
+	pin_ledger_settle(t->ledger);
+}
+
+static struct folio *ledger_test_folio(struct kunit *test, unsigned int order)
+{
+	struct folio *folio = folio_alloc(GFP_KERNEL | __GFP_NOWARN, order);
+
+	if (!folio)
+		kunit_skip(test, "no free memory for a folio of order %u",
+			   order);
+	return folio;
+}
+
+static void mm_has_one_ledger(struct kunit *test)
+{
+	struct ledger_test *t = test->priv;
+	struct mm_struct *other = pin_test_other_mm(test);
+	struct pin_ledger *ledger;
+
+	KUNIT_EXPECT_PTR_EQ(test, pin_ledger_get(t->base.mm), t->ledger);
+	KUNIT_EXPECT_PTR_EQ(test, pin_ledger_find(t->base.mm), t->ledger);
+	KUNIT_EXPECT_EQ(test, t->ledger->refs, 3);
+	pin_ledger_put(t->ledger);
+	pin_ledger_put(t->ledger);
+	KUNIT_EXPECT_EQ(test, t->ledger->refs, 1);
+
+	KUNIT_EXPECT_NULL(test, pin_ledger_find(other));
+	ledger = pin_ledger_get(other);
+	KUNIT_ASSERT_NOT_NULL(test, ledger);
+	KUNIT_EXPECT_PTR_NE(test, ledger, t->ledger);
+	KUNIT_EXPECT_PTR_EQ(test, ledger->mm, other);
+	pin_ledger_put(ledger);
+}
+
+static void ledger_goes_with_last_reference(struct kunit *test)
+{
+	struct mm_struct *mm = pin_test_other_mm(test);
+	int count = atomic_read(&mm->mm_count);
+	struct pin_ledger *ledger;
+
+	ledger = pin_ledger_get(mm);
+	KUNIT_ASSERT_NOT_NULL(test, ledger);
+	KUNIT_EXPECT_EQ(test, atomic_read(&mm->mm_count), count + 1);
+	pin_ledger_find(mm);
+	pin_ledger_put(ledger);
+	KUNIT_EXPECT_PTR_EQ(test, mm->pin_ledger, ledger);
+	pin_ledger_put(ledger);
+	KUNIT_EXPECT_NULL(test, mm->pin_ledger);
+	KUNIT_EXPECT_NULL(test, pin_ledger_find(mm));
+	KUNIT_EXPECT_EQ(test, atomic_read(&mm->mm_count), count);
+}
+
+static void last_reference_gives_back_commitment(struct kunit *test)
+{
+	struct mm_struct *mm = pin_test_other_mm(test);
+	struct pin_ledger *ledger = pin_ledger_get(mm);
+
+	KUNIT_ASSERT_NOT_NULL(test, ledger);
+	mmap_write_lock(mm);
+	mm->locked_vm = 5 + PIN_COMMIT_STEP;
+	mmap_write_unlock(mm);
+	ledger->committed = PIN_COMMIT_STEP;
+	pin_ledger_put(ledger);
+	KUNIT_EXPECT_EQ(test, mm->locked_vm, 5);
+}
+
+static void new_mm_has_no_ledger(struct kunit *test)
+{
+	struct ledger_test *t = test->priv;
+	struct mm_struct *mm = pin_test_other_mm(test);
+
+	/* As dup_mm() does */
+	mm->pin_ledger = t->ledger;
+	pin_ledger_mm_init(mm);
+	KUNIT_EXPECT_NULL(test, mm->pin_ledger);
+}
+
+static void small_page_is_charged_once(struct kunit *test)
+{
+	struct ledger_test *t = test->priv;
+
+	KUNIT_EXPECT_EQ(test, ledger_add(t, t->pfn, 1), 1);
+	EXPECT_LEDGER(test, t->ledger, 1, 1);
+	KUNIT_EXPECT_EQ(test, ledger_add(t, t->pfn, 1), 1);
+	EXPECT_LEDGER(test, t->ledger, 1, 1);
+	ledger_sub(t, t->pfn, 1);
+	EXPECT_LEDGER(test, t->ledger, 1, 1);
+	ledger_sub(t, t->pfn, 1);
+	EXPECT_LEDGER(test, t->ledger, 0, 0);
+}
+
+static void no_pages_are_no_pins(struct kunit *test)
+{
+	struct ledger_test *t = test->priv;
+
+	KUNIT_EXPECT_EQ(test, ledger_add(t, t->pfn, 0), 0);
+	ledger_sub(t, t->pfn, 0);
+	KUNIT_EXPECT_TRUE(test, xa_empty(&t->ledger->chunks));
+}
+
+static bool has_chunk(struct ledger_test *t, unsigned long pfn)
+{
+	return xa_load(&t->ledger->chunks, pfn >> PIN_CHUNK_SHIFT);
+}
+
+static void run_may_cross_chunks(struct kunit *test)
+{
+	struct ledger_test *t = test->priv;
+	unsigned long border = t->pfn + PIN_CHUNK_PAGES;
+
+	KUNIT_EXPECT_EQ(test, ledger_add(t, border - 12, 30), 30);
+	KUNIT_EXPECT_EQ(test, ledger_add(t, border - 1, 2), 2);
+	EXPECT_LEDGER(test, t->ledger, 30, 30);
+
+	/* A chunk lives as long as any of its counters */
+	ledger_sub(t, border - 12, 12);
+	EXPECT_LEDGER(test, t->ledger, 19, 19);
+	KUNIT_EXPECT_TRUE(test, has_chunk(t, border - 1));
+	ledger_sub(t, border - 1, 1);
+	EXPECT_LEDGER(test, t->ledger, 18, 18);
+	KUNIT_EXPECT_FALSE(test, has_chunk(t, border - 1));
+	KUNIT_EXPECT_TRUE(test, has_chunk(t, border));
+	ledger_sub(t, border, 18);
+	EXPECT_LEDGER(test, t->ledger, 1, 1);
+	ledger_sub(t, border, 1);
+	KUNIT_EXPECT_FALSE(test, has_chunk(t, border));
+}
+
+static void reserved_page_is_counted_but_costs_nothing(struct kunit *test)
+{
+	struct ledger_test *t = test->priv;
+	unsigned long pfn = t->pfn + AREA_RESERVED;
+
+	KUNIT_EXPECT_EQ(test, ledger_add(t, pfn, 1), 1);
+	EXPECT_LEDGER(test, t->ledger, 0, 0);
+	KUNIT_EXPECT_TRUE(test, has_chunk(t, pfn));
+	/* On both sides of it the run goes on */
+	KUNIT_EXPECT_EQ(test, ledger_add(t, pfn - 10, 30), 30);
+	EXPECT_LEDGER(test, t->ledger, 29, 29);
+	KUNIT_EXPECT_EQ(test, pin_test_charged(), t->base.charged + 29);
+	ledger_sub(t, pfn - 10, 30);
+	EXPECT_LEDGER(test, t->ledger, 0, 0);
+	KUNIT_EXPECT_TRUE(test, has_chunk(t, pfn));
+	ledger_sub(t, pfn, 1);
+}
+
+/* As device-dax has it */
+static void reserved_folio_is_counted_but_costs_nothing(struct kunit *test)
+{
+	struct ledger_test *t = test->priv;
+	struct folio *folio = ledger_test_folio(test, 9);
+	unsigned long pfn = folio_pfn(folio);
+
+	folio_set_reserved(folio);
+	KUNIT_EXPECT_EQ(test, ledger_add(t, pfn + 10, 30), 30);
+	EXPECT_LEDGER(test, t->ledger, 0, 0);
+	KUNIT_EXPECT_EQ(test, ledger_add(t, pfn, 512), 512);
+	EXPECT_LEDGER(test, t->ledger, 0, 0);
+	KUNIT_EXPECT_EQ(test, pin_test_charged(), t->base.charged);
+	ledger_sub(t, pfn, 512);
+	KUNIT_EXPECT_FALSE(test, xa_empty(&t->ledger->folios));
+	ledger_sub(t, pfn + 10, 30);
+	folio_clear_reserved(folio);
+	folio_put(folio);
+}
+
+/* Takes a pin off the page at @pfn; returns whether there was one */
+static bool ledger_sub_one(struct kunit *test, unsigned long pfn)
+{
+	struct ledger_test *t = test->priv;
+	unsigned long counted = 7;
+
+	guard(mutex)(&t->ledger->lock);
+	KUNIT_EXPECT_EQ(test, pin_ledger_sub(t->ledger, pfn, 1, &counted), 1);
+	KUNIT_EXPECT_LE(test, counted, 1);
+	return counted;
+}
+
+/* Who remembers only PFNs may put it all the same: no warning */
+static void reserved_page_without_pins_stays_so(struct kunit *test)
+{
+	struct ledger_test *t = test->priv;
+	unsigned long pfn = t->pfn + AREA_RESERVED;
+
+	/* Without a chunk, and with one */
+	KUNIT_EXPECT_FALSE(test, ledger_sub_one(test, pfn));
+	ledger_add(t, pfn + 1, 1);
+	KUNIT_EXPECT_FALSE(test, ledger_sub_one(test, pfn));
+	KUNIT_EXPECT_TRUE(test, ledger_sub_one(test, pfn + 1));
+}
+
+static void frame_without_page_has_no_pins(struct kunit *test)
+{
+	struct ledger_test *t = test->priv;
+	unsigned long pfn = 1UL << (MAX_PHYSMEM_BITS - PAGE_SHIFT);
+
+	KUNIT_ASSERT_FALSE(test, pfn_valid(pfn));
+	KUNIT_EXPECT_EQ(test, ledger_add(t, pfn, 1000), 0);
+	EXPECT_LEDGER(test, t->ledger, 0, 0);
+	KUNIT_EXPECT_FALSE(test, ledger_sub_one(test, pfn));
+	ledger_sub(t, pfn, 1000);
+}
+
+static void zero_page_has_no_pins(struct kunit *test)
+{
+	struct ledger_test *t = test->priv;
+	unsigned long pfn = page_to_pfn(ZERO_PAGE(0));
+
+	KUNIT_EXPECT_EQ(test, ledger_add(t, pfn, 1), 0);
+	EXPECT_LEDGER(test, t->ledger, 0, 0);
+	KUNIT_EXPECT_FALSE(test, ledger_sub_one(test, pfn));
+}
+
+/* Several holders, some of them on parts: min(pins, pages) after each step */
+static void charge_of_folio_is_min_of_pins_and_size(struct kunit *test)
+{
+	static const struct {
+		bool add;
+		unsigned int first, npages, charge;
+	} steps[] = {
+		{ true, 0, 1, 1 },
+		{ true, 100, 99, 100 },
+		{ true, 100, 99, 199 },		/* overlaps: an upper bound */
+		{ true, 0, 512, 512 },
+		{ true, 511, 1, 512 },
+		{ false, 100, 99, 512 },
+		{ false, 0, 512, 101 },
+		{ true, 0, 410, 511 },
+		{ true, 511, 1, 512 },
+		{ false, 511, 1, 511 },
+		{ false, 0, 410, 101 },
+		{ false, 511, 1, 100 },
+		{ false, 0, 1, 99 },
+		{ false, 100, 99, 0 },
+	};
+	struct ledger_test *t = test->priv;
+	struct folio *folio = ledger_test_folio(test, 9);
+	unsigned long pfn = folio_pfn(folio);
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(steps); i++) {
+		unsigned long first = pfn + steps[i].first;
+		unsigned long npages = steps[i].npages;
+
+		if (steps[i].add)
+			KUNIT_EXPECT_EQ(test, ledger_add(t, first, npages),
+					npages);
+		else
+			ledger_sub(t, first, npages);
+		KUNIT_EXPECT_EQ_MSG(test, t->ledger->charge, steps[i].charge,
+				    "after step %d", i);
+		KUNIT_EXPECT_EQ_MSG(test, t->ledger->held,
+				    steps[i].charge ? 512 : 0, "after step %d",
+				    i);
+	}
+	folio_put(folio);
+}
+
+static void run_may_mix_small_and_large(struct kunit *test)
+{
+	struct ledger_test *t = test->priv;
+	unsigned long pfn = t->pfn + AREA_FOLIO, counted = 0;
+
+	KUNIT_EXPECT_EQ(test, ledger_add(t, pfn - 30, 130), 130);
+	EXPECT_LEDGER(test, t->ledger, 130, 30 + AREA_FOLIO_SIZE);
+
+	/* A step of puts ends where the folio begins */
+	mutex_lock(&t->ledger->lock);
+	KUNIT_EXPECT_EQ(test, pin_ledger_sub(t->ledger, pfn - 30, 130,
+					     &counted), 30);
+	KUNIT_EXPECT_EQ(test, counted, 30);
+	EXPECT_LEDGER(test, t->ledger, 100, AREA_FOLIO_SIZE);
+	KUNIT_EXPECT_EQ(test, pin_ledger_sub(t->ledger, pfn, 100, &counted),
+			100);
+	KUNIT_EXPECT_EQ(test, counted, 100);
+	mutex_unlock(&t->ledger->lock);
+}
+
+static void neighbouring_folios_are_told_apart(struct kunit *test)
+{
+	struct ledger_test *t = test->priv;
+	struct folio *folio = ledger_test_folio(test, 9);
+	unsigned long pfn = folio_pfn(folio);
+
+	KUNIT_EXPECT_EQ(test, ledger_add(t, t->pfn + AREA_FOLIO,
+					 AREA_FOLIO_SIZE), AREA_FOLIO_SIZE);
+	KUNIT_EXPECT_EQ(test, ledger_add(t, pfn + 511, 1), 1);
+	EXPECT_LEDGER(test, t->ledger, AREA_FOLIO_SIZE + 1,
+		      AREA_FOLIO_SIZE + 512);
+	ledger_sub(t, t->pfn + AREA_FOLIO, AREA_FOLIO_SIZE);
+	EXPECT_LEDGER(test, t->ledger, 1, 512);
+	ledger_sub(t, pfn + 511, 1);
+	folio_put(folio);
+}
+
+static void vmstat_counts_the_charge(struct kunit *test)
+{
+	struct ledger_test *t = test->priv;
+	long before = t->base.charged;
+
+	ledger_add(t, t->pfn, 100);
+	ledger_add(t, t->pfn, 100);
+	KUNIT_EXPECT_EQ(test, pin_test_charged(), before + 100);
+	ledger_add(t, t->pfn + AREA_FOLIO, 7);
+	KUNIT_EXPECT_EQ(test, pin_test_charged(), before + 107);
+	ledger_sub(t, t->pfn, 100);
+	KUNIT_EXPECT_EQ(test, pin_test_charged(), before + 107);
+	ledger_sub(t, t->pfn + AREA_FOLIO, 7);
+	ledger_sub(t, t->pfn, 100);
+	KUNIT_EXPECT_EQ(test, pin_test_charged(), before);
+}
+
+/**
+ * struct ledger_model - the rules, written down as simply as they are
+ * @pins: on each page of the area; those of the folio on its head
+ */
+struct ledger_model {
+	unsigned int pins[AREA_PAGES];
+};
+
+static void model_change(struct ledger_model *model, unsigned int first,
+			 unsigned int npages, int by)
+{
+	unsigned int i;
+
+	for (i = first; i < first + npages; i++)
+		model->pins[min(i, AREA_FOLIO)] += by;
+}
+
+static bool model_agrees(struct ledger_model *model, struct pin_ledger *ledger)
+{
+	unsigned long charge = 0, held;
+	unsigned int i;
+
+	for (i = 0; i < AREA_FOLIO; i++)
+		if (model->pins[i] && i != AREA_RESERVED)
+			charge++;
+	held = charge;
+	charge += min(model->pins[AREA_FOLIO], AREA_FOLIO_SIZE);
+	if (model->pins[AREA_FOLIO])
+		held += AREA_FOLIO_SIZE;
+	return ledger->charge == charge && ledger->held == held;
+}
+
+/* Random ranges, put in other pieces than they were pinned in */
+static void any_sequence_agrees_with_model(struct kunit *test)
+{
+	struct ledger_test *t = test->priv;
+	struct { unsigned int first, npages; } ranges[32], *r;
+	unsigned int nr = 0, i, n;
+	struct ledger_model *model;
+	struct rnd_state rnd;
+
+	model = kunit_kzalloc(test, sizeof(*model), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, model);
+	prandom_seed_state(&rnd, 1);
+
+	for (i = 0; i < 2000 || nr; i++) {
+		bool more = i < 2000 && nr < ARRAY_SIZE(ranges) &&
+			    prandom_u32_state(&rnd) % 2;
+
+		if (more || !nr) {
+			r = &ranges[nr++];
+			r->first = prandom_u32_state(&rnd) % AREA_PAGES;
+			r->npages = 1 + prandom_u32_state(&rnd) %
+				    (AREA_PAGES - r->first);
+			KUNIT_ASSERT_EQ(test, ledger_add(t, t->pfn + r->first,
+							 r->npages), r->npages);
+			model_change(model, r->first, r->npages, 1);
+		} else {
+			r = &ranges[prandom_u32_state(&rnd) % nr];
+			n = 1 + prandom_u32_state(&rnd) % r->npages;
+			ledger_sub(t, t->pfn + r->first, n);
+			model_change(model, r->first, n, -1);
+			r->first += n;
+			r->npages -= n;
+			if (!r->npages)
+				*r = ranges[--nr];
+		}
+		if (!model_agrees(model, t->ledger)) {
+			KUNIT_FAIL(test, "step %u: charge %lu, held %lu", i,
+				   t->ledger->charge, t->ledger->held);
+			break;
+		}
+	}
+}
+
+static void small_page_has_so_many_pins_and_no_more(struct kunit *test)
+{
+	struct ledger_test *t = test->priv;
+	unsigned long full = t->pfn + 5;
+	long ret = 0;
+	int i;
+
+	for (i = 0; i < PIN_PAGE_MAX && ret >= 0; i++)
+		ret = ledger_add(t, full, 1);
+	KUNIT_EXPECT_EQ(test, ret, 1);
+	KUNIT_EXPECT_EQ(test, ledger_add(t, full, 1), -EOVERFLOW);
+	EXPECT_LEDGER(test, t->ledger, 1, 1);
+
+	/* Others of the run are as before, too */
+	KUNIT_EXPECT_EQ(test, ledger_add(t, full - 1, 1), 1);
+	KUNIT_EXPECT_EQ(test, ledger_add(t, full - 3, 10), -EOVERFLOW);
+	EXPECT_LEDGER(test, t->ledger, 2, 2);
+	ledger_sub(t, full - 1, 1);
+	EXPECT_LEDGER(test, t->ledger, 1, 1);
+
+	ledger_sub(t, full, 1);
+	KUNIT_EXPECT_EQ(test, ledger_add(t, full, 1), 1);
+	for (i = 0; i < PIN_PAGE_MAX; i++)
+		ledger_sub(t, full, 1);
+}
+
+static void folio_has_so_many_pins_and_no_more(struct kunit *test)
+{
+	struct ledger_test *t = test->priv;
+	unsigned long pfn = t->pfn + AREA_FOLIO;
+	XA_STATE_ORDER(xas, &t->ledger->folios, pfn, ilog2(AREA_FOLIO_SIZE));
+
+	/* Two million calls are too many: start near the end */
+	KUNIT_EXPECT_EQ(test, ledger_add(t, pfn, AREA_FOLIO_SIZE),
+			AREA_FOLIO_SIZE);
+	xas_lock(&xas);
+	xas_store(&xas, xa_mk_value(PIN_FOLIO_MAX - 10));
+	xas_unlock(&xas);
+
+	KUNIT_EXPECT_EQ(test, ledger_add(t, pfn, 11), -EOVERFLOW);
+	KUNIT_EXPECT_EQ(test, ledger_add(t, pfn, 10), 10);
+	KUNIT_EXPECT_EQ(test, ledger_add(t, pfn, 1), -EOVERFLOW);
+	EXPECT_LEDGER(test, t->ledger, AREA_FOLIO_SIZE, AREA_FOLIO_SIZE);
+
+	/* Small pages before it are as before, too */
+	KUNIT_EXPECT_EQ(test, ledger_add(t, pfn - 20, 30), -EOVERFLOW);
+	EXPECT_LEDGER(test, t->ledger, AREA_FOLIO_SIZE, AREA_FOLIO_SIZE);
+	ledger_sub(t, pfn, 1);
+	KUNIT_EXPECT_EQ(test, ledger_add(t, pfn - 20, 21), 21);
+	ledger_sub(t, pfn - 20, 21);
+
+	xas_lock(&xas);
+	xas_store(&xas, xa_mk_value(1));
+	xas_unlock(&xas);
+	t->ledger->charge -= AREA_FOLIO_SIZE - 1;
+	node_stat_mod_folio(page_folio(t->area + AREA_FOLIO),
+			    NR_LONGTERM_PINNED, 1 - (long)AREA_FOLIO_SIZE);
+	ledger_sub(t, pfn, 1);
+}
+
+/* References that others have take away from what is left for pins */
+static void no_pins_on_page_with_too_many_references(struct kunit *test)
+{
+	static const unsigned int firsts[] = { 3, AREA_FOLIO };
+	struct ledger_test *t = test->priv;
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(firsts); i++) {
+		struct page *page = t->area + firsts[i];
+		unsigned long pfn = t->pfn + firsts[i];
+
+		page_ref_add(page, PIN_REFCOUNT_MAX - 1);
+		KUNIT_EXPECT_EQ(test, ledger_add(t, pfn, 1), 1);
+		page_ref_inc(page);
+		KUNIT_EXPECT_EQ(test, ledger_add(t, pfn, 1), -EOVERFLOW);
+		KUNIT_EXPECT_EQ(test, ledger_add(t, pfn - 2, 4), -EOVERFLOW);
+		KUNIT_EXPECT_EQ(test, t->ledger->charge, 1);
+		/* What is there can go */
+		ledger_sub(t, pfn, 1);
+		EXPECT_LEDGER(test, t->ledger, 0, 0);
+		page_ref_sub(page, PIN_REFCOUNT_MAX);
+	}
+}
+
+#define GIGANTIC_PAGES	(SZ_1G >> PAGE_SHIFT)
+
+static void gigantic_folio_is_charged_by_page(struct kunit *test)
+{
+	struct ledger_test *t = test->priv;
+	unsigned long addr = pin_test_map_gigantic(test);
+	unsigned long pfn = page_to_pfn(pin_test_page(test, addr));
+
+	KUNIT_EXPECT_EQ(test, ledger_add(t, pfn + 12345, 1), 1);
+	EXPECT_LEDGER(test, t->ledger, 1, GIGANTIC_PAGES);
+	KUNIT_EXPECT_EQ(test, pin_test_charged(), t->base.charged + 1);
+	KUNIT_EXPECT_EQ(test, ledger_add(t, pfn, GIGANTIC_PAGES),
+			GIGANTIC_PAGES);
+	EXPECT_LEDGER(test, t->ledger, GIGANTIC_PAGES, GIGANTIC_PAGES);
+	KUNIT_EXPECT_EQ(test, pin_test_charged(),
+			t->base.charged + GIGANTIC_PAGES);
+	ledger_sub(t, pfn + 12345, 1);
+	EXPECT_LEDGER(test, t->ledger, GIGANTIC_PAGES, GIGANTIC_PAGES);
+	ledger_sub(t, pfn + GIGANTIC_PAGES / 2, GIGANTIC_PAGES / 2);
+	EXPECT_LEDGER(test, t->ledger, GIGANTIC_PAGES / 2, GIGANTIC_PAGES);
+	ledger_sub(t, pfn, GIGANTIC_PAGES / 2);
+	vm_munmap(addr, SZ_1G);
+}
+
+static void gigantic_folio_has_so_many_pins_and_no_more(struct kunit *test)
+{
+	struct ledger_test *t = test->priv;
+	unsigned long addr = pin_test_map_gigantic(test);
+	unsigned long pfn = page_to_pfn(pin_test_page(test, addr)), i;
+
+	for (i = 0; i < PIN_FOLIO_MAX / GIGANTIC_PAGES; i++)
+		if (ledger_add(t, pfn, GIGANTIC_PAGES) != GIGANTIC_PAGES)
+			break;
+	KUNIT_EXPECT_EQ(test, i, PIN_FOLIO_MAX / GIGANTIC_PAGES);
+	KUNIT_EXPECT_EQ(test, ledger_add(t, pfn, 1), -EOVERFLOW);
+	KUNIT_EXPECT_EQ(test, ledger_add(t, pfn, GIGANTIC_PAGES), -EOVERFLOW);
+	EXPECT_LEDGER(test, t->ledger, GIGANTIC_PAGES, GIGANTIC_PAGES);
+	while (i--)
+		ledger_sub(t, pfn, GIGANTIC_PAGES);
+	EXPECT_LEDGER(test, t->ledger, 0, 0);
+	vm_munmap(addr, SZ_1G);
+}
+
+static void small_request_is_committed_exactly(struct kunit *test)
+{
+	struct ledger_test *t = test->priv;
+	struct mm_struct *mm = t->base.mm;
+
+	ledger_add(t, t->pfn, 1);
+	KUNIT_EXPECT_EQ(test, mm->locked_vm, 0);
+	KUNIT_EXPECT_EQ(test, ledger_commit(t, false), 0);
+	KUNIT_EXPECT_EQ(test, mm->locked_vm, 1);
+	ledger_add(t, t->pfn, PIN_BATCH_PAGES);
+	KUNIT_EXPECT_EQ(test, ledger_commit(t, false), 0);
+	KUNIT_EXPECT_EQ(test, mm->locked_vm, PIN_BATCH_PAGES);
+	KUNIT_EXPECT_EQ(test, t->ledger->committed, PIN_BATCH_PAGES);
+	ledger_sub(t, t->pfn, PIN_BATCH_PAGES);
+	ledger_sub(t, t->pfn, 1);
+	ledger_settle(t);
+}
+
+static void batch_commits_a_step_and_settle_is_exact(struct kunit *test)
+{
+	struct ledger_test *t = test->priv;
+	struct mm_struct *mm = t->base.mm;
+
+	ledger_add(t, t->pfn, PIN_BATCH_PAGES);
+	KUNIT_EXPECT_EQ(test, ledger_commit(t, false), 0);
+	KUNIT_EXPECT_EQ(test, mm->locked_vm, PIN_COMMIT_STEP);
+	KUNIT_EXPECT_EQ(test, t->ledger->committed, PIN_COMMIT_STEP);
+
+	/* What fits in the step needs no other */
+	ledger_add(t, t->pfn + PIN_BATCH_PAGES, 50);
+	KUNIT_EXPECT_EQ(test, ledger_commit(t, false), 0);
+	KUNIT_EXPECT_EQ(test, mm->locked_vm, PIN_COMMIT_STEP);
+
+	ledger_settle(t);
+	KUNIT_EXPECT_EQ(test, mm->locked_vm, PIN_BATCH_PAGES + 50);
+	ledger_settle(t);
+	KUNIT_EXPECT_EQ(test, mm->locked_vm, PIN_BATCH_PAGES + 50);
+
+	ledger_sub(t, t->pfn, PIN_BATCH_PAGES);
+	KUNIT_EXPECT_EQ(test, mm->locked_vm, PIN_BATCH_PAGES + 50);
+	ledger_settle(t);
+	KUNIT_EXPECT_EQ(test, mm->locked_vm, 50);
+	KUNIT_EXPECT_EQ(test, t->ledger->committed, 50);
+	ledger_sub(t, t->pfn + PIN_BATCH_PAGES, 50);
+	ledger_settle(t);
+}
+
+static void more_than_a_step_is_committed_at_once(struct kunit *test)
+{
+	struct ledger_test *t = test->priv;
+
+	/* No need for that many pages */
+	t->ledger->charge = 3 * PIN_COMMIT_STEP;
+	KUNIT_EXPECT_EQ(test, ledger_commit(t, false), 0);
+	KUNIT_EXPECT_EQ(test, t->base.mm->locked_vm, 3 * PIN_COMMIT_STEP);
+	t->ledger->charge = 0;
+	ledger_settle(t);
+}
+
+static void limit_holds_to_the_page(struct kunit *test)
+{
+	static const unsigned int limits[] = { 100, PIN_BATCH_PAGES + 10 };
+	struct ledger_test *t = test->priv;
+	struct mm_struct *mm = t->base.mm;
+	int i;
+
+	/* One less than a batch, one that leaves no room for a step */
+	for (i = 0; i < ARRAY_SIZE(limits); i++) {
+		unsigned int limit = limits[i];
+
+		pin_test_limit(limit);
+		/* Part of a page is none */
+		current->signal->rlim[RLIMIT_MEMLOCK].rlim_cur += PAGE_SIZE - 1;
+		ledger_add(t, t->pfn, limit);
+		KUNIT_EXPECT_EQ(test, ledger_commit(t, false), 0);
+		KUNIT_EXPECT_EQ(test, mm->locked_vm, limit);
+
+		ledger_add(t, t->pfn + limit, 1);
+		KUNIT_EXPECT_EQ(test, ledger_commit(t, false), -ENOMEM);
+		KUNIT_EXPECT_EQ(test, mm->locked_vm, limit);
+		KUNIT_EXPECT_EQ(test, t->ledger->committed, limit);
+
+		/* CAP_IPC_LOCK */
+		KUNIT_EXPECT_EQ(test, ledger_commit(t, true), 0);
+		KUNIT_EXPECT_EQ(test, mm->locked_vm, limit + 1);
+
+		ledger_sub(t, t->pfn, limit + 1);
+		ledger_settle(t);
+	}
+}
+
+static void limit_counts_what_others_lock(struct kunit *test)
+{
+	struct ledger_test *t = test->priv;
+	struct mm_struct *mm = t->base.mm;
+
+	mm->locked_vm = 60;
+	pin_test_limit(100);
+	ledger_add(t, t->pfn, 41);
+	KUNIT_EXPECT_EQ(test, ledger_commit(t, false), -ENOMEM);
+	ledger_sub(t, t->pfn, 1);
+	KUNIT_EXPECT_EQ(test, ledger_commit(t, false), 0);
+	KUNIT_EXPECT_EQ(test, mm->locked_vm, 100);
+	ledger_sub(t, t->pfn + 1, 40);
+	ledger_settle(t);
+	KUNIT_EXPECT_EQ(test, mm->locked_vm, 60);
+	mm->locked_vm = 0;
+}
+
+static void step_of_privileged_holder_is_not_for_others(struct kunit *test)
+{
+	const unsigned int n = PIN_BATCH_PAGES;
+	struct ledger_test *t = test->priv;
+
+	pin_test_limit(n + 1);
+	ledger_add(t, t->pfn, n);
+	KUNIT_EXPECT_EQ(test, ledger_commit(t, true), 0);
+	KUNIT_EXPECT_EQ(test, t->ledger->committed, PIN_COMMIT_STEP);
+	ledger_add(t, t->pfn + n, 1);
+	KUNIT_EXPECT_EQ(test, ledger_commit(t, false), 0);
+	ledger_add(t, t->pfn + n + 1, 1);
+	KUNIT_EXPECT_EQ(test, ledger_commit(t, false), -ENOMEM);
+	KUNIT_EXPECT_EQ(test, ledger_commit(t, true), 0);
+	ledger_sub(t, t->pfn, n + 2);
+	ledger_settle(t);
+}
+
+static void limit_is_that_of_owner(struct kunit *test)
+{
+	struct ledger_test *t = test->priv;
+	struct pin_owner init = { .task = &init_task };
+
+	pin_test_limit(0);
+	if (task_rlimit(&init_task, RLIMIT_MEMLOCK) < PAGE_SIZE)
+		kunit_skip(test, "init_task may not lock anything");
+	ledger_add(t, t->pfn, 1);
+	mutex_lock(&t->ledger->lock);
+	KUNIT_EXPECT_EQ(test, pin_ledger_commit(t->ledger, &t->owner), -ENOMEM);
+	KUNIT_EXPECT_EQ(test, pin_ledger_commit(t->ledger, &init), 0);
+	mutex_unlock(&t->ledger->lock);
+	ledger_sub(t, t->pfn, 1);
+	ledger_settle(t);
+}
+
+static void fatal_signal_ends_wait_of_commit(struct kunit *test)
+{
+	struct ledger_test *t = test->priv;
+	struct task_struct *task = pin_test_hold_mmap_lock(test, t->base.mm);
+	int ret;
+
+	ledger_add(t, t->pfn, 1);
+	pin_test_killed(true);
+	ret = ledger_commit(t, false);
+	pin_test_killed(false);
+	kthread_stop(task);
+	KUNIT_EXPECT_EQ(test, ret, -EINTR);
+	KUNIT_EXPECT_EQ(test, t->base.mm->locked_vm, 0);
+	KUNIT_EXPECT_EQ(test, t->ledger->committed, 0);
+	ledger_sub(t, t->pfn, 1);
+}
+
+static void ledger_works_when_mm_is_dead(struct kunit *test)
+{
+	struct ledger_test *t = test->priv;
+
+	ledger_add(t, t->pfn, 10);
+	KUNIT_EXPECT_EQ(test, ledger_commit(t, false), 0);
+	pin_test_mm_dies(test, &t->base);
+	ledger_sub(t, t->pfn, 4);
+	ledger_settle(t);
+	KUNIT_EXPECT_EQ(test, t->base.mm->locked_vm, 6);
+	ledger_sub(t, t->pfn + 4, 6);
+	ledger_settle(t);
+}
+
+static void adopt_moves_charge_of_dead_mm(struct kunit *test)
+{
+	struct ledger_test *t = test->priv;
+	struct mm_struct *old = t->base.mm;
+	struct mm_struct *new = pin_test_other_mm(test);
+	struct pin_ledger *ledger;
+
+	ledger_add(t, t->pfn, 10);
+	KUNIT_EXPECT_EQ(test, ledger_commit(t, false), 0);
+	pin_test_mm_dies(test, &t->base);
+
+	KUNIT_EXPECT_EQ(test, pin_ledger_adopt(t->ledger, &t->owner, new), 0);
+	KUNIT_EXPECT_NULL(test, old->pin_ledger);
+	KUNIT_EXPECT_EQ(test, new->locked_vm, 10);
+	KUNIT_EXPECT_EQ(test, t->ledger->committed, 10);
+	KUNIT_EXPECT_PTR_EQ(test, t->ledger->mm, new);
+	ledger = pin_ledger_find(new);
+	KUNIT_EXPECT_PTR_EQ(test, ledger, t->ledger);
+	pin_ledger_put(t->ledger);
+	EXPECT_LEDGER(test, t->ledger, 10, 10);
+
+	/* Once is enough */
+	KUNIT_EXPECT_EQ(test, pin_ledger_adopt(t->ledger, &t->owner, new), 0);
+	KUNIT_EXPECT_EQ(test, new->locked_vm, 10);
+	ledger_sub(t, t->pfn, 10);
+	ledger_settle(t);
+	KUNIT_EXPECT_EQ(test, new->locked_vm, 0);
+}
+
+/* Nothing has changed, and a ledger that was refused can be adopted later */
+static void expect_not_adopted(struct kunit *test, struct mm_struct *new)
+{
+	struct ledger_test *t = test->priv;
+
+	KUNIT_EXPECT_PTR_EQ(test, t->ledger->mm, t->base.mm);
+	KUNIT_EXPECT_PTR_EQ(test, t->base.mm->pin_ledger, t->ledger);
+	KUNIT_EXPECT_EQ(test, t->base.mm->locked_vm, 10);
+	KUNIT_EXPECT_EQ(test, t->ledger->committed, 10);
+	KUNIT_EXPECT_EQ(test, new->locked_vm, 0);
+}
+
+static void adopt_test_prepare(struct kunit *test)
+{
+	struct ledger_test *t = test->priv;
+
+	KUNIT_ASSERT_EQ(test, ledger_add(t, t->pfn, 10), 10);
+	KUNIT_ASSERT_EQ(test, ledger_commit(t, true), 0);
+	ledger_settle(t);
+	t->owner.lock_cap = false;
+}
+
+static void adopt_test_end(struct ledger_test *t)
+{
+	ledger_sub(t, t->pfn, 10);
+	ledger_settle(t);
+}
+
+static void adopt_is_for_dead_mm_only(struct kunit *test)
+{
+	struct ledger_test *t = test->priv;
+	struct mm_struct *new = pin_test_other_mm(test);
+
+	adopt_test_prepare(test);
+	KUNIT_EXPECT_EQ(test, pin_ledger_adopt(t->ledger, &t->owner, t->base.mm),
+			0);
+	expect_not_adopted(test, new);
+	KUNIT_EXPECT_EQ(test, pin_ledger_adopt(t->ledger, &t->owner, new),
+			-EBUSY);
+	expect_not_adopted(test, new);
+	KUNIT_EXPECT_NULL(test, new->pin_ledger);
+	adopt_test_end(t);
+}
+
+static void adopt_is_for_mm_without_ledger(struct kunit *test)
+{
+	struct ledger_test *t = test->priv;
+	struct mm_struct *new = pin_test_other_mm(test);
+	struct pin_ledger *other;
+
+	adopt_test_prepare(test);
+	pin_test_mm_dies(test, &t->base);
+	other = pin_ledger_get(new);
+	KUNIT_ASSERT_NOT_NULL(test, other);
+	KUNIT_EXPECT_EQ(test, pin_ledger_adopt(t->ledger, &t->owner, new),
+			-EEXIST);
+	expect_not_adopted(test, new);
+	KUNIT_EXPECT_PTR_EQ(test, new->pin_ledger, other);
+	pin_ledger_put(other);
+	KUNIT_EXPECT_EQ(test, pin_ledger_adopt(t->ledger, &t->owner, new), 0);
+	adopt_test_end(t);
+}
+
+static void adopt_keeps_to_limit(struct kunit *test)
+{
+	struct ledger_test *t = test->priv;
+	struct mm_struct *new = pin_test_other_mm(test);
+
+	adopt_test_prepare(test);
+	pin_test_mm_dies(test, &t->base);
+	pin_test_limit(9);
+	KUNIT_EXPECT_EQ(test, pin_ledger_adopt(t->ledger, &t->owner, new),
+			-ENOMEM);
+	expect_not_adopted(test, new);
+	KUNIT_EXPECT_NULL(test, new->pin_ledger);
+	pin_test_limit(10);
+	KUNIT_EXPECT_EQ(test, pin_ledger_adopt(t->ledger, &t->owner, new), 0);
+	adopt_test_end(t);
+}
+
+static void adopt_with_capability_has_no_limit(struct kunit *test)
+{
+	struct ledger_test *t = test->priv;
+	struct mm_struct *new = pin_test_other_mm(test);
+
+	adopt_test_prepare(test);
+	pin_test_mm_dies(test, &t->base);
+	pin_test_limit(0);
+	t->owner.lock_cap = true;
+	KUNIT_EXPECT_EQ(test, pin_ledger_adopt(t->ledger, &t->owner, new), 0);
+	KUNIT_EXPECT_EQ(test, new->locked_vm, 10);
+	adopt_test_end(t);
+}
+
+static void fatal_signal_ends_wait_of_adopt(struct kunit *test)
+{
+	struct ledger_test *t = test->priv;
+	struct mm_struct *new = pin_test_other_mm(test);
+	struct task_struct *task;
+	int ret;
+
+	adopt_test_prepare(test);
+	pin_test_mm_dies(test, &t->base);
+	task = pin_test_hold_mmap_lock(test, new);
+	pin_test_killed(true);
+	ret = pin_ledger_adopt(t->ledger, &t->owner, new);
+	pin_test_killed(false);
+	kthread_stop(task);
+	KUNIT_EXPECT_EQ(test, ret, -EINTR);
+	expect_not_adopted(test, new);
+	KUNIT_EXPECT_NULL(test, new->pin_ledger);
+	adopt_test_end(t);
+}
+
+static void ledger_is_not_made_without_memory(struct kunit *test)
+{
+	struct mm_struct *mm = pin_test_other_mm(test);
+	int count = atomic_read(&mm->mm_count);
+	void *faults = pin_test_slab_faults(test);
+	struct pin_ledger *ledger;
+
+	pin_test_fail_all(faults, true);
+	ledger = pin_ledger_get(mm);
+	pin_test_fail_all(faults, false);
+	KUNIT_EXPECT_NULL(test, ledger);
+	KUNIT_EXPECT_NULL(test, mm->pin_ledger);
+	KUNIT_EXPECT_EQ(test, atomic_read(&mm->mm_count), count);
+}
+
+static void nothing_is_added_without_memory(struct kunit *test)
+{
+	struct ledger_test *t = test->priv;
+	unsigned long folio = t->pfn + AREA_FOLIO;
+	void *faults = pin_test_slab_faults(test);
+	long small, large, mixed, known;
+
+	pin_test_fail_all(faults, true);
+	small = ledger_add(t, t->pfn, 10);
+	large = ledger_add(t, folio, 10);
+	pin_test_fail_all(faults, false);
+	KUNIT_EXPECT_EQ(test, small, -ENOMEM);
+	KUNIT_EXPECT_EQ(test, large, -ENOMEM);
+	EXPECT_LEDGER(test, t->ledger, 0, 0);
+	KUNIT_EXPECT_TRUE(test, xa_empty(&t->ledger->chunks));
+	KUNIT_EXPECT_TRUE(test, xa_empty(&t->ledger->folios));
+
+	/* The small pages have counters already, the folio has no entry */
+	ledger_add(t, folio - 1, 1);
+	pin_test_fail_all(faults, true);
+	mixed = ledger_add(t, folio - 20, 30);
+	known = ledger_add(t, folio - 1, 1);
+	pin_test_fail_all(faults, false);
+	KUNIT_EXPECT_EQ(test, mixed, -ENOMEM);
+	KUNIT_EXPECT_EQ(test, known, 1);
+	EXPECT_LEDGER(test, t->ledger, 1, 1);
+	ledger_sub(t, folio - 1, 1);
+	ledger_sub(t, folio - 1, 1);
+}
+
+static void any_failed_allocation_leaves_ledger_as_it_was(struct kunit *test)
+{
+	struct ledger_test *t = test->priv;
+	unsigned long charge, held;
+	unsigned int n, failures = 0;
+	bool failed = true;
+
+	pin_test_slab_faults(test);
+	ledger_add(t, t->pfn, 1);
+	charge = t->ledger->charge;
+	held = t->ledger->held;
+
+	for (n = 1; failed; n++) {
+		long ret;
+
+		pin_test_fail_nth(n);
+		ret = ledger_add(t, t->pfn, AREA_PAGES);
+		failed = pin_test_failed();
+		if (ret < 0) {
+			KUNIT_EXPECT_EQ(test, ret, -ENOMEM);
+			failures++;
+		} else {
+			KUNIT_EXPECT_EQ(test, ret, AREA_PAGES);
+			ledger_sub(t, t->pfn, AREA_PAGES);
+		}
+		EXPECT_LEDGER(test, t->ledger, charge, held);
+	}
+	KUNIT_EXPECT_GT(test, failures, 0);
+	ledger_sub(t, t->pfn, 1);
+}
+
+static void put_needs_no_memory(struct kunit *test)
+{
+	struct ledger_test *t = test->priv;
+	void *faults = pin_test_slab_faults(test);
+
+	ledger_add(t, t->pfn, AREA_PAGES);
+	ledger_add(t, t->pfn, AREA_PAGES);
+	KUNIT_EXPECT_EQ(test, ledger_commit(t, false), 0);
+
+	/* In pieces: entries that are written anew, and ones that go */
+	pin_test_fail_all(faults, true);
+	ledger_sub(t, t->pfn, AREA_PAGES);
+	ledger_sub(t, t->pfn, AREA_FOLIO + 1);
+	ledger_sub(t, t->pfn + AREA_FOLIO + 1, AREA_FOLIO_SIZE - 1);
+	ledger_settle(t);
+	pin_test_fail_all(faults, false);
+	EXPECT_LEDGER(test, t->ledger, 0, 0);
+	KUNIT_EXPECT_EQ(test, t->base.mm->locked_vm, 0);
+}
+
+static struct kunit_case pin_ledger_test_cases[] = {
+	KUNIT_CASE(mm_has_one_ledger),
+	KUNIT_CASE(ledger_goes_with_last_reference),
+	KUNIT_CASE(last_reference_gives_back_commitment),
+	KUNIT_CASE(new_mm_has_no_ledger),
+	KUNIT_CASE(small_page_is_charged_once),
+	KUNIT_CASE(no_pages_are_no_pins),
+	KUNIT_CASE(run_may_cross_chunks),
+	KUNIT_CASE(reserved_page_is_counted_but_costs_nothing),
+	KUNIT_CASE(reserved_folio_is_counted_but_costs_nothing),
+	KUNIT_CASE(reserved_page_without_pins_stays_so),
+	KUNIT_CASE(frame_without_page_has_no_pins),
+	KUNIT_CASE(zero_page_has_no_pins),
+	KUNIT_CASE(charge_of_folio_is_min_of_pins_and_size),
+	KUNIT_CASE(run_may_mix_small_and_large),
+	KUNIT_CASE(neighbouring_folios_are_told_apart),
+	KUNIT_CASE(vmstat_counts_the_charge),
+	KUNIT_CASE(any_sequence_agrees_with_model),
+	KUNIT_CASE(small_page_has_so_many_pins_and_no_more),
+	KUNIT_CASE(folio_has_so_many_pins_and_no_more),
+	KUNIT_CASE(no_pins_on_page_with_too_many_references),
+	KUNIT_CASE(gigantic_folio_is_charged_by_page),
+	KUNIT_CASE(gigantic_folio_has_so_many_pins_and_no_more),
+	KUNIT_CASE(small_request_is_committed_exactly),
+	KUNIT_CASE(batch_commits_a_step_and_settle_is_exact),
+	KUNIT_CASE(more_than_a_step_is_committed_at_once),
+	KUNIT_CASE(limit_holds_to_the_page),
+	KUNIT_CASE(limit_counts_what_others_lock),
+	KUNIT_CASE(step_of_privileged_holder_is_not_for_others),
+	KUNIT_CASE(limit_is_that_of_owner),
+	KUNIT_CASE(fatal_signal_ends_wait_of_commit),
+	KUNIT_CASE(ledger_works_when_mm_is_dead),
+	KUNIT_CASE(adopt_moves_charge_of_dead_mm),
+	KUNIT_CASE(adopt_is_for_dead_mm_only),
+	KUNIT_CASE(adopt_is_for_mm_without_ledger),
+	KUNIT_CASE(adopt_keeps_to_limit),
+	KUNIT_CASE(adopt_with_capability_has_no_limit),
+	KUNIT_CASE(fatal_signal_ends_wait_of_adopt),
+	KUNIT_CASE(ledger_is_not_made_without_memory),
+	KUNIT_CASE(nothing_is_added_without_memory),
+	KUNIT_CASE(any_failed_allocation_leaves_ledger_as_it_was),
+	KUNIT_CASE(put_needs_no_memory),
+	{},
+};
+
+static struct kunit_suite pin_ledger_test_suite = {
+	.name = "pin_ledger",
+	.init = ledger_test_init,
+	.exit = ledger_test_exit,
+	.test_cases = pin_ledger_test_cases,
+};
+
+kunit_test_suite(pin_ledger_test_suite);
+
+#endif /* _MM_TESTS_PIN_LEDGER_KUNIT_H */
+
+#endif /* CONFIG_LONGTERM_PIN_KUNIT_TEST */

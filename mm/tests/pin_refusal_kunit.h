@@ -1,0 +1,390 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Tests of the reasons of refusals, with mappings of each kind that can be had
+ * without a file system. Included by mm/pin_refusal.c.
+ */
+#ifdef CONFIG_LONGTERM_PIN_KUNIT_TEST
+
+#ifndef _MM_TESTS_PIN_REFUSAL_KUNIT_H
+#define _MM_TESTS_PIN_REFUSAL_KUNIT_H
+
+#include <linux/anon_inodes.h>
+#include <linux/page-isolation.h>
+
+#include "pin_kunit.h"
+
+/**
+ * struct refusal_test - what each test starts with
+ * @base: a process
+ * @acct: an account for its mm
+ * @owner: this thread, without CAP_IPC_LOCK
+ */
+struct refusal_test {
+	struct pin_test base;
+	struct pin_account *acct;
+	struct pin_owner owner;
+};
+
+static int refusal_test_init(struct kunit *test)
+{
+	struct refusal_test *t = kunit_kzalloc(test, sizeof(*t), GFP_KERNEL);
+
+	KUNIT_ASSERT_NOT_NULL(test, t);
+	test->priv = t;
+	t->owner.task = current;
+	pin_test_limit(ULONG_MAX >> PAGE_SHIFT);
+	pin_test_begin(test, &t->base);
+	t->acct = pin_account_create(t->base.mm, "test", 0);
+	if (IS_ERR(t->acct))
+		t->acct = NULL;
+	KUNIT_ASSERT_NOT_NULL(test, t->acct);
+	return 0;
+}
+
+static void refusal_test_exit(struct kunit *test)
+{
+	struct refusal_test *t = test->priv;
+
+	if (!t)
+		return;
+	if (t->acct) {
+		KUNIT_EXPECT_EQ(test, t->acct->pages, 0);
+		pin_account_destroy(t->acct);
+	}
+	pin_test_end(test, &t->base);
+}
+
+/* @reason and no other has been counted; PIN_REASON_NR for none */
+static void expect_refused(struct kunit *test, enum pin_reason reason)
+{
+	struct refusal_test *t = test->priv;
+	int i;
+
+	for (i = 0; i < PIN_REASON_NR; i++)
+		KUNIT_EXPECT_EQ_MSG(test, t->acct->refused[i], i == reason,
+				    "reason %s", pin_reason_names[i]);
+}
+
+static long refusal_pin(struct kunit *test, unsigned long addr,
+			unsigned int gup_flags)
+{
+	struct refusal_test *t = test->priv;
+	struct page *page;
+	long ret;
+
+	ret = pin_user_pages_account(t->acct, &t->owner, addr, 1, gup_flags,
+				     &page);
+	if (ret == 1)
+		put_user_pages_account(t->acct, &page, 1, false);
+	return ret;
+}
+
+static vm_fault_t refusal_fault(struct vm_fault *vmf)
+{
+	vmf->page = alloc_page(GFP_KERNEL | __GFP_ZERO);
+	return vmf->page ? 0 : VM_FAULT_OOM;
+}
+
+static vm_fault_t refusal_mkwrite(struct vm_fault *vmf)
+{
+	return VM_FAULT_SIGBUS;
+}
+
+static const struct vm_operations_struct plain_vm_ops = {
+	.fault = refusal_fault,
+};
+
+/* As of a file system that must know of each write */
+static const struct vm_operations_struct tracked_vm_ops = {
+	.fault = refusal_fault,
+	.page_mkwrite = refusal_mkwrite,
+};
+
+static int plain_mmap(struct file *file, struct vm_area_struct *vma)
+{
+	vma->vm_ops = &plain_vm_ops;
+	return 0;
+}
+
+static int tracked_mmap(struct file *file, struct vm_area_struct *vma)
+{
+	vma->vm_ops = &tracked_vm_ops;
+	return 0;
+}
+
+static int pfnmap_mmap(struct file *file, struct vm_area_struct *vma)
+{
+	vm_flags_set(vma, VM_PFNMAP);
+	return 0;
+}
+
+static const struct file_operations plain_fops = { .mmap = plain_mmap };
+static const struct file_operations tracked_fops = { .mmap = tracked_mmap };
+static const struct file_operations pfnmap_fops = { .mmap = pfnmap_mmap };
+
+/*
+ * A page of a file of the kind that @fops tells. The mapping has the only
+ * reference on the file, which is returned.
+ */
+static unsigned long refusal_map_file(struct kunit *test,
+				      const struct file_operations *fops,
+				      unsigned int inode_flags,
+				      unsigned long map_flags,
+				      struct file **filep)
+{
+	unsigned long addr;
+	struct file *file;
+
+	file = anon_inode_create_getfile("[pin_test]", fops, NULL, O_RDWR,
+					 NULL);
+	KUNIT_ASSERT_FALSE(test, IS_ERR(file));
+	file_inode(file)->i_flags |= inode_flags;
+	addr = vm_mmap(file, 0, PAGE_SIZE, PROT_READ | PROT_WRITE, map_flags,
+		       0);
+	fput(file);
+	KUNIT_ASSERT_FALSE(test, IS_ERR_VALUE(addr));
+	*filep = file;
+	return addr;
+}
+
+static void each_reason_has_name_and_text(struct kunit *test)
+{
+	int i, j;
+
+	for (i = 0; i < PIN_REASON_NR; i++) {
+		KUNIT_ASSERT_NOT_NULL(test, pin_reason_names[i]);
+		KUNIT_ASSERT_NOT_NULL(test, reason_texts[i]);
+		/* A word: it is a column's header */
+		KUNIT_EXPECT_EQ(test, strcspn(pin_reason_names[i], " \t\n"),
+				strlen(pin_reason_names[i]));
+		for (j = 0; j < i; j++)
+			KUNIT_EXPECT_STRNEQ(test, pin_reason_names[i],
+					    pin_reason_names[j]);
+	}
+}
+
+static void nothing_mapped_is_fault(struct kunit *test)
+{
+	KUNIT_EXPECT_EQ(test, refusal_pin(test, PMD_SIZE, FOLL_WRITE), -EFAULT);
+	expect_refused(test, PIN_REASON_FAULT);
+}
+
+static void write_to_readonly_mapping_is_fault(struct kunit *test)
+{
+	unsigned long addr;
+
+	addr = vm_mmap(NULL, 0, PAGE_SIZE, PROT_READ,
+		       MAP_PRIVATE | MAP_ANONYMOUS, 0);
+	KUNIT_ASSERT_FALSE(test, IS_ERR_VALUE(addr));
+	KUNIT_EXPECT_EQ(test, refusal_pin(test, addr, 0), 1);
+	KUNIT_EXPECT_EQ(test, refusal_pin(test, addr, FOLL_WRITE), -EFAULT);
+	expect_refused(test, PIN_REASON_FAULT);
+}
+
+static void shared_file_with_dirty_tracking_is_file(struct kunit *test)
+{
+	struct file *file;
+	unsigned long addr;
+
+	addr = refusal_map_file(test, &tracked_fops, 0, MAP_SHARED, &file);
+	KUNIT_EXPECT_EQ(test, refusal_pin(test, addr, FOLL_WRITE), -EOPNOTSUPP);
+	expect_refused(test, PIN_REASON_FILE);
+	/* What was named in the log is not kept */
+	KUNIT_EXPECT_EQ(test, file_count(file), 1);
+}
+
+static void private_file_with_dirty_tracking_is_pinned(struct kunit *test)
+{
+	struct file *file;
+	unsigned long addr;
+
+	addr = refusal_map_file(test, &tracked_fops, 0, MAP_PRIVATE, &file);
+	KUNIT_EXPECT_EQ(test, refusal_pin(test, addr, FOLL_WRITE), 1);
+	expect_refused(test, PIN_REASON_NR);
+}
+
+static void shared_fsdax_is_fsdax(struct kunit *test)
+{
+	struct file *file;
+	unsigned long addr;
+
+	if (!IS_ENABLED(CONFIG_FS_DAX))
+		kunit_skip(test, "no FS_DAX in this kernel");
+	addr = refusal_map_file(test, &plain_fops, S_DAX, MAP_SHARED, &file);
+	KUNIT_EXPECT_EQ(test, refusal_pin(test, addr, FOLL_WRITE), -EOPNOTSUPP);
+	expect_refused(test, PIN_REASON_FSDAX);
+	KUNIT_EXPECT_EQ(test, file_count(file), 1);
+}
+
+static void private_fsdax_is_pinned_for_writing_only(struct kunit *test)
+{
+	struct file *file;
+	unsigned long addr;
+
+	if (!IS_ENABLED(CONFIG_FS_DAX))
+		kunit_skip(test, "no FS_DAX in this kernel");
+	addr = refusal_map_file(test, &plain_fops, S_DAX, MAP_PRIVATE, &file);
+	KUNIT_EXPECT_EQ(test, refusal_pin(test, addr, 0), -EOPNOTSUPP);
+	expect_refused(test, PIN_REASON_FSDAX);
+	KUNIT_EXPECT_EQ(test, refusal_pin(test, addr, FOLL_WRITE), 1);
+	expect_refused(test, PIN_REASON_FSDAX);
+	/* The page that is there now is not the file's, but the next may be */
+	KUNIT_EXPECT_TRUE(test, PageAnon(pin_test_page(test, addr)));
+	KUNIT_EXPECT_EQ(test, refusal_pin(test, addr, 0), -EOPNOTSUPP);
+}
+
+static void pfnmap_is_pfnmap(struct kunit *test)
+{
+	struct file *file;
+	unsigned long addr;
+
+	addr = refusal_map_file(test, &pfnmap_fops, 0, MAP_SHARED, &file);
+	KUNIT_EXPECT_EQ(test, refusal_pin(test, addr, FOLL_WRITE), -EFAULT);
+	expect_refused(test, PIN_REASON_PFNMAP);
+}
+
+/* Not before it says so by itself */
+static void pfnmap_is_no_refusal_to_holder_that_maps_it(struct kunit *test)
+{
+	struct refusal_test *t = test->priv;
+	struct file *file;
+	unsigned long addr;
+
+	t->acct->flags |= PIN_ACCOUNT_PFNMAP;
+	addr = refusal_map_file(test, &pfnmap_fops, 0, MAP_SHARED, &file);
+	KUNIT_EXPECT_EQ(test, refusal_pin(test, addr, FOLL_WRITE), -EFAULT);
+	expect_refused(test, PIN_REASON_NR);
+	KUNIT_EXPECT_EQ(test, file_count(file), 1);
+	pin_account_refused(t->acct, &t->owner, addr, 1, FOLL_WRITE, -EFAULT);
+	expect_refused(test, PIN_REASON_PFNMAP);
+
+	/* Other memory is refused as to anybody */
+	KUNIT_EXPECT_EQ(test, refusal_pin(test, PMD_SIZE, FOLL_WRITE), -EFAULT);
+	KUNIT_EXPECT_EQ(test, t->acct->refused[PIN_REASON_FAULT], 1);
+}
+
+static enum pin_reason refusal_find(struct mm_struct *mm, unsigned long addr,
+				    int err)
+{
+	struct file *file = NULL;
+	enum pin_reason reason;
+
+	reason = find_reason(mm, addr, 1, FOLL_WRITE, err, &file);
+	if (file)
+		fput(file);
+	return reason;
+}
+
+static void no_memory_is_nomem_and_busy_is_migrate(struct kunit *test)
+{
+	struct refusal_test *t = test->priv;
+	unsigned long addr = pin_test_map_small(test, PMD_SIZE);
+
+	KUNIT_EXPECT_EQ(test, refusal_find(t->base.mm, addr, -ENOMEM),
+			PIN_REASON_NOMEM);
+	KUNIT_EXPECT_EQ(test, refusal_find(t->base.mm, addr, -EBUSY),
+			PIN_REASON_MIGRATE);
+}
+
+/* All of its page block is one huge page of ours, so that nobody minds */
+static void movable_page_left_is_migrate(struct kunit *test)
+{
+#ifdef CONFIG_CMA
+	struct refusal_test *t = test->priv;
+	unsigned long addr = pin_test_map_huge(test, PMD_SIZE);
+	struct page *page = pin_test_page(test, addr);
+	int type = get_pageblock_migratetype(page);
+
+	if (pageblock_order > HPAGE_PMD_ORDER)
+		kunit_skip(test, "page blocks are larger than huge pages");
+	KUNIT_EXPECT_EQ(test, refusal_find(t->base.mm, addr, -ENOMEM),
+			PIN_REASON_NOMEM);
+	set_pageblock_migratetype(page, MIGRATE_CMA);
+	KUNIT_EXPECT_EQ(test, refusal_find(t->base.mm, addr, -ENOMEM),
+			PIN_REASON_MIGRATE);
+	set_pageblock_migratetype(page, type);
+	KUNIT_EXPECT_EQ(test, pin_test_pins(page), 0);
+#else
+	kunit_skip(test, "no CMA in this kernel");
+#endif
+}
+
+static void known_reason_is_taken(struct kunit *test)
+{
+	struct refusal_test *t = test->priv;
+
+	KUNIT_EXPECT_EQ(test, pin_refuse(t->acct, &t->owner, PMD_SIZE, 1, 0,
+					 -ENOMEM, PIN_REASON_CGROUP), -ENOMEM);
+	expect_refused(test, PIN_REASON_CGROUP);
+}
+
+static void interruption_is_no_refusal(struct kunit *test)
+{
+	static const int errs[] = { -EINTR, -ESRCH, -EAGAIN };
+	struct refusal_test *t = test->priv;
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(errs); i++) {
+		KUNIT_EXPECT_EQ(test, pin_refuse(t->acct, &t->owner, PMD_SIZE,
+						 1, 0, errs[i], PIN_REASON_NR),
+				errs[i]);
+		KUNIT_EXPECT_EQ(test, pin_refuse(t->acct, &t->owner, PMD_SIZE,
+						 1, 0, errs[i],
+						 PIN_REASON_MEMLOCK), errs[i]);
+	}
+	expect_refused(test, PIN_REASON_NR);
+}
+
+static void dead_mm_is_no_refusal(struct kunit *test)
+{
+	struct refusal_test *t = test->priv;
+
+	pin_test_mm_dies(test, &t->base);
+	KUNIT_EXPECT_EQ(test, pin_refuse(t->acct, &t->owner, PMD_SIZE, 1, 0,
+					 -EFAULT, PIN_REASON_NR), -ESRCH);
+	expect_refused(test, PIN_REASON_NR);
+}
+
+/* The log has its limit, the counters have none */
+static void each_refusal_is_counted(struct kunit *test)
+{
+	struct refusal_test *t = test->priv;
+	int i;
+
+	for (i = 0; i < 3 * DEFAULT_RATELIMIT_BURST; i++)
+		refusal_pin(test, PMD_SIZE, FOLL_WRITE);
+	KUNIT_EXPECT_EQ(test, t->acct->refused[PIN_REASON_FAULT],
+			3 * DEFAULT_RATELIMIT_BURST);
+}
+
+static struct kunit_case pin_refusal_test_cases[] = {
+	KUNIT_CASE(each_reason_has_name_and_text),
+	KUNIT_CASE(nothing_mapped_is_fault),
+	KUNIT_CASE(write_to_readonly_mapping_is_fault),
+	KUNIT_CASE(shared_file_with_dirty_tracking_is_file),
+	KUNIT_CASE(private_file_with_dirty_tracking_is_pinned),
+	KUNIT_CASE(shared_fsdax_is_fsdax),
+	KUNIT_CASE(private_fsdax_is_pinned_for_writing_only),
+	KUNIT_CASE(pfnmap_is_pfnmap),
+	KUNIT_CASE(pfnmap_is_no_refusal_to_holder_that_maps_it),
+	KUNIT_CASE(no_memory_is_nomem_and_busy_is_migrate),
+	KUNIT_CASE(movable_page_left_is_migrate),
+	KUNIT_CASE(known_reason_is_taken),
+	KUNIT_CASE(interruption_is_no_refusal),
+	KUNIT_CASE(dead_mm_is_no_refusal),
+	KUNIT_CASE(each_refusal_is_counted),
+	{},
+};
+
+static struct kunit_suite pin_refusal_test_suite = {
+	.name = "pin_refusal",
+	.init = refusal_test_init,
+	.exit = refusal_test_exit,
+	.test_cases = pin_refusal_test_cases,
+};
+
+kunit_test_suite(pin_refusal_test_suite);
+
+#endif /* _MM_TESTS_PIN_REFUSAL_KUNIT_H */
+
+#endif /* CONFIG_LONGTERM_PIN_KUNIT_TEST */

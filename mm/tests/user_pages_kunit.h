@@ -1,0 +1,337 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Tests of put_user_page() and its family, on memory that pin_user_pages*()
+ * pinned. Included by mm/user_pages.c.
+ */
+#ifdef CONFIG_LONGTERM_PIN_KUNIT_TEST
+
+#ifndef _MM_TESTS_USER_PAGES_KUNIT_H
+#define _MM_TESTS_USER_PAGES_KUNIT_H
+
+#include <linux/delay.h>
+#include <linux/pagemap.h>
+
+#include "pin_kunit.h"
+
+#define PUT_TEST_PAGES	16
+
+/**
+ * struct put_test - pages of both kinds
+ * @base: the process
+ * @small: PUT_TEST_PAGES small pages; the same twice would be two pins
+ * @huge: pages of one huge page
+ */
+struct put_test {
+	struct pin_test base;
+	struct page *small[PUT_TEST_PAGES];
+	struct page *huge[PUT_TEST_PAGES];
+};
+
+static void put_test_pin(struct kunit *test, unsigned long addr,
+			 struct page **pages)
+{
+	long ret;
+
+	ret = pin_user_pages_fast(addr, PUT_TEST_PAGES, FOLL_WRITE, pages);
+	KUNIT_ASSERT_EQ(test, ret, PUT_TEST_PAGES);
+}
+
+/* Clean, as after writeback: a write fault does not touch this flag */
+static void put_test_clean(struct page **pages, unsigned long npages)
+{
+	unsigned long i;
+
+	for (i = 0; i < npages; i++)
+		folio_clear_dirty(page_folio(pages[i]));
+}
+
+static bool put_test_dirty(struct page **pages, unsigned long npages)
+{
+	unsigned long i;
+
+	for (i = 0; i < npages; i++)
+		if (!folio_test_dirty(page_folio(pages[i])))
+			return false;
+	return true;
+}
+
+static int put_test_pins(struct page **pages, unsigned long npages)
+{
+	unsigned long i;
+	int pins = 0;
+
+	for (i = 0; i < npages; i++)
+		pins += pin_test_pins(pages[i]);
+	return pins;
+}
+
+static int put_user_pages_test_init(struct kunit *test)
+{
+	struct put_test *t = kunit_kzalloc(test, sizeof(*t), GFP_KERNEL);
+	unsigned long addr;
+
+	KUNIT_ASSERT_NOT_NULL(test, t);
+	test->priv = t;
+	pin_test_begin(test, &t->base);
+	addr = pin_test_map_small(test, PMD_SIZE);
+	put_test_pin(test, addr, t->small);
+	KUNIT_ASSERT_EQ(test, put_test_pins(t->small, PUT_TEST_PAGES),
+			PUT_TEST_PAGES);
+	put_test_clean(t->small, PUT_TEST_PAGES);
+	return 0;
+}
+
+static void put_user_pages_test_exit(struct kunit *test)
+{
+	struct put_test *t = test->priv;
+
+	if (t)
+		pin_test_end(test, &t->base);
+}
+
+/* As many pages again, in one folio, which all their pins are on */
+static void put_test_pin_huge(struct kunit *test)
+{
+	struct put_test *t = test->priv;
+
+	put_test_pin(test, pin_test_map_huge(test, PMD_SIZE), t->huge);
+	KUNIT_ASSERT_EQ(test, pin_test_pins(t->huge[0]), PUT_TEST_PAGES);
+	put_test_clean(t->huge, 1);
+}
+
+static void put_user_page_drops_one_pin(struct kunit *test)
+{
+	struct put_test *t = test->priv;
+	struct page *page = t->small[0];
+	int refs = page_ref_count(page);
+
+	put_user_page(page);
+	KUNIT_EXPECT_EQ(test, pin_test_pins(page), 0);
+	KUNIT_EXPECT_EQ(test, page_ref_count(page),
+			refs - GUP_PIN_COUNTING_BIAS);
+	KUNIT_EXPECT_EQ(test, put_test_pins(t->small, PUT_TEST_PAGES),
+			PUT_TEST_PAGES - 1);
+	KUNIT_EXPECT_FALSE(test, PageDirty(page));
+
+	put_user_pages(t->small + 1, PUT_TEST_PAGES - 1);
+}
+
+static void put_user_page_drops_one_pin_of_huge_page(struct kunit *test)
+{
+	struct put_test *t = test->priv;
+	int refs;
+
+	put_test_pin_huge(test);
+	refs = page_ref_count(t->huge[0]);
+	put_user_page(t->huge[PUT_TEST_PAGES - 1]);
+	KUNIT_EXPECT_EQ(test, pin_test_pins(t->huge[0]), PUT_TEST_PAGES - 1);
+	KUNIT_EXPECT_EQ(test, page_ref_count(t->huge[0]), refs - 1);
+
+	put_user_pages(t->huge, PUT_TEST_PAGES - 1);
+	put_user_pages(t->small, PUT_TEST_PAGES);
+}
+
+static void put_user_pages_drops_one_pin_of_each(struct kunit *test)
+{
+	struct put_test *t = test->priv;
+	struct page *pages[2 * PUT_TEST_PAGES];
+	int i;
+
+	put_test_pin_huge(test);
+	/* No two neighbours from the same folio */
+	for (i = 0; i < PUT_TEST_PAGES; i++) {
+		pages[2 * i] = t->small[i];
+		pages[2 * i + 1] = t->huge[i];
+	}
+
+	put_user_pages(pages, PUT_TEST_PAGES);
+	KUNIT_EXPECT_EQ(test, put_test_pins(t->small, PUT_TEST_PAGES / 2), 0);
+	KUNIT_EXPECT_EQ(test, put_test_pins(t->small, PUT_TEST_PAGES),
+			PUT_TEST_PAGES / 2);
+	KUNIT_EXPECT_EQ(test, pin_test_pins(t->huge[0]), PUT_TEST_PAGES / 2);
+
+	put_user_pages(pages + PUT_TEST_PAGES, PUT_TEST_PAGES);
+	KUNIT_EXPECT_EQ(test, put_test_pins(t->small, PUT_TEST_PAGES), 0);
+	KUNIT_EXPECT_EQ(test, pin_test_pins(t->huge[0]), 0);
+	KUNIT_EXPECT_FALSE(test, put_test_dirty(t->small, 1));
+	KUNIT_EXPECT_FALSE(test, put_test_dirty(t->huge, 1));
+}
+
+static void put_of_no_pages_does_nothing(struct kunit *test)
+{
+	struct put_test *t = test->priv;
+
+	put_user_pages(t->small, 0);
+	put_user_pages_dirty(t->small, 0);
+	put_user_pages_dirty_lock(t->small, 0);
+	KUNIT_EXPECT_EQ(test, put_test_pins(t->small, PUT_TEST_PAGES),
+			PUT_TEST_PAGES);
+	KUNIT_EXPECT_FALSE(test, put_test_dirty(t->small, 1));
+
+	put_user_pages(t->small, PUT_TEST_PAGES);
+}
+
+static void put_user_pages_dirty_marks_each_page(struct kunit *test)
+{
+	struct put_test *t = test->priv;
+
+	put_test_pin_huge(test);
+	put_user_pages_dirty(t->small, PUT_TEST_PAGES - 1);
+	KUNIT_EXPECT_TRUE(test, put_test_dirty(t->small, PUT_TEST_PAGES - 1));
+	KUNIT_EXPECT_FALSE(test, PageDirty(t->small[PUT_TEST_PAGES - 1]));
+	KUNIT_EXPECT_EQ(test, put_test_pins(t->small, PUT_TEST_PAGES), 1);
+
+	put_user_pages_dirty(t->huge, PUT_TEST_PAGES);
+	KUNIT_EXPECT_TRUE(test, put_test_dirty(t->huge, 1));
+	KUNIT_EXPECT_EQ(test, pin_test_pins(t->huge[0]), 0);
+
+	put_user_page(t->small[PUT_TEST_PAGES - 1]);
+}
+
+/* With CONFIG_DEBUG_ATOMIC_SLEEP, a sleep would be told */
+static void all_but_dirty_lock_work_in_atomic_context(struct kunit *test)
+{
+	struct put_test *t = test->priv;
+	struct page *page;
+
+	page = pin_test_page(test, pin_test_map_small(test, PMD_SIZE));
+	get_page(page);
+	/* Nor do they wait for the lock of a page */
+	folio_lock(page_folio(t->small[0]));
+	preempt_disable();
+	put_user_pages_dirty(t->small, 4);
+	put_user_pages(t->small + 4, 4);
+	put_user_page(t->small[8]);
+	put_user_page_ref(page);
+	preempt_enable();
+	folio_unlock(page_folio(t->small[0]));
+	KUNIT_EXPECT_EQ(test, put_test_pins(t->small, 9), 0);
+
+	put_user_pages(t->small + 9, PUT_TEST_PAGES - 9);
+}
+
+static void put_user_pages_dirty_lock_marks_each_page(struct kunit *test)
+{
+	struct put_test *t = test->priv;
+
+	put_test_pin_huge(test);
+	put_user_pages_dirty_lock(t->small, PUT_TEST_PAGES - 1);
+	KUNIT_EXPECT_TRUE(test, put_test_dirty(t->small, PUT_TEST_PAGES - 1));
+	KUNIT_EXPECT_FALSE(test, PageDirty(t->small[PUT_TEST_PAGES - 1]));
+	KUNIT_EXPECT_FALSE(test, PageLocked(t->small[0]));
+	KUNIT_EXPECT_EQ(test, put_test_pins(t->small, PUT_TEST_PAGES), 1);
+
+	put_user_pages_dirty_lock(t->huge, PUT_TEST_PAGES);
+	KUNIT_EXPECT_TRUE(test, put_test_dirty(t->huge, 1));
+	KUNIT_EXPECT_FALSE(test, PageLocked(t->huge[0]));
+	KUNIT_EXPECT_EQ(test, pin_test_pins(t->huge[0]), 0);
+
+	put_user_page(t->small[PUT_TEST_PAGES - 1]);
+}
+
+/**
+ * struct put_test_thread - a put in another thread
+ * @page: of this page
+ * @done: it has been put
+ */
+struct put_test_thread {
+	struct page *page;
+	struct completion done;
+};
+
+static int put_test_dirty_lock(void *data)
+{
+	struct put_test_thread *thread = data;
+
+	put_user_pages_dirty_lock(&thread->page, 1);
+	complete(&thread->done);
+	return 0;
+}
+
+static void put_user_pages_dirty_lock_waits_for_lock(struct kunit *test)
+{
+	struct put_test *t = test->priv;
+	struct put_test_thread thread = { .page = t->small[0] };
+	struct folio *folio = page_folio(thread.page);
+	struct task_struct *task;
+
+	init_completion(&thread.done);
+	folio_lock(folio);
+	task = kthread_run(put_test_dirty_lock, &thread, "pin_test");
+	if (!IS_ERR(task)) {
+		msleep(50);
+		KUNIT_EXPECT_FALSE(test, completion_done(&thread.done));
+		KUNIT_EXPECT_FALSE(test, folio_test_dirty(folio));
+		KUNIT_EXPECT_EQ(test, pin_test_pins(thread.page), 1);
+	}
+	folio_unlock(folio);
+	KUNIT_ASSERT_FALSE(test, IS_ERR(task));
+	wait_for_completion(&thread.done);
+	KUNIT_EXPECT_TRUE(test, folio_test_dirty(folio));
+	KUNIT_EXPECT_EQ(test, pin_test_pins(thread.page), 0);
+
+	put_user_pages(t->small + 1, PUT_TEST_PAGES - 1);
+}
+
+static void put_user_page_ref_leaves_pins_alone(struct kunit *test)
+{
+	struct put_test *t = test->priv;
+	struct page *page = t->small[0];
+	int refs = page_ref_count(page);
+
+	get_page(page);
+	put_user_page_ref(page);
+	KUNIT_EXPECT_EQ(test, page_ref_count(page), refs);
+	KUNIT_EXPECT_EQ(test, pin_test_pins(page), 1);
+
+	put_test_pin_huge(test);
+	refs = page_ref_count(t->huge[1]);
+	get_page(t->huge[1]);
+	put_user_page_ref(t->huge[1]);
+	KUNIT_EXPECT_EQ(test, page_ref_count(t->huge[1]), refs);
+	KUNIT_EXPECT_EQ(test, pin_test_pins(t->huge[1]), PUT_TEST_PAGES);
+
+	put_user_pages(t->huge, PUT_TEST_PAGES);
+	put_user_pages(t->small, PUT_TEST_PAGES);
+}
+
+static void last_put_frees_page_that_is_unmapped(struct kunit *test)
+{
+	struct put_test *t = test->priv;
+	struct page *page = t->small[0];
+
+	get_page(page);
+	pin_test_mm_dies(test, &t->base);
+	lru_add_drain_all();
+	KUNIT_EXPECT_EQ(test, page_ref_count(page), GUP_PIN_COUNTING_BIAS + 1);
+	put_user_pages(t->small, PUT_TEST_PAGES);
+	KUNIT_EXPECT_EQ(test, page_ref_count(page), 1);
+	put_user_page_ref(page);
+}
+
+static struct kunit_case put_user_pages_test_cases[] = {
+	KUNIT_CASE(put_user_page_drops_one_pin),
+	KUNIT_CASE(put_user_page_drops_one_pin_of_huge_page),
+	KUNIT_CASE(put_user_pages_drops_one_pin_of_each),
+	KUNIT_CASE(put_of_no_pages_does_nothing),
+	KUNIT_CASE(put_user_pages_dirty_marks_each_page),
+	KUNIT_CASE(all_but_dirty_lock_work_in_atomic_context),
+	KUNIT_CASE(put_user_pages_dirty_lock_marks_each_page),
+	KUNIT_CASE(put_user_pages_dirty_lock_waits_for_lock),
+	KUNIT_CASE(put_user_page_ref_leaves_pins_alone),
+	KUNIT_CASE(last_put_frees_page_that_is_unmapped),
+	{},
+};
+
+static struct kunit_suite put_user_pages_test_suite = {
+	.name = "user_pages",
+	.init = put_user_pages_test_init,
+	.exit = put_user_pages_test_exit,
+	.test_cases = put_user_pages_test_cases,
+};
+
+kunit_test_suite(put_user_pages_test_suite);
+
+#endif /* _MM_TESTS_USER_PAGES_KUNIT_H */
+
+#endif /* CONFIG_LONGTERM_PIN_KUNIT_TEST */
