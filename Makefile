@@ -105,22 +105,18 @@ HDR := $(TREE)/obj-release/usr
 KSELFTEST_mm    := cow gup_longterm gup_test hmm-tests
 KSELFTEST_iommu := iommufd iommufd_fail_nth
 KSELFTEST := $(MAKE) --no-print-directory -j$(JOBS) CC="ccache gcc" ARCH=x86_64 \
+	USERCFLAGS="-include $(CURDIR)/tests/vm/selftests.h" \
 	KHDR_INCLUDES="-isystem $(CURDIR)/$(HDR)/include"
-
-# 6.12's stable tree took iommufd's selftest from a later kernel, but not the
-# header; these are the names that are missing. What needs the feature behind
-# them fails on stock, too (tests.conf knows).
-USERCFLAGS_iommu := -Din_data_type=out_data_type -DIOMMU_HW_INFO_TYPE_DEFAULT=0 \
-	-DIOMMU_HW_INFO_FLAG_INPUT_TYPE=1 -DMOCK_FLAGS_DEVICE_PASID=4 -DMOCK_PASID_WIDTH=20
 
 PHONY += programs
 programs: kernel-release
 	@mkdir -p $(TESTBIN) build/selftests
+	@[ build/selftests -nt tests/vm/selftests.h ] || { rm -rf build/selftests/*; touch build/selftests; }
 	@$(LOCK) $(STEP) programs --what "test programs" -- $(MAKE) --no-print-directory -j$(JOBS) \
 		-C tests/vm/src O=$(CURDIR)/$(TESTBIN) TREE=$(CURDIR)/$(TREE) HDR=$(CURDIR)/$(HDR)
 	@$(foreach d,mm iommu,mkdir -p build/selftests/$(d) && $(LOCK) $(STEP) selftests-$(d) \
 		--what "upstream's selftests ($(d))" -- $(KSELFTEST) -C $(TREE)/tools/testing/selftests/$(d) \
-		OUTPUT=$(CURDIR)/build/selftests/$(d) USERCFLAGS="$(USERCFLAGS_$(d))" $(KSELFTEST_$(d):%=$(CURDIR)/build/selftests/$(d)/%) &&) :
+		OUTPUT=$(CURDIR)/build/selftests/$(d) $(KSELFTEST_$(d):%=$(CURDIR)/build/selftests/$(d)/%) &&) :
 
 # Test modules, one build per flavour (they see its configuration).
 PHONY += $(FLAVOURS:%=modules-%)

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Included in front of upstream's selftests (see the Makefile), so that they
+ * build and have the time they need.
+ *
+ * 6.12's stable tree took iommufd's selftest from a later kernel, but not the
+ * headers: these names are missing. A PASID-capable mock device is an ordinary
+ * one here, and the few cases that need the real thing fail on stock, too
+ * (tests.conf knows them).
+ */
+#ifndef USERPIN_SELFTESTS_H
+#define USERPIN_SELFTESTS_H
+
+#include <unistd.h>
+
+#define in_data_type			out_data_type
+#define IOMMU_HW_INFO_TYPE_DEFAULT	0
+#define IOMMU_HW_INFO_FLAG_INPUT_TYPE	1
+#define MOCK_FLAGS_DEVICE_PASID		0
+#define MOCK_PASID_WIDTH		20
+
+/* kselftest_harness.h gives each case 30 s of a real machine. */
+static inline unsigned int patient_alarm(unsigned int seconds)
+{
+	return alarm(20 * seconds);
+}
+
+#define alarm patient_alarm
+
+#endif
