@@ -27,7 +27,12 @@
 
 static_assert(PIN_BATCH_PAGES <= PIN_EXTENTS_MIN);
 
-static void account_name_process(struct pin_account *acct)
+/**
+ * pin_account_name_process() - let reports name the current process
+ * @acct: the account; not in a list yet, or pin_ledgers_lock and ledger->lock
+ *	are held
+ */
+void pin_account_name_process(struct pin_account *acct)
 {
 	acct->pid = task_tgid_nr(current);
 	get_task_comm(acct->comm, current->group_leader);
@@ -65,15 +70,14 @@ struct pin_account *pin_account_create(struct mm_struct *mm, const char *name,
 		goto err_name;
 
 	acct->flags = flags;
-	account_name_process(acct);
+	pin_account_name_process(acct);
 	ratelimit_state_init(&acct->log_limit, DEFAULT_RATELIMIT_INTERVAL,
 			     DEFAULT_RATELIMIT_BURST);
-	ratelimit_set_flags(&acct->log_limit, RATELIMIT_MSG_ON_RELEASE);
 
-	mutex_lock(&pin_ledgers_lock);
 	mutex_lock(&acct->ledger->lock);
 	list_add_tail(&acct->in_ledger, &acct->ledger->accounts);
 	mutex_unlock(&acct->ledger->lock);
+	mutex_lock(&pin_ledgers_lock);
 	list_add_tail(&acct->in_system, &pin_accounts);
 	mutex_unlock(&pin_ledgers_lock);
 	return acct;
@@ -100,11 +104,11 @@ void pin_account_destroy(struct pin_account *acct)
 
 	mutex_lock(&pin_ledgers_lock);
 	list_del(&acct->in_system);
+	mutex_unlock(&pin_ledgers_lock);
 	mutex_lock(&ledger->lock);
 	list_del(&acct->in_ledger);
 	pin_ledger_settle(ledger);
 	mutex_unlock(&ledger->lock);
-	mutex_unlock(&pin_ledgers_lock);
 
 	pin_ledger_put(ledger);
 	kfree(acct->name);
@@ -179,10 +183,13 @@ static void unaccount_pages(struct pin_ledger *ledger, struct page **pages,
 	}
 }
 
-/* Enter pinned pages in the ledger; returns 0, or an error with its reason */
-static int account_pages(struct pin_account *acct,
-			 const struct pin_owner *owner, struct page **pages,
-			 unsigned long npages, enum pin_reason *reason)
+/*
+ * Enter pinned pages in the ledger. Returns how many of them are counted, or an
+ * error with its reason.
+ */
+static long account_pages(struct pin_account *acct,
+			  const struct pin_owner *owner, struct page **pages,
+			  unsigned long npages, enum pin_reason *reason)
 {
 	struct pin_ledger *ledger = acct->ledger;
 	unsigned long done = 0, counted = 0, n, charge;
@@ -211,7 +218,7 @@ static int account_pages(struct pin_account *acct,
 		}
 	}
 	account_acquired(acct, counted);
-	return 0;
+	return counted;
 
 undo:
 	unaccount_pages(ledger, pages, done);
@@ -281,9 +288,17 @@ static long pin_batch(struct pin_account *acct, const struct pin_owner *owner,
 		return pinned;
 
 	ret = account_pages(acct, owner, pages, pinned, reason);
-	if (ret) {
+	if (ret < 0) {
 		put_user_pages(pages, pinned);
 		return ret;
+	}
+	if (unlikely(ret < pinned)) {
+		long i;
+
+		/* Nobody would put what is not counted */
+		for (i = 0; i < pinned; i++)
+			if (!pin_account_counts(page_to_pfn(pages[i])))
+				put_user_page(pages[i]);
 	}
 	return pinned;
 }
@@ -503,10 +518,9 @@ EXPORT_SYMBOL_GPL(put_user_pages_account);
  * @npages: how many pages
  * @make_dirty: they may have been written
  *
- * For holders that remember only PFNs. Frames that were mapped without a pin,
- * as they have no struct page or a reserved one, are passed over. The caller
- * ends its operation with pin_account_settle(). Works also when the account's
- * mm is dead.
+ * For holders that remember only PFNs. Frames whose pins are not counted are
+ * passed over, see pin_account_counts(). The caller ends its operation with
+ * pin_account_settle(). Works also when the account's mm is dead.
  *
  * Idea: unpin_user_page_range_dirty_lock().
  *
@@ -579,17 +593,7 @@ EXPORT_SYMBOL_GPL(pin_account_refused);
 int pin_account_adopt(struct pin_account *acct, const struct pin_owner *owner,
 		      struct mm_struct *mm)
 {
-	struct pin_account *each;
-	int ret;
-
-	ret = pin_ledger_adopt(acct->ledger, owner, mm);
-	if (ret)
-		return ret;
-
-	guard(mutex)(&acct->ledger->lock);
-	list_for_each_entry(each, &acct->ledger->accounts, in_ledger)
-		account_name_process(each);
-	return 0;
+	return pin_ledger_adopt(acct->ledger, owner, mm);
 }
 EXPORT_SYMBOL_GPL(pin_account_adopt);
 

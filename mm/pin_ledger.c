@@ -30,18 +30,19 @@
  *     PIN_FOLIO_MAX and PIN_REFCOUNT_MAX.
  *  6. Taking pins off never fails and never allocates. More than are there are
  *     not taken off: that is a bug of the holder, which is told.
- *  7. Reserved pages, such as those of device-dax, are counted but neither
+ *  7. Pages of device memory, as device-dax has them, are counted but neither
  *     charged nor held: they are no memory that anybody else could use.
- *  8. Frames without a struct page, and the zero page, have no pins. Holders
- *     that remember only PFNs may put them all the same, also reserved pages
- *     that they did not pin, as VM_PFNMAP mappings have them.
+ *  8. Frames without a struct page, and all other reserved pages, the zero page
+ *     among them, are not counted. They are not freed either. Holders that
+ *     remember only PFNs may put them all the same.
  *
  * Large folios have an entry each, order-0 pages a counter each. Counters come
  * in chunks: with an entry for each 4K page, the tree would cost a quarter of
  * the time that it takes to map memory for a device.
  *
- * Locks: pin_ledgers_lock > ledger->lock > mmap_lock. Nothing is shared between
- * ledgers on the way of a pin or a put.
+ * Locks: pin_ledgers_lock > ledger->lock > mmap_lock. No ledger's lock is waited
+ * for in pin_ledgers_lock but at adoption, when its mm is dead. A pin or a put
+ * takes nothing that another ledger has.
  */
 
 #include <linux/export.h>
@@ -78,27 +79,40 @@ struct pin_chunk {
  */
 struct pin_ledger *pin_ledger_get(struct mm_struct *mm)
 {
-	struct pin_ledger *ledger;
+	struct pin_ledger *ledger = pin_ledger_find(mm), *new;
 
-	guard(mutex)(&pin_ledgers_lock);
-	ledger = mm->pin_ledger;
-	if (ledger) {
-		ledger->refs++;
+	if (ledger)
 		return ledger;
-	}
 
-	ledger = kzalloc(sizeof(*ledger), GFP_KERNEL_ACCOUNT);
-	if (!ledger)
+	new = kzalloc(sizeof(*new), GFP_KERNEL_ACCOUNT);
+	if (!new)
 		return NULL;
-	mutex_init(&ledger->lock);
-	ledger->refs = 1;
-	mmgrab(mm);
-	ledger->mm = mm;
-	xa_init_flags(&ledger->folios, XA_FLAGS_ACCOUNT);
-	xa_init_flags(&ledger->chunks, XA_FLAGS_ACCOUNT);
-	INIT_LIST_HEAD(&ledger->accounts);
-	mm->pin_ledger = ledger;
+	mutex_init(&new->lock);
+	xa_init_flags(&new->folios, XA_FLAGS_ACCOUNT);
+	xa_init_flags(&new->chunks, XA_FLAGS_ACCOUNT);
+	INIT_LIST_HEAD(&new->accounts);
+	new->mm = mm;
+
+	mutex_lock(&pin_ledgers_lock);
+	ledger = mm->pin_ledger;
+	if (!ledger) {
+		mmgrab(mm);
+		mm->pin_ledger = new;
+		swap(ledger, new);
+	}
+	ledger->refs++;
+	mutex_unlock(&pin_ledgers_lock);
+
+	kfree(new);
 	return ledger;
+}
+
+/* Not xa_empty(): without memory, a store may leave nodes without entries */
+static bool has_entries(struct xarray *xa)
+{
+	unsigned long index = 0;
+
+	return xa_find(xa, &index, ULONG_MAX, XA_PRESENT);
 }
 
 /**
@@ -121,28 +135,51 @@ struct pin_ledger *pin_ledger_find(struct mm_struct *mm)
 
 /**
  * pin_ledger_put() - give back a reference on a ledger
- * @ledger: the ledger; freed with its last reference
+ * @ledger: the ledger; freed with its last reference, when it is settled
  *
  * Context: Process context. May sleep; takes pin_ledgers_lock.
  */
 void pin_ledger_put(struct pin_ledger *ledger)
 {
-	guard(mutex)(&pin_ledgers_lock);
-	if (--ledger->refs)
+	mutex_lock(&pin_ledgers_lock);
+	if (--ledger->refs) {
+		mutex_unlock(&pin_ledgers_lock);
 		return;
-
-	WARN_ON(ledger->charge || ledger->held);
-	WARN_ON(!xa_empty(&ledger->folios) || !xa_empty(&ledger->chunks));
-	pin_ledger_settle(ledger);
+	}
 	ledger->mm->pin_ledger = NULL;
+	mutex_unlock(&pin_ledgers_lock);
+
+	WARN_ON(ledger->charge || ledger->held || ledger->committed);
+	WARN_ON(has_entries(&ledger->folios) || has_entries(&ledger->chunks));
+	xa_destroy(&ledger->folios);
+	xa_destroy(&ledger->chunks);
 	mmdrop(ledger->mm);
 	kfree(ledger);
 }
 
-static bool pfn_counts(unsigned long pfn)
+/**
+ * pin_account_counts() - tell whether pins on a frame are counted
+ * @pfn: the page frame
+ *
+ * Others may be mapped for a device without a pin (rule 8). A frame that is
+ * counted must not be: a put would take off the pin of somebody else.
+ *
+ * Idea: is_invalid_reserved_pfn() of vfio_iommu_type1.
+ *
+ * Context: Any context; does not sleep.
+ * Return: true if they are.
+ */
+bool pin_account_counts(unsigned long pfn)
 {
-	return pfn_valid(pfn) && !is_zero_page(pfn_to_page(pfn));
+	struct page *page;
+
+	if (!pfn_valid(pfn))
+		return false;
+	page = pfn_to_page(pfn);
+	return !PageReserved(page) ||
+	       (is_zone_device_page(page) && !is_pci_p2pdma_page(page));
 }
+EXPORT_SYMBOL_GPL(pin_account_counts);
 
 /* Pages from @pfn on, at most @npages, that are in the same large folio */
 static unsigned long pages_in_folio(struct folio *folio, unsigned long pfn,
@@ -154,7 +191,7 @@ static unsigned long pages_in_folio(struct folio *folio, unsigned long pfn,
 /*
  * The run of small pages that begins with @first goes on with @page. It ends
  * with the chunk, and where a page is of another node, or part of a large
- * folio. Reserved pages are a run each.
+ * folio. Pages of device memory, which are all reserved, are a run each.
  */
 static bool page_in_run(struct page *first, struct page *page)
 {
@@ -298,7 +335,7 @@ long pin_ledger_add(struct pin_ledger *ledger, unsigned long pfn,
 		struct folio *folio;
 		long n;
 
-		if (!pfn_counts(pfn + done)) {
+		if (!pin_account_counts(pfn + done)) {
 			done++;
 			continue;
 		}
@@ -387,7 +424,7 @@ unsigned long pin_ledger_sub(struct pin_ledger *ledger, unsigned long pfn,
 	lockdep_assert_held(&ledger->lock);
 
 	*counted = 0;
-	if (!pfn_counts(pfn))
+	if (!pin_account_counts(pfn))
 		return 1;
 
 	folio = page_folio(pfn_to_page(pfn));
@@ -398,7 +435,7 @@ unsigned long pin_ledger_sub(struct pin_ledger *ledger, unsigned long pfn,
 		*counted = sub_small(ledger, pfn, npages);
 		covered = max(*counted, 1);
 	}
-	WARN_ONCE(*counted < covered && !folio_test_reserved(folio),
+	WARN_ONCE(*counted < covered,
 		  "pin_ledger: %lu pages at PFN %#lx put but not pinned\n",
 		  covered - *counted, pfn + *counted);
 	return covered;
@@ -481,13 +518,14 @@ int pin_ledger_commit(struct pin_ledger *ledger, const struct pin_owner *owner)
  * pin_ledger_settle() - give back what is committed beyond the charge
  * @ledger: the ledger
  *
- * Context: Process context. May sleep; ledger->lock is held, or nobody else
- * has the ledger; takes mmap_lock.
+ * Context: Process context. May sleep; ledger->lock is held, takes mmap_lock.
  */
 void pin_ledger_settle(struct pin_ledger *ledger)
 {
 	unsigned long spare = ledger->committed - ledger->charge;
 	struct mm_struct *mm = ledger->mm;
+
+	lockdep_assert_held(&ledger->lock);
 
 	if (!spare)
 		return;
@@ -495,6 +533,16 @@ void pin_ledger_settle(struct pin_ledger *ledger)
 	__account_locked_vm(mm, spare, false, current, true);
 	mmap_write_unlock(mm);
 	ledger->committed = ledger->charge;
+}
+
+/* Whether @ledger may change to @mm. Both locks are held. */
+static int may_adopt(struct pin_ledger *ledger, struct mm_struct *mm)
+{
+	if (ledger->mm == mm)
+		return -EALREADY;
+	if (mm->pin_ledger)
+		return -EEXIST;
+	return atomic_read(&ledger->mm->mm_users) ? -EBUSY : 0;
 }
 
 /**
@@ -517,34 +565,49 @@ void pin_ledger_settle(struct pin_ledger *ledger)
 int pin_ledger_adopt(struct pin_ledger *ledger, const struct pin_owner *owner,
 		     struct mm_struct *mm)
 {
+	struct pin_account *acct;
+	unsigned long charge;
 	struct mm_struct *old;
 	int ret;
 
-	guard(mutex)(&pin_ledgers_lock);
-	guard(mutex)(&ledger->lock);
-
-	old = ledger->mm;
-	if (old == mm)
-		return 0;
-	if (mm->pin_ledger)
-		return -EEXIST;
-	if (atomic_read(&old->mm_users))
-		return -EBUSY;
+	/* A dead mm gets no more pins, so the charge can only become less */
+	mutex_lock(&pin_ledgers_lock);
+	mutex_lock(&ledger->lock);
+	ret = may_adopt(ledger, mm);
+	charge = ledger->charge;
+	mutex_unlock(&ledger->lock);
+	mutex_unlock(&pin_ledgers_lock);
+	if (ret)
+		return ret == -EALREADY ? 0 : ret;
 
 	if (mmap_write_lock_killable(mm))
 		return -EINTR;
-	ret = __account_locked_vm(mm, ledger->charge, true, owner->task,
+	ret = __account_locked_vm(mm, charge, true, owner->task,
 				  owner->lock_cap);
 	mmap_write_unlock(mm);
 	if (ret)
 		return ret;
 
-	/* Nobody looks at the old mm's locked_vm any more */
-	old->pin_ledger = NULL;
-	mmgrab(mm);
-	WRITE_ONCE(ledger->mm, mm);
-	ledger->committed = ledger->charge;
-	mm->pin_ledger = ledger;
+	mutex_lock(&pin_ledgers_lock);
+	mutex_lock(&ledger->lock);
+	ret = may_adopt(ledger, mm);
+	if (!ret) {
+		/* Nobody looks at the old mm's locked_vm any more */
+		old = ledger->mm;
+		old->pin_ledger = NULL;
+		mmgrab(mm);
+		WRITE_ONCE(ledger->mm, mm);
+		mm->pin_ledger = ledger;
+		ledger->committed = charge;
+		list_for_each_entry(acct, &ledger->accounts, in_ledger)
+			pin_account_name_process(acct);
+	}
+	mutex_unlock(&ledger->lock);
+	mutex_unlock(&pin_ledgers_lock);
+	if (ret) {
+		account_locked_vm(mm, charge, false);
+		return ret == -EALREADY ? 0 : ret;
+	}
 	mmdrop(old);
 	return 0;
 }

@@ -8,14 +8,19 @@
 
 #include <linux/bits.h>
 #include <linux/list.h>
+#include <linux/log2.h>
 #include <linux/mutex.h>
 #include <linux/ratelimit_types.h>
 #include <linux/sched.h>
+#include <linux/sizes.h>
 #include <linux/user_pages.h>
 #include <linux/xarray.h>
 
-/* Counters of small pages come in chunks that cover this many pages */
-#define PIN_CHUNK_SHIFT		9
+/*
+ * Counters of small pages come in chunks. A chunk covers 2 MiB: of that, all or
+ * nothing has struct pages, whatever memory is plugged in.
+ */
+#define PIN_CHUNK_SHIFT		(ilog2(SZ_2M) - PAGE_SHIFT)
 #define PIN_CHUNK_PAGES		BIT(PIN_CHUNK_SHIFT)
 
 /* Most pins that the ledger gives on one small page, and on one large folio */
@@ -33,10 +38,10 @@
 
 /**
  * struct pin_ledger - what the holders of one mm pin, each folio once
- * @lock: protects all below; taken inside pin_ledgers_lock, and mmap_lock is
- *	taken inside it
+ * @lock: protects what has no other rule; mmap_lock is taken inside it
  * @refs: accounts and readers; protected by pin_ledgers_lock
- * @mm: whose memory this is; a reference on the mm_struct, not on its memory
+ * @mm: whose memory this is; a reference on the mm_struct, not on its memory.
+ *	Changes under both locks
  * @folios: pins on each large folio, by the PFN of its head
  * @chunks: struct pin_chunk of small pages, by PFN >> PIN_CHUNK_SHIFT
  * @charge: pages, sum over folios of min(pins, pages of the folio)
@@ -61,11 +66,12 @@ struct pin_ledger {
  * struct pin_account - a holder of long-term pins, for one mm
  * @ledger: never changes; its mm may, see pin_account_adopt()
  * @in_ledger: in the ledger's list
- * @in_system: in the list of all accounts, pin_accounts
+ * @in_system: in pin_accounts, under pin_ledgers_lock
  * @flags: PIN_ACCOUNT_*
  * @name: who pins, made unique by a number
- * @pid: of the process that set the account up or adopted it
- * @comm: its name then
+ * @pid: of the process that set the account up or adopted it; changes under
+ *	both locks
+ * @comm: its name then, likewise
  * @pages: pins that the holder keeps now
  * @peak: the most that @pages has been
  * @acquired: pins taken since the account was made
@@ -91,7 +97,10 @@ struct pin_account {
 	struct ratelimit_state log_limit;
 };
 
-/* Protects mm->pin_ledger, the references of ledgers, and the list below */
+/*
+ * Protects mm->pin_ledger, the references of ledgers, and the list below. All
+ * processes share it, so nothing waits for memory or for a mmap_lock in it.
+ */
 extern struct mutex pin_ledgers_lock;
 extern struct list_head pin_accounts;
 
@@ -109,6 +118,7 @@ void pin_ledger_settle(struct pin_ledger *ledger);
 int pin_ledger_adopt(struct pin_ledger *ledger, const struct pin_owner *owner,
 		     struct mm_struct *mm);
 
+void pin_account_name_process(struct pin_account *acct);
 int pin_refuse(struct pin_account *acct, const struct pin_owner *owner,
 	       unsigned long start, unsigned long npages,
 	       unsigned int gup_flags, int err, enum pin_reason reason);

@@ -80,15 +80,24 @@ static bool movable_page_in(struct mm_struct *mm, unsigned long start,
 	return found;
 }
 
-/*
- * Look at what is mapped at @start. Sets @file, with a reference, to the file
- * that was in the way.
+/**
+ * struct pin_finding - what was found where a pin failed
+ * @reason: why, most likely
+ * @pfnmap: it is a VM_PFNMAP mapping, which some holders map by themselves
+ * @file: the file that is mapped, with a reference; or NULL
  */
-static enum pin_reason find_reason(struct mm_struct *mm, unsigned long start,
-				   unsigned long npages, unsigned int gup_flags,
-				   int err, struct file **file)
+struct pin_finding {
+	enum pin_reason reason;
+	bool pfnmap;
+	struct file *file;
+};
+
+static struct pin_finding find_reason(struct mm_struct *mm, unsigned long start,
+			       unsigned long npages, unsigned int gup_flags,
+			       int err)
 {
-	enum pin_reason reason = PIN_REASON_FAULT;
+	struct pin_finding found = { .reason = PIN_REASON_FAULT };
+	bool write = gup_flags & FOLL_WRITE;
 	struct vm_area_struct *vma;
 
 	mmap_read_lock(mm);
@@ -96,23 +105,26 @@ static enum pin_reason find_reason(struct mm_struct *mm, unsigned long start,
 	if (err == -ENOMEM || err == -EBUSY) {
 		/* What GUP moves at once is one batch, of a page table */
 		npages = min(npages, PIN_BATCH_PAGES);
-		reason = err == -EBUSY || movable_page_in(mm, start, npages) ?
-			 PIN_REASON_MIGRATE : PIN_REASON_NOMEM;
+		found.reason = err == -EBUSY ||
+			       movable_page_in(mm, start, npages) ?
+			       PIN_REASON_MIGRATE : PIN_REASON_NOMEM;
 	} else if (!vma) {
-		reason = PIN_REASON_FAULT;
+		found.reason = PIN_REASON_FAULT;
 	} else if (vma->vm_flags & (VM_IO | VM_PFNMAP)) {
-		reason = PIN_REASON_PFNMAP;
-	} else if (vma_is_fsdax(vma)) {
-		reason = PIN_REASON_FSDAX;
+		found.reason = PIN_REASON_PFNMAP;
+		found.pfnmap = vma->vm_flags & VM_PFNMAP;
+	} else if (vma_is_fsdax(vma) &&
+		   !(write && is_cow_mapping(vma->vm_flags))) {
+		found.reason = PIN_REASON_FSDAX;
 	} else if (vma_is_secretmem(vma)) {
-		reason = PIN_REASON_SECRETMEM;
-	} else if (gup_flags & FOLL_WRITE && vma_needs_dirty_tracking(vma)) {
-		reason = PIN_REASON_FILE;
+		found.reason = PIN_REASON_SECRETMEM;
+	} else if (write && vma_needs_dirty_tracking(vma)) {
+		found.reason = PIN_REASON_FILE;
 	}
 	if (vma && vma->vm_file)
-		*file = get_file(vma->vm_file);
+		found.file = get_file(vma->vm_file);
 	mmap_read_unlock(mm);
-	return reason;
+	return found;
 }
 
 /* Bytes of an escaped path in the log; a line of it holds about 1000 */
@@ -174,7 +186,7 @@ int pin_refuse(struct pin_account *acct, const struct pin_owner *owner,
 	       unsigned long start, unsigned long npages,
 	       unsigned int gup_flags, int err, enum pin_reason reason)
 {
-	struct file *file = NULL;
+	struct pin_finding found = { .reason = reason };
 	struct mm_struct *mm;
 
 	/* The caller was killed, its memory is gone, or it should try again */
@@ -185,25 +197,26 @@ int pin_refuse(struct pin_account *acct, const struct pin_owner *owner,
 		mm = pin_account_mm(acct);
 		if (!mm)
 			return -ESRCH;
-		reason = find_reason(mm, start, npages, gup_flags, err, &file);
+		found = find_reason(mm, start, npages, gup_flags, err);
 		mmput(mm);
+		reason = found.reason;
 
 		/* The holder will try by itself */
-		if (reason == PIN_REASON_PFNMAP &&
-		    acct->flags & PIN_ACCOUNT_PFNMAP)
+		if (found.pfnmap && acct->flags & PIN_ACCOUNT_PFNMAP)
 			goto out;
 	}
-	if (reason == PIN_REASON_FSDAX || reason == PIN_REASON_FILE)
+	if (err == -EFAULT &&
+	    (reason == PIN_REASON_FSDAX || reason == PIN_REASON_FILE))
 		err = -EOPNOTSUPP;
 
 	mutex_lock(&acct->ledger->lock);
 	acct->refused[reason]++;
 	mutex_unlock(&acct->ledger->lock);
 	trace_refuse(acct->name, start, npages, pin_reason_names[reason], err);
-	log_refusal(acct, owner, start, npages, reason, file);
+	log_refusal(acct, owner, start, npages, reason, found.file);
 out:
-	if (file)
-		fput(file);
+	if (found.file)
+		fput(found.file);
 	return err;
 }
 

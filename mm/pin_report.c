@@ -48,10 +48,11 @@ static void show_account(struct seq_file *m, struct pin_account *acct)
 {
 	int i;
 
-	seq_printf(m, "%s %llu %llu %llu %llu", acct->name, acct->pages,
-		   acct->peak, acct->acquired, acct->released);
+	seq_printf(m, "%s %llu %llu %llu %llu", acct->name,
+		   READ_ONCE(acct->pages), READ_ONCE(acct->peak),
+		   READ_ONCE(acct->acquired), READ_ONCE(acct->released));
 	for (i = 0; i < PIN_REASON_NR; i++)
-		seq_printf(m, " %llu", acct->refused[i]);
+		seq_printf(m, " %llu", READ_ONCE(acct->refused[i]));
 }
 
 /**
@@ -65,7 +66,7 @@ static void show_account(struct seq_file *m, struct pin_account *acct)
 void longterm_pins_show(struct seq_file *m, struct mm_struct *mm,
 			struct task_struct *task)
 {
-	unsigned long limit = task ? task_rlimit(task, RLIMIT_MEMLOCK) : 0;
+	unsigned long limit;
 	struct pin_ledger *ledger = mm ? pin_ledger_find(mm) : NULL;
 	unsigned long charge = 0, held = 0;
 	struct pin_account *acct;
@@ -84,6 +85,12 @@ void longterm_pins_show(struct seq_file *m, struct mm_struct *mm,
 		pin_ledger_put(ledger);
 	}
 	seq_printf(m, "charge %lu\nheld %lu\n", charge, held);
+
+	if (!task) {
+		seq_puts(m, "limit -\n");
+		return;
+	}
+	limit = task_rlimit(task, RLIMIT_MEMLOCK);
 	if (limit == RLIM_INFINITY)
 		seq_puts(m, "limit unlimited\n");
 	else
@@ -107,18 +114,23 @@ static int longterm_pins_list_show(struct seq_file *m, void *unused)
 	show_columns(m);
 	seq_puts(m, " charge held\n");
 
+	/*
+	 * Without the ledgers' locks: the list is of the whole system, and must
+	 * not wait for the process that is in trouble. The counters of a line
+	 * may be of different moments.
+	 */
 	guard(mutex)(&pin_ledgers_lock);
 	list_for_each_entry(acct, &pin_accounts, in_system) {
 		struct pin_ledger *ledger = acct->ledger;
 
-		guard(mutex)(&ledger->lock);
 		seq_printf(m, "%d ", acct->pid);
 		show_comm(m, acct->comm);
 		seq_printf(m, " %s ",
 			   atomic_read(&ledger->mm->mm_users) ? "alive" :
 								"gone");
 		show_account(m, acct);
-		seq_printf(m, " %lu %lu\n", ledger->charge, ledger->held);
+		seq_printf(m, " %lu %lu\n", READ_ONCE(ledger->charge),
+			   READ_ONCE(ledger->held));
 	}
 	return 0;
 }

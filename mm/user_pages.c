@@ -55,7 +55,7 @@ EXPORT_SYMBOL_GPL(put_user_pages);
  *
  * Idea: the put_user_pages series of 2019.
  *
- * Context: Any context but hard interrupts; does not sleep.
+ * Context: Process context, which may be atomic; does not sleep.
  */
 void put_user_pages_dirty(struct page **pages, unsigned long npages)
 {

@@ -11,9 +11,10 @@
  *
  * Rules
  *
- *  1. An account begins with the first mapping that its mm makes and ends with
- *     the last one. It does not wait for a first pin, which may come from a
- *     kernel thread.
+ *  1. An account begins with the first mapping that its mm makes. It does not
+ *     wait for a first pin, which may come from a kernel thread. It ends with
+ *     the container, or when it has no mapping and its mm is dead: what it says
+ *     of refusals is asked for after the mapping has failed.
  *  2. Pages are pinned before they are mapped, and put after they are unmapped
  *     and the IOTLB is flushed.
  *  3. Pages are pinned in batches as extents. Pages that lie together are
@@ -56,6 +57,9 @@
 /* PFNs to look up in a VM_PFNMAP mapping before mmap_lock is let go */
 #define VFIO_PFNMAP_MAX		512
 
+/* The largest leaf to be tried, for the memory that takes */
+#define VFIO_PROBE_MAX		SZ_4M
+
 /* Extents to unmap before the IOTLB is flushed, and without memory for these */
 #define VFIO_UNMAP_EXTENTS	512
 #define VFIO_UNMAP_FEW		8
@@ -64,7 +68,7 @@
  * struct vfio_pin_account - the account of a container for a mm
  * @next: in the container's list
  * @acct: the account
- * @users: how many vfio_dmas refer to it
+ * @users: how many vfio_dmas refer to it; it may stay when there are none
  *
  * Protected by the lock of the container.
  */
@@ -73,6 +77,31 @@ struct vfio_pin_account {
 	struct pin_account *acct;
 	unsigned int users;
 };
+
+static void account_free(struct vfio_pin_account *account)
+{
+	list_del(&account->next);
+	pin_account_destroy(account->acct);
+	kfree(account);
+}
+
+/* Processes may come and go while the container stays */
+static void free_dead_accounts(struct list_head *accounts)
+{
+	struct vfio_pin_account *account, *next;
+
+	list_for_each_entry_safe(account, next, accounts, next) {
+		struct mm_struct *mm;
+
+		if (account->users)
+			continue;
+		mm = pin_account_mm(account->acct);
+		if (mm)
+			mmput(mm);
+		else
+			account_free(account);
+	}
+}
 
 static struct vfio_pin_account *account_get(struct list_head *accounts,
 					    struct mm_struct *mm)
@@ -86,6 +115,8 @@ static struct vfio_pin_account *account_get(struct list_head *accounts,
 			return account;
 		}
 	}
+
+	free_dead_accounts(accounts);
 
 	account = kzalloc(sizeof(*account), GFP_KERNEL_ACCOUNT);
 	if (!account)
@@ -102,14 +133,20 @@ static struct vfio_pin_account *account_get(struct list_head *accounts,
 	return account;
 }
 
-static void account_put(struct vfio_pin_account *account)
+/**
+ * vfio_pin_release() - free the accounts of a container
+ * @accounts: the container's accounts; it has no mapping any more
+ *
+ * Context: Process context. May sleep; nobody else has the container.
+ */
+void vfio_pin_release(struct list_head *accounts)
 {
-	if (--account->users)
-		return;
-	list_del(&account->next);
-	pin_account_destroy(account->acct);
-	kfree(account);
+	struct vfio_pin_account *account, *next;
+
+	list_for_each_entry_safe(account, next, accounts, next)
+		account_free(account);
 }
+EXPORT_SYMBOL_GPL(vfio_pin_release);
 
 /**
  * vfio_pinner_init() - let the current process pay for a new mapping
@@ -149,13 +186,11 @@ EXPORT_SYMBOL_GPL(vfio_pinner_init);
  * vfio_pinner_fini() - end what vfio_pinner_init() began
  * @pinner: all its pins have been put
  *
- * The account goes with the last vfio_pinner that refers to it.
- *
  * Context: Process context. May sleep; the container's lock is held.
  */
 void vfio_pinner_fini(struct vfio_pinner *pinner)
 {
-	account_put(pinner->account);
+	pinner->account->users--;
 	put_task_struct(pinner->owner.task);
 	mmdrop(pinner->mm);
 }
@@ -236,7 +271,13 @@ static int move_in(struct pin_account *to, const struct pin_owner *owner,
 		size_t len;
 		int ret;
 
-		len = vfio_iova_run(domain, iova + done, size - done, &phys);
+		if (fatal_signal_pending(current)) {
+			move_out(to, domain, iova, done);
+			return -EINTR;
+		}
+
+		len = vfio_iova_run(domain, iova + done,
+				    min(size - done, VFIO_PIN_CHUNK), &phys);
 		if (!WARN_ON(!phys)) {
 			ret = pin_account_move_in(to, owner, PHYS_PFN(phys),
 						  len >> PAGE_SHIFT);
@@ -267,14 +308,14 @@ static int move_account(struct vfio_pinner *pinner,
 		ret = move_in(account->acct, owner, domain, iova, size);
 	pin_account_settle(account->acct);
 	if (ret) {
-		account_put(account);
+		account->users--;
 		return ret;
 	}
 	if (domain) {
 		move_out(pinner->account->acct, domain, iova, size);
 		pin_account_settle(pinner->account->acct);
 	}
-	account_put(pinner->account);
+	pinner->account->users--;
 	pinner->account = account;
 	return 0;
 }
@@ -290,8 +331,9 @@ static int move_account(struct vfio_pinner *pinner,
  *
  * After exec() the old mm is dead, and the new one adopts its whole ledger:
  * that takes no time, and later mappings find it done. Else the old process
- * lives on, or the new one has pins already, and the mapping's own pages are
- * moved. No pages may be pinned but those that @domain maps.
+ * lives on, or the new one has pins already or is not allowed them all, and the
+ * mapping's own pages are moved: two look-ups in @domain for each of them. No
+ * pages may be pinned but those that @domain maps.
  *
  * Context: Process context. May sleep; the container's lock is held.
  * Return: 0; or, with nothing changed, an error:
@@ -316,7 +358,8 @@ int vfio_pinner_change_owner(struct vfio_pinner *pinner,
 	owner.lock_cap = capable(CAP_IPC_LOCK);
 	if (!pin_account_is_for(pinner->account->acct, mm)) {
 		ret = pin_account_adopt(pinner->account->acct, &owner, mm);
-		if (ret == -EBUSY || ret == -EEXIST)
+		/* With -ENOMEM, this mapping alone may still be allowed */
+		if (ret == -EBUSY || ret == -EEXIST || ret == -ENOMEM)
 			ret = move_account(pinner, &owner, accounts, domain,
 					   iova, size);
 		if (ret)
@@ -332,16 +375,6 @@ int vfio_pinner_change_owner(struct vfio_pinner *pinner,
 	return 0;
 }
 EXPORT_SYMBOL_GPL(vfio_pinner_change_owner);
-
-/*
- * Reserved pages, and PFNs without a struct page such as device memory, are not
- * pinned. For compound pages, drivers that reserve the head page reserve the
- * others too.
- */
-static bool pfn_is_unpinnable(unsigned long pfn)
-{
-	return !pfn_valid(pfn) || PageReserved(pfn_to_page(pfn));
-}
 
 static int follow_pfn(struct vm_area_struct *vma, unsigned long addr,
 		      bool write, unsigned long *pfn)
@@ -367,8 +400,8 @@ static int follow_pfn(struct vm_area_struct *vma, unsigned long addr,
 
 	if (write && !args.writable)
 		ret = -EFAULT;
-	else if (!pfn_is_unpinnable(args.pfn))
-		ret = -EFAULT;
+	else if (pin_account_counts(args.pfn))
+		ret = -EFAULT;	/* a put would take it for a pin */
 	else
 		*pfn = args.pfn;
 
@@ -448,11 +481,8 @@ long vfio_pinner_pin(struct vfio_pinner *pinner, unsigned long vaddr,
 		     unsigned long npages, int prot, unsigned long *pfn,
 		     struct page **pages)
 {
-	unsigned int flags = FOLL_LONGTERM;
+	unsigned int flags = prot & IOMMU_WRITE ? FOLL_WRITE : 0;
 	long ret;
-
-	if (prot & IOMMU_WRITE)
-		flags |= FOLL_WRITE;
 
 	/* A mm that is alive cannot lose its account to another */
 	if (!mmget_not_zero(pinner->mm))
@@ -563,13 +593,11 @@ static long batch_pin(struct vfio_pin_batch *batch, unsigned long vaddr,
 {
 	struct vfio_pinner *pinner = batch->pinner;
 	struct pin_extent *new = batch->extents + batch->nr;
-	unsigned int flags = FOLL_LONGTERM, n = 0;
+	unsigned int flags = batch->prot & IOMMU_WRITE ? FOLL_WRITE : 0, n = 0;
 	long ret;
 
 	if (fatal_signal_pending(current))
 		return -EINTR;
-	if (batch->prot & IOMMU_WRITE)
-		flags |= FOLL_WRITE;
 
 	if (npages <= VFIO_PIN_FEW || batch->max <= VFIO_PIN_FEW)
 		ret = batch_pin_few(batch, vaddr, npages, flags);
@@ -804,7 +832,7 @@ size_t vfio_probe_leaf(struct iommu_domain *domain, dma_addr_t start,
 	if (!sizes)
 		return 0;
 	leaf = 1UL << __ffs(sizes);
-	if (get_order(leaf) > MAX_PAGE_ORDER)
+	if (leaf > VFIO_PROBE_MAX)
 		return 0;
 	if (start > last || last - start < 2 * leaf)
 		return 0;

@@ -63,6 +63,7 @@ struct vfio_pin_batch {
 
 int vfio_pinner_init(struct vfio_pinner *pinner, struct list_head *accounts);
 void vfio_pinner_fini(struct vfio_pinner *pinner);
+void vfio_pin_release(struct list_head *accounts);
 int vfio_pinner_change_owner(struct vfio_pinner *pinner,
 			     struct list_head *accounts,
 			     struct iommu_domain *domain, dma_addr_t iova,

@@ -266,13 +266,11 @@ static void pfnmap_is_no_refusal_to_holder_that_maps_it(struct kunit *test)
 static enum pin_reason refusal_find(struct mm_struct *mm, unsigned long addr,
 				    int err)
 {
-	struct file *file = NULL;
-	enum pin_reason reason;
+	struct pin_finding found = find_reason(mm, addr, 1, FOLL_WRITE, err);
 
-	reason = find_reason(mm, addr, 1, FOLL_WRITE, err, &file);
-	if (file)
-		fput(file);
-	return reason;
+	if (found.file)
+		fput(found.file);
+	return found.reason;
 }
 
 static void no_memory_is_nomem_and_busy_is_migrate(struct kunit *test)
