@@ -103,7 +103,7 @@ const struct backing backing_table[] = {
 	    2 * MB, ANY, 0, NO_REASON, "ok", "USERPIN_DEVDAX"),
 	ROW("secretmem", "shared", SECRET, SH, MAP_RW,
 	    SMALL, PAGE, EFAULT, SECRETMEM, "EFAULT", NULL),
-	ROW("pci-bar", "shared", BAR, SH | HOW_FREE, MAP_RW,
+	ROW("pci-bar", "shared", BAR, SH | HOW_FREE | HOW_NOPIN, MAP_RW,
 	    0, 0, 0, NO_REASON, "ok", NULL),
 	ROW("unmapped", "none", HOLE, 0, MAP_RW,
 	    SMALL, 0, EFAULT, FAULT, "EFAULT", NULL),

@@ -28,6 +28,7 @@ enum kind {
 #define HOW_RO		0x2	/* PROT_READ, and the file opened so */
 #define HOW_DAX		0x4	/* the file must be a DAX file */
 #define HOW_FREE	0x8	/* maps without a charge: reserved or no pages */
+#define HOW_NOPIN	0x10	/* maps without a pin: no pages */
 
 struct backing {
 	const char *name;

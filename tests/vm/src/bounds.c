@@ -3,6 +3,8 @@
  * The most pins that a page or a folio may have: the next one is refused, and
  * that is all that happens.
  */
+#include <fcntl.h>
+
 #include "test.h"
 
 #define PAGE_PINS	65535L		/* PIN_PAGE_MAX of mm/pin_ledger.h */
@@ -175,6 +177,118 @@ TEST_F_TIMEOUT(bounds, one_gigabyte, 900)
 	EXPECT_EQ(0, vfio_map(&self->b, area.addr, IOVA, 16 * PAGE, MAP_RW));
 	EXPECT_EQ(0, edu_check(&self->b.dev[0], area.addr, IOVA, 16 * PAGE));
 	vfio_close(&self->a);
+	vfio_close(&self->b);
+	EXPECT_BACK(&self->base);
+	area_close(&area);
+}
+
+#define GB_PAGES	(long)(GB / PAGE)
+
+/* Map a folio of 1 GiB whole, @n times, from IOVA @at GiB on; how many did it? */
+static long map_gigabyte(struct vfio *v, void *addr, long at, long n, int *ret)
+{
+	long i;
+
+	for (i = 0; i < n; i++) {
+		*ret = vfio_map(v, addr, (at + i) * GB, GB, MAP_RW);
+		if (*ret)
+			break;
+	}
+	return i;
+}
+
+/*
+ * One who maps the folio and uses it, also for direct I/O, which pins it for a
+ * moment; exit code 0
+ */
+static int bystander(struct area *area)
+{
+	const char *dir = getenv("USERPIN_EXT4");
+	char path[256], *again, *copy;
+	int fd;
+
+	again = mmap(NULL, GB, PROT_READ | PROT_WRITE, MAP_SHARED, area->fd, 0);
+	if (again == MAP_FAILED || !dir)
+		return 1;
+	snprintf(path, sizeof(path), "%s/bystander", dir);
+	fd = open(path, O_RDWR | O_CREAT | O_DIRECT, 0600);
+	if (fd < 0)
+		return 2;
+	unlink(path);
+	fill(again, PAGE, 31);
+	if (pwrite(fd, again, PAGE, 0) != PAGE)
+		return 3;
+	if (pread(fd, again + GB / 2, PAGE, 0) != PAGE)
+		return 4;
+	if (!filled(area->addr + GB / 2, PAGE, 31))
+		return 5;
+	copy = mmap(NULL, GB, PROT_READ | PROT_WRITE, MAP_PRIVATE, area->fd, 0);
+	if (copy == MAP_FAILED || !filled(copy + GB / 2, PAGE, 31))
+		return 6;
+	return 0;
+}
+
+/*
+ * The ledgers of several processes each have a bound, but the folio has one
+ * reference count. What stays below PIN_REFCOUNT_MAX is given, and beyond it
+ * only new long-term pins are refused.
+ */
+TEST_F_TIMEOUT(bounds, one_gigabyte_three_processes, 900)
+{
+	const struct backing *b = backing_find("hugetlb-1g");
+	long maps = FOLIO_PINS / GB_PAGES, done;
+	int sv[2][2], status, ret, i;
+	pid_t pid[2], other;
+	struct area area;
+
+	if (area_open(b, &area, NULL, NULL))
+		SKIP(return, "%s", area.why);
+	for (i = 0; i < 2; i++) {
+		ASSERT_EQ(0, chan_pair(sv[i]));
+		pid[i] = fork();
+		ASSERT_LE(0, pid[i]);
+		if (pid[i])
+			continue;
+		if (chan_get(sv[i][1], NULL))
+			_exit(1);
+		/*
+		 * The page cache of hugetlbfs has a reference for each page, so
+		 * the first of the two gets all but two, then it is full.
+		 */
+		done = map_gigabyte(&self->b, area.addr, 4 + i * maps,
+				    i ? 1 : maps, &ret);
+		if (chan_put(sv[i][1], done) || chan_put(sv[i][1], ret) ||
+		    chan_get(sv[i][1], NULL))
+			_exit(2);
+		_exit(0);
+	}
+	ASSERT_EQ(maps, map_gigabyte(&self->a, area.addr, 4, maps, &ret));
+	for (i = 0; i < 2; i++) {
+		EXPECT_EQ(0, chan_put(sv[i][0], 0));
+		EXPECT_EQ(0, chan_get(sv[i][0], &done));
+		EXPECT_EQ(i ? 0 : maps - 2, done);
+		EXPECT_EQ(0, chan_get(sv[i][0], &done));
+		EXPECT_EQ(-EOVERFLOW, done);
+	}
+	other = fork();
+	ASSERT_LE(0, other);
+	if (!other)
+		_exit(bystander(&area));
+	EXPECT_EQ(0, reap(other, 60000, &status));
+	EXPECT_EQ(0, status);
+	EXPECT_TRUE(filled(area.addr + GB / 2, PAGE, 31));
+
+	/* They end, but what they pinned belongs to the container */
+	for (i = 0; i < 2; i++) {
+		EXPECT_EQ(0, chan_put(sv[i][0], 0));
+		EXPECT_EQ(0, reap(pid[i], 60000, &status));
+		EXPECT_EQ(0, status);
+	}
+	EXPECT_EQ(-EOVERFLOW, vfio_map(&self->b, area.addr, IOVA, PAGE,
+				       MAP_RW));
+	vfio_close(&self->a);
+	EXPECT_EQ(0, vfio_map(&self->b, area.addr, IOVA, 16 * PAGE, MAP_RW));
+	EXPECT_EQ(0, edu_check(&self->b.dev[0], area.addr, IOVA, 16 * PAGE));
 	vfio_close(&self->b);
 	EXPECT_BACK(&self->base);
 	area_close(&area);

@@ -8,6 +8,7 @@
 #include <linux/mempolicy.h>
 #include <sys/syscall.h>
 
+#include "mdev_lib.h"
 #include "test.h"
 
 #define DEBUGFS	"/sys/kernel/debug"
@@ -18,8 +19,9 @@
 
 FIXTURE(faults)
 {
-	struct vfio v;
+	struct vfio v, other;
 	struct snap before;
+	char uuid[UUID_SIZE];	/* of a mediated device, or empty */
 	char *mem;
 	int nth;		/* /proc/thread-self/fail-nth */
 	int memfd;
@@ -54,6 +56,7 @@ FIXTURE_SETUP(faults)
 	NEED_DEVICES(2U);
 	configure();
 	self->v.fd = -1;
+	self->other.fd = -1;
 	self->nth = open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);
 	ASSERT_LE(0, self->nth);
 	self->mem = anon_pages(SIZE);
@@ -66,8 +69,11 @@ FIXTURE_SETUP(faults)
 
 FIXTURE_TEARDOWN(faults)
 {
+	vfio_close(&self->other);
 	vfio_close(&self->v);
 	EXPECT_BACK(&self->before);
+	if (*self->uuid)
+		EXPECT_EQ(0, mdev_remove(self->uuid));
 }
 
 /*
@@ -222,6 +228,26 @@ TEST_F(faults, map_hugetlb)
 	map_backing(_metadata, self, "hugetlb-2m");
 }
 
+/* Reserved pages, which count but are not charged */
+TEST_F(faults, map_devdax)
+{
+	map_backing(_metadata, self, "devdax");
+}
+
+/* Memory without pages, which VFIO maps by itself */
+TEST_F(faults, map_bar)
+{
+	static const struct sweep s = { NULL, map_all, unmap_all, false };
+
+	ASSERT_EQ(0, vfio_open(&self->other, 1));
+	ASSERT_LE(SIZE, self->other.dev[0].bar_size);
+	self->mem = vfio_bar_map(&self->other.dev[0], NULL, NULL);
+	ASSERT_NE(NULL, self->mem);
+	ASSERT_EQ(0, open_container(self));
+	sweep(_metadata, self, &s);
+	munmap(self->mem, self->other.dev[0].bar_size);
+}
+
 static int to_movable(FIXTURE_DATA(faults) *self)
 {
 	int ret = give_away(self);
@@ -341,6 +367,30 @@ TEST_F(faults, unmap)
 	sweep(_metadata, self, &s);
 }
 
+static int prepare_tracked(FIXTURE_DATA(faults) *self)
+{
+	int ret = prepare_unmap(self);
+
+	return ret ? ret : vfio_dirty(&self->v, true);
+}
+
+static int unmap_tracked(FIXTURE_DATA(faults) *self)
+{
+	static uint64_t bits;
+	long n = vfio_unmap_dirty(&self->v, IOVA, SIZE, &bits);
+
+	return n == (long)SIZE || n == -EFAULT ? 0 : n < 0 ? n : -EIO;
+}
+
+TEST_F(faults, unmap_with_dirty_bitmap)
+{
+	static const struct sweep s = {
+		prepare_tracked, unmap_tracked, unmap_rest, true
+	};
+
+	sweep(_metadata, self, &s);
+}
+
 static int close_it(FIXTURE_DATA(faults) *self)
 {
 	vfio_close(&self->v);
@@ -390,6 +440,77 @@ TEST_F_TIMEOUT(faults, add_device, 900)
 	sweep(_metadata, self, &s);
 }
 
+/* How many of the container's page tables get a mapping */
+static int domains(FIXTURE_DATA(faults) *self)
+{
+	struct iommu_pieces p;
+
+	if (iommu_trace_start() ||
+	    vfio_map(&self->v, self->mem, IOVA_FAR, PAGE, MAP_RW) ||
+	    vfio_unmap(&self->v, IOVA_FAR, PAGE) != (long)PAGE)
+		return -EIO;
+	iommu_trace_stop(&p, IOVA_FAR, PAGE);
+	return p.maps == p.unmaps ? p.maps : -EILSEQ;
+}
+
+static void check_two_domains(struct __test_metadata *_metadata,
+			      FIXTURE_DATA(faults) *self,
+			      const struct snap *base)
+{
+	struct vfio_dev first;
+
+	EXPECT_STATE(base, N, N, N);
+	EXPECT_EQ(0, edu_check_once(&self->v.dev[0], self->mem, IOVA, SIZE));
+	EXPECT_EQ(0, edu_check_once(&self->v.dev[1], self->mem, IOVA, SIZE));
+
+	/* What is mapped now is in both, and pinned once */
+	EXPECT_EQ(0, vfio_map(&self->v, self->mem, IOVA + SIZE, SIZE, MAP_RW));
+	EXPECT_STATE(base, 2 * N, N, N);
+	EXPECT_EQ(0, edu_check_once(&self->v.dev[1], self->mem, IOVA + SIZE,
+				    SIZE));
+	EXPECT_EQ((long)SIZE, vfio_unmap(&self->v, IOVA + SIZE, SIZE));
+	EXPECT_STATE(base, N, N, N);
+
+	/* The first page table goes with its device, and the pins stay */
+	first = self->v.dev[0];
+	self->v.dev[0] = self->v.dev[1];
+	self->v.dev[1] = first;
+	vfio_remove(&self->v);
+	EXPECT_STATE(base, N, N, N);
+	EXPECT_EQ(0, edu_check_once(&self->v.dev[0], self->mem, IOVA, SIZE));
+	EXPECT_EQ((long)SIZE, vfio_unmap(&self->v, IOVA, SIZE));
+	EXPECT_BACK(base);
+}
+
+/*
+ * All devices here can share a page table, and then they do. When the second
+ * device's attach to that of the first one fails, it gets one of its own, to
+ * which all mappings are replayed.
+ */
+TEST_F_TIMEOUT(faults, two_domains, 900)
+{
+	int n, ret, found = 0, both;
+	bool injected = true;
+	struct snap base;
+
+	ASSERT_EQ(0, snap(&base));
+	for (n = 1; n < MOST && injected && !found; n++) {
+		ASSERT_EQ(0, prepare_unmap(self)) TH_LOG("at %d", n);
+		arm(self->nth, n);
+		ret = vfio_add(&self->v, 1);
+		injected = disarm(self->nth);
+		both = ret || !injected ? 0 : domains(self);
+		ASSERT_LE(0, both) TH_LOG("at %d", n);
+		if (both == 2) {
+			check_two_domains(_metadata, self, &base);
+			found++;
+		}
+		vfio_close(&self->v);
+		EXPECT_BACK(&base);
+	}
+	EXPECT_LT(0, found) TH_LOG("no failure led to two page tables");
+}
+
 static int dirty_start(FIXTURE_DATA(faults) *self)
 {
 	return vfio_dirty(&self->v, true);
@@ -424,6 +545,85 @@ TEST_F(faults, map_with_dirty_tracking)
 	sweep(_metadata, self, &s);
 	EXPECT_EQ(0, vfio_dirty(&self->v, false));
 	EXPECT_EQ(0, unmap_all(self, 0));
+}
+
+/* --- Mediated devices -------------------------------------------------------- */
+
+/* A container with one, which has a mapping with no pins yet */
+static void open_mdev(struct __test_metadata *_metadata,
+		      FIXTURE_DATA(faults) *self)
+{
+	ASSERT_TRUE(mdev_supported()) TH_LOG("pin_caller.ko is not loaded");
+	ASSERT_EQ(0, mdev_create(self->uuid));
+	ASSERT_EQ(0, vfio_open_mdev(&self->v, self->uuid));
+	ASSERT_EQ(0, map_all(self));
+}
+
+static int mdev_pin(FIXTURE_DATA(faults) *self)
+{
+	int ret = pc_pin(self->v.dev[0].fd, IOVA, 8, PIN_CALLER_WRITE);
+
+	return ret == 8 ? 0 : ret < 0 ? ret : -EIO;
+}
+
+static int mdev_unpin(FIXTURE_DATA(faults) *self, int ret)
+{
+	return ret ? 0 : pc_unpin(self->v.dev[0].fd, IOVA, 8);
+}
+
+TEST_F(faults, mdev_pin)
+{
+	static const struct sweep s = { NULL, mdev_pin, mdev_unpin, false };
+
+	open_mdev(_metadata, self);
+	sweep(_metadata, self, &s);
+}
+
+static int mdev_prepare_unpin(FIXTURE_DATA(faults) *self)
+{
+	return mdev_pin(self);
+}
+
+/* The arguments of the ioctl may fail to be read: then all is as before */
+static int mdev_unpin_act(FIXTURE_DATA(faults) *self)
+{
+	int ret = pc_unpin(self->v.dev[0].fd, IOVA, 8);
+
+	return ret == -EFAULT ? pc_unpin(self->v.dev[0].fd, IOVA, 8) : ret;
+}
+
+TEST_F(faults, mdev_unpin)
+{
+	static const struct sweep s = {
+		mdev_prepare_unpin, mdev_unpin_act, nothing, true
+	};
+
+	open_mdev(_metadata, self);
+	sweep(_metadata, self, &s);
+}
+
+static int join(FIXTURE_DATA(faults) *self)
+{
+	return vfio_add(&self->v, 0);
+}
+
+static int leave(FIXTURE_DATA(faults) *self, int ret)
+{
+	if (!ret)
+		vfio_remove(&self->v);
+	return 0;
+}
+
+/* A real device joins, and all mappings are pinned and mapped for it */
+TEST_F_TIMEOUT(faults, mdev_joined, 900)
+{
+	static const struct sweep s = { NULL, join, leave, false };
+
+	open_mdev(_metadata, self);
+	ASSERT_EQ(0, map_other(self));
+	ASSERT_EQ(0, mdev_pin(self));
+	sweep(_metadata, self, &s);
+	EXPECT_EQ(0, mdev_unpin(self, 0));
 }
 
 /* --- Live update ------------------------------------------------------------ */

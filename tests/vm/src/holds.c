@@ -438,6 +438,89 @@ TEST_F(holds, thp_collapse)
 	munmap(reserved, reserved_size);
 }
 
+/* --- Reclaim ---------------------------------------------------------------- */
+
+#define PF_DIRTY	(1ULL << 4)
+
+static bool reclaimed(void *mem)
+{
+	/* The first try may only find that the page is wanted after all */
+	return madvise(mem, PAGE, MADV_PAGEOUT) || !pfn_of(mem);
+}
+
+/*
+ * Memory that the process gave up but has not lost yet (MADV_FREE) is as good as
+ * any for a device to write to. The CPU does not see these writes; that the page
+ * is dirty must come with the put, or it is dropped and not swapped out.
+ */
+static void write_and_reclaim(struct __test_metadata *_metadata,
+			      FIXTURE_DATA(holds) *self, bool by_device)
+{
+	char *mem = anon_pages(PAGE), *from = anon_pages(PAGE);
+	uint64_t pfn, was;
+
+	ASSERT_NE(NULL, mem);
+	ASSERT_NE(NULL, from);
+	fill(from, PAGE, 21);
+	fill(mem, PAGE, 22);
+	ASSERT_EQ(0, vfio_map(&self->v, from, IOVA_SCRATCH, PAGE, MAP_R));
+	ASSERT_EQ(0, madvise(mem, PAGE, MADV_FREE));
+	/* Pages wait for their list in batches; this sees to them */
+	ASSERT_EQ(0, madvise(from, PAGE, MADV_PAGEOUT));
+	was = pfn_of(mem);
+	EXPECT_EQ(0ULL, pfn_flags(was) & PF_DIRTY);
+	ASSERT_EQ(0, vfio_map(&self->v, mem, IOVA, PAGE, MAP_RW));
+	pfn = pfn_of(mem);
+	EXPECT_EQ(was, pfn);
+	if (by_device)
+		EXPECT_EQ(0, edu_copy(&self->v.dev[0], IOVA, IOVA_SCRATCH,
+				      EDU_LEN));
+
+	/*
+	 * Pinned, it stays. That it was tried makes it memory again that is not
+	 * given up, so not before what the other variant shows.
+	 */
+	if (!by_device)
+		ASSERT_EQ(0, madvise(mem, PAGE, MADV_PAGEOUT));
+	EXPECT_EQ(pfn, pfn_of(mem));
+	EXPECT_EQ((long)PAGE, vfio_unmap(&self->v, IOVA, PAGE));
+	EXPECT_NE(0ULL, pfn_flags(pfn) & PF_DIRTY);
+
+	/* Then it may go, but must come back with its contents */
+	EXPECT_TRUE(wait_for(reclaimed, mem, 10000))
+		TH_LOG("it was not reclaimed");
+	EXPECT_TRUE(filled(mem, EDU_LEN, by_device ? 21 : 22));
+	EXPECT_EQ((long)PAGE, vfio_unmap(&self->v, IOVA_SCRATCH, PAGE));
+	EXPECT_BACK(&self->base);
+}
+
+TEST_F(holds, reclaim_after_a_write)
+{
+	write_and_reclaim(_metadata, self, true);
+}
+
+TEST_F(holds, reclaim_without_a_write)
+{
+	write_and_reclaim(_metadata, self, false);
+}
+
+/* What a device may only read does not become dirty */
+TEST_F(holds, read_pins_leave_pages_clean)
+{
+	char *mem = anon_pages(4 * PAGE);
+	int i;
+
+	ASSERT_NE(NULL, mem);
+	ASSERT_EQ(0, vfio_map(&self->v, mem, IOVA, 4 * PAGE, MAP_R));
+	EXPECT_EQ(4 * (long)PAGE, vfio_unmap(&self->v, IOVA, 4 * PAGE));
+	for (i = 0; i < 4; i++)
+		EXPECT_EQ(0ULL, pfn_flags(pfn_of(mem + i * PAGE)) & PF_DIRTY);
+	ASSERT_EQ(0, vfio_map(&self->v, mem, IOVA, 4 * PAGE, MAP_RW));
+	EXPECT_EQ(4 * (long)PAGE, vfio_unmap(&self->v, IOVA, 4 * PAGE));
+	for (i = 0; i < 4; i++)
+		EXPECT_NE(0ULL, pfn_flags(pfn_of(mem + i * PAGE)) & PF_DIRTY);
+}
+
 /* --- KSM -------------------------------------------------------------------- */
 
 struct merge {

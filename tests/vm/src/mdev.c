@@ -4,49 +4,36 @@
  * those of an IOMMU. The device is tests/vm/modules/pin_caller.c, whose module
  * and mdev.ko the stanza in tests.conf loads.
  */
-#include <fcntl.h>
 #include <linux/capability.h>
-#include <sys/ioctl.h>
+#include <pthread.h>
 
+#include "mdev_lib.h"
 #include "test.h"
-#include "../modules/pin_caller.h"
-
-#define CREATE "/sys/class/pin_caller/pin_caller/mdev_supported_types/pin_caller-pin/create"
 
 #define N	32L
 #define SIZE	(N * PAGE)
 #define P	4U		/* pages that the device pins */
 
-FIXTURE(mdev)
-{
+/* A container with a mediated device, and maybe a real one beside it */
+struct bench {
 	struct vfio v;
 	struct snap before, base;
-	char uuid[40];
+	char uuid[UUID_SIZE];
 	char *mem;
-	int pc;			/* the device */
+	int pc;			/* the mediated device */
 };
 
-FIXTURE_VARIANT(mdev)
-{
-	bool beside;		/* a real device is in the container, too */
-};
-
-FIXTURE_VARIANT_ADD(mdev, alone) { .beside = false };
-FIXTURE_VARIANT_ADD(mdev, beside) { .beside = true };
-
-FIXTURE_SETUP(mdev)
+static void bench_open(struct __test_metadata *_metadata, struct bench *self,
+		       bool beside)
 {
 	NEED_DEVICES(1U);
 	self->v.fd = -1;
-	if (!file_exists(CREATE))
-		SKIP(return, "pin_caller.ko is not loaded");
-	snprintf(self->uuid, sizeof(self->uuid),
-		 "01234567-89ab-cdef-0123-%012d", getpid());
-	ASSERT_EQ(0, write_text(CREATE, self->uuid));
+	ASSERT_TRUE(mdev_supported()) TH_LOG("pin_caller.ko is not loaded");
+	ASSERT_EQ(0, mdev_create(self->uuid));
 	self->mem = anon_pages(SIZE);
 	ASSERT_NE(NULL, self->mem);
 	ASSERT_EQ(0, snap(&self->before));
-	if (variant->beside) {
+	if (beside) {
 		ASSERT_EQ(0, vfio_open(&self->v, 0));
 		ASSERT_EQ(0, vfio_add_mdev(&self->v, self->uuid));
 		self->pc = self->v.dev[1].fd;
@@ -57,45 +44,58 @@ FIXTURE_SETUP(mdev)
 	ASSERT_EQ(0, snap(&self->base));
 }
 
-FIXTURE_TEARDOWN(mdev)
+static void bench_close(struct __test_metadata *_metadata, struct bench *self)
 {
-	char path[128];
-
 	vfio_close(&self->v);
 	EXPECT_BACK(&self->before);
-	snprintf(path, sizeof(path), "/sys/bus/mdev/devices/%s/remove",
-		 self->uuid);
-	EXPECT_EQ(0, write_text(path, "1"));
+	EXPECT_EQ(0, mdev_remove(self->uuid));
 }
 
-static int call(int fd, unsigned long what, uint64_t iova, unsigned int npages,
-		unsigned int flags)
-{
-	struct pin_caller_range range = { iova, npages, flags };
-	int ret = ioctl(fd, what, &range);
-
-	return ret < 0 ? -errno : ret;
-}
-
-static int pin(FIXTURE_DATA(mdev) *self, unsigned int page, unsigned int n,
+static int pin(struct bench *self, unsigned int page, unsigned int n,
 	       unsigned int flags)
 {
-	return call(self->pc, PIN_CALLER_PIN, IOVA + page * PAGE, n, flags);
+	return pc_pin(self->pc, IOVA + page * PAGE, n, flags);
 }
 
-static int unpin(FIXTURE_DATA(mdev) *self, unsigned int page, unsigned int n)
+static int unpin(struct bench *self, unsigned int page, unsigned int n)
 {
-	return call(self->pc, PIN_CALLER_UNPIN, IOVA + page * PAGE, n, 0);
+	return pc_unpin(self->pc, IOVA + page * PAGE, n);
 }
 
-static int copy(FIXTURE_DATA(mdev) *self, unsigned int page, void *data,
+static int copy(struct bench *self, unsigned int page, void *data,
 		unsigned int len, unsigned int flags)
 {
-	struct pin_caller_copy arg = {
-		IOVA + page * PAGE, (uintptr_t)data, len, flags
-	};
+	return pc_copy(self->pc, IOVA + page * PAGE, data, len, flags);
+}
 
-	return ioctl(self->pc, PIN_CALLER_COPY, &arg) < 0 ? -errno : 0;
+static int map(struct bench *self)
+{
+	return vfio_map(&self->v, self->mem, IOVA, SIZE, MAP_RW);
+}
+
+/* --- With and without a real device in the container ------------------------ */
+
+FIXTURE(mdev)
+{
+	struct bench b;
+};
+
+FIXTURE_VARIANT(mdev)
+{
+	bool beside;
+};
+
+FIXTURE_VARIANT_ADD(mdev, alone) { .beside = false };
+FIXTURE_VARIANT_ADD(mdev, beside) { .beside = true };
+
+FIXTURE_SETUP(mdev)
+{
+	bench_open(_metadata, &self->b, variant->beside);
+}
+
+FIXTURE_TEARDOWN(mdev)
+{
+	bench_close(_metadata, &self->b);
 }
 
 /* Pins of the IOMMU, charge and held of what is mapped */
@@ -104,200 +104,154 @@ static long mapped(const FIXTURE_VARIANT(mdev) *variant)
 	return variant->beside ? N : 0;
 }
 
-static int map(FIXTURE_DATA(mdev) *self)
-{
-	return vfio_map(&self->v, self->mem, IOVA, SIZE, MAP_RW);
-}
-
 /* A page is charged once, whoever pins it and how often */
 TEST_F(mdev, charged_once)
 {
+	struct bench *bench = &self->b;
 	long m = mapped(variant), c = m ? m : P;
 	int i;
 
-	ASSERT_EQ(0, map(self));
-	EXPECT_STATE(&self->base, m, m, m);
-	EXPECT_EQ((int)P, pin(self, 2, P, PIN_CALLER_WRITE));
-	EXPECT_STATE(&self->base, m + P, c, c);
+	ASSERT_EQ(0, map(bench));
+	EXPECT_STATE(&bench->base, m, m, m);
+	EXPECT_EQ((int)P, pin(bench, 2, P, PIN_CALLER_WRITE));
+	EXPECT_STATE(&bench->base, m + P, c, c);
 	/* The same again is the same pin, with a use more */
 	for (i = 0; i < 3; i++)
-		EXPECT_EQ((int)P, pin(self, 2, P, PIN_CALLER_WRITE));
-	EXPECT_STATE(&self->base, m + P, c, c);
+		EXPECT_EQ((int)P, pin(bench, 2, P, PIN_CALLER_WRITE));
+	EXPECT_STATE(&bench->base, m + P, c, c);
 	for (i = 0; i < 3; i++)
-		EXPECT_EQ(0, unpin(self, 2, P));
-	EXPECT_STATE(&self->base, m + P, c, c);
-	EXPECT_EQ(0, unpin(self, 2, P));
-	EXPECT_STATE(&self->base, m, m, m);
-	EXPECT_EQ((long)SIZE, vfio_unmap(&self->v, IOVA, SIZE));
-	EXPECT_BACK(&self->base);
+		EXPECT_EQ(0, unpin(bench, 2, P));
+	EXPECT_STATE(&bench->base, m + P, c, c);
+	EXPECT_EQ(0, unpin(bench, 2, P));
+	EXPECT_STATE(&bench->base, m, m, m);
+	EXPECT_EQ((long)SIZE, vfio_unmap(&bench->v, IOVA, SIZE));
+	EXPECT_BACK(&bench->base);
 }
 
 /* The pages are those of the process, in both directions */
 TEST_F(mdev, contents)
 {
+	struct bench *bench = &self->b;
 	unsigned int how[] = { 0, PIN_CALLER_KTHREAD, PIN_CALLER_PAGE };
 	char *buf = anon_pages(PAGE);
 	size_t i;
 
 	ASSERT_NE(NULL, buf);
-	ASSERT_EQ(0, map(self));
-	ASSERT_EQ((int)P, pin(self, 0, P, PIN_CALLER_WRITE));
+	ASSERT_EQ(0, map(bench));
+	ASSERT_EQ((int)P, pin(bench, 0, P, PIN_CALLER_WRITE));
 	for (i = 0; i < ARRAY_SIZE(how); i++) {
-		fill(self->mem + PAGE, PAGE, 10 + i);
-		EXPECT_EQ(0, copy(self, 1, buf, PAGE, how[i]));
+		fill(bench->mem + PAGE, PAGE, 10 + i);
+		EXPECT_EQ(0, copy(bench, 1, buf, PAGE, how[i]));
 		EXPECT_TRUE(filled(buf, PAGE, 10 + i));
 		fill(buf, PAGE, 20 + i);
-		EXPECT_EQ(0, copy(self, 2, buf, PAGE,
+		EXPECT_EQ(0, copy(bench, 2, buf, PAGE,
 				  how[i] | PIN_CALLER_WRITE));
-		EXPECT_TRUE(filled(self->mem + 2 * PAGE, PAGE, 20 + i));
+		EXPECT_TRUE(filled(bench->mem + 2 * PAGE, PAGE, 20 + i));
 	}
-	EXPECT_EQ(0, unpin(self, 0, P));
+	EXPECT_EQ(0, unpin(bench, 0, P));
 }
 
 /* A kernel thread's pins are charged to the process whose memory it is */
 TEST_F(mdev, from_a_kernel_thread)
 {
+	struct bench *bench = &self->b;
 	long m = mapped(variant), c = m ? m : P;
 
-	ASSERT_EQ(0, map(self));
-	EXPECT_EQ((int)P, pin(self, 0, P,
+	ASSERT_EQ(0, map(bench));
+	EXPECT_EQ((int)P, pin(bench, 0, P,
 			      PIN_CALLER_WRITE | PIN_CALLER_KTHREAD));
-	EXPECT_STATE(&self->base, m + P, c, c);
-	EXPECT_EQ(0, unpin(self, 0, P));
-	EXPECT_STATE(&self->base, m, m, m);
+	EXPECT_STATE(&bench->base, m + P, c, c);
+	EXPECT_EQ(0, unpin(bench, 0, P));
+	EXPECT_STATE(&bench->base, m, m, m);
 }
 
 TEST_F(mdev, limit)
 {
+	struct bench *bench = &self->b;
 	long m = mapped(variant);
 
 	ASSERT_EQ(0, set_memlock((m + 2) * PAGE));
 	ASSERT_EQ(0, cap_drop(CAP_IPC_LOCK));
-	ASSERT_EQ(0, map(self));
+	ASSERT_EQ(0, map(bench));
 	if (variant->beside) {
 		/* All of it is charged already */
-		EXPECT_EQ((int)P, pin(self, 0, P, PIN_CALLER_WRITE));
-		EXPECT_STATE(&self->base, m + P, m, m);
-		EXPECT_EQ(0, unpin(self, 0, P));
+		EXPECT_EQ((int)P, pin(bench, 0, P, PIN_CALLER_WRITE));
+		EXPECT_STATE(&bench->base, m + P, m, m);
+		EXPECT_EQ(0, unpin(bench, 0, P));
 	} else {
-		EXPECT_EQ(-ENOMEM, pin(self, 0, 3, PIN_CALLER_WRITE));
-		EXPECT_STATE(&self->base, 0, 0, 0);
-		EXPECT_EQ(2, pin(self, 0, 2, PIN_CALLER_WRITE));
-		EXPECT_STATE(&self->base, 2, 2, 2);
-		EXPECT_EQ(-ENOMEM, pin(self, 2, 1, PIN_CALLER_WRITE));
-		EXPECT_EQ(0, unpin(self, 0, 2));
+		EXPECT_EQ(-ENOMEM, pin(bench, 0, 3, PIN_CALLER_WRITE));
+		EXPECT_STATE(&bench->base, 0, 0, 0);
+		EXPECT_EQ(2, pin(bench, 0, 2, PIN_CALLER_WRITE));
+		EXPECT_STATE(&bench->base, 2, 2, 2);
+		EXPECT_EQ(-ENOMEM, pin(bench, 2, 1, PIN_CALLER_WRITE));
+		EXPECT_EQ(0, unpin(bench, 0, 2));
 	}
-	EXPECT_STATE(&self->base, m, m, m);
+	EXPECT_STATE(&bench->base, m, m, m);
 }
 
 /* What is not mapped cannot be pinned, and leaves the rest of a call unpinned */
 TEST_F(mdev, beyond_the_map)
 {
+	struct bench *bench = &self->b;
 	long m = mapped(variant);
 
-	ASSERT_EQ(0, map(self));
-	EXPECT_EQ(-EINVAL, pin(self, N - 2, 4, PIN_CALLER_WRITE));
-	EXPECT_STATE(&self->base, m, m, m);
-	EXPECT_EQ(-EINVAL, unpin(self, N - 2, 1));
-	ASSERT_EQ((long)SIZE, vfio_unmap(&self->v, IOVA, SIZE));
-	ASSERT_EQ(0, vfio_map(&self->v, self->mem, IOVA, SIZE, MAP_R));
-	EXPECT_EQ(-EPERM, pin(self, 0, 1, PIN_CALLER_WRITE));
-	EXPECT_EQ(1, pin(self, 0, 1, 0));
-	EXPECT_EQ(0, unpin(self, 0, 1));
-	EXPECT_STATE(&self->base, m, m, m);
+	ASSERT_EQ(0, map(bench));
+	EXPECT_EQ(-EINVAL, pin(bench, N - 2, 4, PIN_CALLER_WRITE));
+	EXPECT_STATE(&bench->base, m, m, m);
+	EXPECT_EQ(-EINVAL, unpin(bench, N - 2, 1));
+	ASSERT_EQ((long)SIZE, vfio_unmap(&bench->v, IOVA, SIZE));
+	ASSERT_EQ(0, vfio_map(&bench->v, bench->mem, IOVA, SIZE, MAP_R));
+	EXPECT_EQ(-EPERM, pin(bench, 0, 1, PIN_CALLER_WRITE));
+	EXPECT_EQ(1, pin(bench, 0, 1, 0));
+	EXPECT_EQ(0, unpin(bench, 0, 1));
+	EXPECT_STATE(&bench->base, m, m, m);
 }
 
 /* The memory of a device that pins it is unmapped: the device lets go */
 TEST_F(mdev, unmap_with_pins)
 {
+	struct bench *bench = &self->b;
 	struct pin_caller_stat stat;
 
-	ASSERT_EQ(0, map(self));
-	ASSERT_EQ((int)P, pin(self, 0, P, PIN_CALLER_WRITE));
-	ASSERT_EQ((int)P, pin(self, 2, P, PIN_CALLER_WRITE));
-	EXPECT_EQ((long)SIZE, vfio_unmap(&self->v, IOVA, SIZE));
-	EXPECT_EQ(0, ioctl(self->pc, PIN_CALLER_STAT, &stat));
+	ASSERT_EQ(0, map(bench));
+	ASSERT_EQ((int)P, pin(bench, 0, P, PIN_CALLER_WRITE));
+	ASSERT_EQ((int)P, pin(bench, 2, P, PIN_CALLER_WRITE));
+	EXPECT_EQ((long)SIZE, vfio_unmap(&bench->v, IOVA, SIZE));
+	EXPECT_EQ(0, pc_stat(bench->pc, &stat));
 	EXPECT_EQ(0UL, (unsigned long)stat.pinned);
 	EXPECT_EQ(2UL * P, (unsigned long)stat.unmapped);
-	EXPECT_BACK(&self->base);
+	EXPECT_BACK(&bench->base);
 }
 
 TEST_F(mdev, close_with_pins)
 {
-	ASSERT_EQ(0, map(self));
-	ASSERT_EQ((int)P, pin(self, 0, P, PIN_CALLER_WRITE));
-	vfio_close(&self->v);
-	EXPECT_BACK(&self->before);
+	struct bench *bench = &self->b;
+
+	ASSERT_EQ(0, map(bench));
+	ASSERT_EQ((int)P, pin(bench, 0, P, PIN_CALLER_WRITE));
+	vfio_close(&bench->v);
+	EXPECT_BACK(&bench->before);
 }
 
 /* The pages may have changed in between: then they are others, and charged */
 TEST_F(mdev, other_pages)
 {
+	struct bench *bench = &self->b;
 	long m = mapped(variant);
 
-	ASSERT_EQ(0, map(self));
-	ASSERT_EQ(0, madvise(self->mem, SIZE, MADV_DONTNEED));
-	memset(self->mem, 1, SIZE);
-	ASSERT_EQ((int)P, pin(self, 0, P, PIN_CALLER_WRITE));
-	EXPECT_STATE(&self->base, m + P, m + P, m + P);
-	EXPECT_EQ((long)SIZE, vfio_unmap(&self->v, IOVA, SIZE));
-	EXPECT_BACK(&self->base);
-}
-
-/* The IOMMU's device goes first, then what the other pins is charged alone */
-TEST_F(mdev, real_device_leaves)
-{
-	struct vfio_dev first;
-
-	if (!variant->beside)
-		SKIP(return, "there is no real device in this variant");
-	ASSERT_EQ(0, map(self));
-	ASSERT_EQ((int)P, pin(self, 0, P, PIN_CALLER_WRITE));
-	EXPECT_STATE(&self->base, N + P, N, N);
-	first = self->v.dev[0];
-	self->v.dev[0] = self->v.dev[1];
-	self->v.dev[1] = first;
-	vfio_remove(&self->v);
-	EXPECT_STATE(&self->base, P, P, P);
-	fill(self->mem, PAGE, 3);
-	EXPECT_EQ(0, unpin(self, 0, P));
-	EXPECT_BACK(&self->base);
-
-	/* and comes back to mappings without pins */
-	ASSERT_EQ(0, vfio_add(&self->v, 0));
-	EXPECT_STATE(&self->base, N, N, N);
-	EXPECT_EQ(0, edu_check(&self->v.dev[1], self->mem, IOVA, SIZE));
-	EXPECT_EQ((long)SIZE, vfio_unmap(&self->v, IOVA, SIZE));
-	EXPECT_BACK(&self->base);
-}
-
-/* A limit that does not allow what a device needs that joins */
-TEST_F(mdev, real_device_joins_beyond_the_limit)
-{
-	if (variant->beside)
-		SKIP(return, "the real device is there already");
-	ASSERT_EQ(0, map(self));
-	ASSERT_EQ((int)P, pin(self, 0, P, PIN_CALLER_WRITE));
-	ASSERT_EQ(0, set_memlock((N - 1) * PAGE));
-	ASSERT_EQ(0, cap_drop(CAP_IPC_LOCK));
-	/* The mapping was made with the capability, so it may go on */
-	EXPECT_EQ(0, vfio_add(&self->v, 0));
-	EXPECT_STATE(&self->base, N + P, N, N);
-	vfio_remove(&self->v);
-	EXPECT_STATE(&self->base, P, P, P);
-	EXPECT_EQ((long)SIZE, vfio_unmap(&self->v, IOVA, SIZE));
-
-	ASSERT_EQ(0, map(self));
-	EXPECT_EQ(-ENOMEM, vfio_add(&self->v, 0));
-	EXPECT_STATE(&self->base, 0, 0, 0);
-	EXPECT_EQ(0, set_memlock(N * PAGE));
-	EXPECT_EQ(0, vfio_add(&self->v, 0));
-	EXPECT_STATE(&self->base, N, N, N);
+	ASSERT_EQ(0, map(bench));
+	ASSERT_EQ(0, madvise(bench->mem, SIZE, MADV_DONTNEED));
+	memset(bench->mem, 1, SIZE);
+	ASSERT_EQ((int)P, pin(bench, 0, P, PIN_CALLER_WRITE));
+	EXPECT_STATE(&bench->base, m + P, m + P, m + P);
+	EXPECT_EQ((long)SIZE, vfio_unmap(&bench->v, IOVA, SIZE));
+	EXPECT_BACK(&bench->base);
 }
 
 /* The process whose memory it is ends: pins stay, new ones are refused */
 TEST_F(mdev, owner_dies)
 {
+	struct bench *bench = &self->b;
 	struct snap now;
 	int sv[2], status;
 	pid_t pid;
@@ -306,48 +260,316 @@ TEST_F(mdev, owner_dies)
 	pid = fork();
 	ASSERT_LE(0, pid);
 	if (!pid) {
-		if (map(self) || chan_put(sv[1], 0) || chan_get(sv[1], NULL))
+		if (map(bench) || chan_put(sv[1], 0) || chan_get(sv[1], NULL))
 			_exit(1);
 		_exit(0);
 	}
 	ASSERT_EQ(0, chan_get(sv[0], NULL));
-	EXPECT_EQ((int)P, pin(self, 0, P, PIN_CALLER_WRITE));
-	EXPECT_STATE(&self->base, 0, 0, 0);
+	EXPECT_EQ((int)P, pin(bench, 0, P, PIN_CALLER_WRITE));
+	EXPECT_EQ(0, pins_read(0, &now.pins));
+	EXPECT_EQ(0, now.pins.nr) TH_LOG("it is charged to the caller");
+	EXPECT_EQ(0, pins_read(pid, &now.pins));
+	EXPECT_EQ(variant->beside ? N : P, now.pins.charge);
+	EXPECT_EQ(mapped(variant) + P, pins_pages(&now.pins));
 	EXPECT_EQ(0, chan_put(sv[0], 0));
 	EXPECT_EQ(0, reap(pid, 60000, &status));
 	EXPECT_EQ(0, status);
-	EXPECT_GT(0, pin(self, P, 1, PIN_CALLER_WRITE));
+	EXPECT_GT(0, pin(bench, P, 1, PIN_CALLER_WRITE));
 	EXPECT_EQ(0, snap(&now));
-	EXPECT_EQ(variant->beside ? N : P, now.counted - self->base.counted);
-	EXPECT_EQ(0, unpin(self, 0, P));
-	EXPECT_EQ((long)SIZE, vfio_unmap(&self->v, IOVA, SIZE));
-	EXPECT_BACK(&self->base);
+	EXPECT_EQ(variant->beside ? N : P, now.counted - bench->base.counted);
+	EXPECT_EQ(0, unpin(bench, 0, P));
+	EXPECT_EQ((long)SIZE, vfio_unmap(&bench->v, IOVA, SIZE));
+	EXPECT_BACK(&bench->base);
 }
 
 /* Dirty tracking: a mediated device dirties what it pins, and nothing else */
 TEST_F(mdev, dirty_tracking)
 {
+	const uint64_t all = (1ULL << N) - 1;
+	struct bench *bench = &self->b;
 	uint64_t bits = 0;
 
-	ASSERT_EQ(0, map(self));
-	ASSERT_EQ((int)P, pin(self, 2, P, PIN_CALLER_WRITE));
-	ASSERT_EQ(0, vfio_dirty(&self->v, true));
-	EXPECT_EQ(0, vfio_dirty_get(&self->v, IOVA, SIZE, &bits));
-	EXPECT_EQ(variant->beside ? (1ULL << N) - 1 : 0x3cULL, bits);
-	EXPECT_EQ(0, unpin(self, 2, P));
-	EXPECT_EQ(1, pin(self, 9, 1, PIN_CALLER_WRITE));
-	EXPECT_EQ(0, vfio_dirty_get(&self->v, IOVA, SIZE, &bits));
-	if (!variant->beside)
-		EXPECT_EQ(0x23cULL, bits);
-	EXPECT_EQ(0, vfio_dirty(&self->v, false));
-	EXPECT_EQ(0, unpin(self, 9, 1));
+	ASSERT_EQ(0, map(bench));
+	ASSERT_EQ((int)P, pin(bench, 2, P, PIN_CALLER_WRITE));
+	ASSERT_EQ(0, vfio_dirty(&bench->v, true));
+	EXPECT_EQ(0, vfio_dirty_get(&bench->v, IOVA, SIZE, &bits));
+	EXPECT_EQ(variant->beside ? all : 0x3cULL, bits);
+	EXPECT_EQ(0, unpin(bench, 2, P));
+	EXPECT_EQ(1, pin(bench, 9, 1, PIN_CALLER_WRITE));
+	EXPECT_EQ(0, vfio_dirty_get(&bench->v, IOVA, SIZE, &bits));
+	EXPECT_EQ(variant->beside ? all : 0x23cULL, bits);
+
+	/* Told once; what is still pinned may have become dirty since */
+	EXPECT_EQ(0, vfio_dirty_get(&bench->v, IOVA, SIZE, &bits));
+	EXPECT_EQ(variant->beside ? all : 0x200ULL, bits);
+	EXPECT_EQ(0, vfio_dirty(&bench->v, false));
+	EXPECT_EQ(0, unpin(bench, 9, 1));
+}
+
+TEST_F(mdev, unmap_with_dirty_bitmap)
+{
+	struct bench *bench = &self->b;
+	uint64_t bits = 0;
+
+	ASSERT_EQ(0, map(bench));
+	ASSERT_EQ(0, vfio_dirty(&bench->v, true));
+	ASSERT_EQ((int)P, pin(bench, 2, P, PIN_CALLER_WRITE));
+	ASSERT_EQ(1, pin(bench, 20, 1, PIN_CALLER_WRITE));
+	EXPECT_EQ(0, unpin(bench, 20, 1));
+	EXPECT_EQ((long)SIZE, vfio_unmap_dirty(&bench->v, IOVA, SIZE, &bits));
+	EXPECT_EQ(variant->beside ? (1ULL << N) - 1 : 0x10003cULL, bits);
+	EXPECT_EQ(0, vfio_dirty(&bench->v, false));
+	EXPECT_BACK(&bench->base);
 }
 
 /* Addresses are not changed under a device that may use them any time */
 TEST_F(mdev, no_change_of_addresses)
 {
-	ASSERT_EQ(0, map(self));
-	EXPECT_EQ(-EBUSY, vfio_vaddr_drop(&self->v, IOVA, SIZE));
+	struct bench *bench = &self->b;
+
+	ASSERT_EQ(0, map(bench));
+	EXPECT_EQ(-EBUSY, vfio_vaddr_drop(&bench->v, IOVA, SIZE));
+}
+
+/* --- A real device joins a mediated one, and leaves it ---------------------- */
+
+FIXTURE(join)
+{
+	struct bench b;
+};
+
+FIXTURE_SETUP(join)
+{
+	bench_open(_metadata, &self->b, false);
+}
+
+FIXTURE_TEARDOWN(join)
+{
+	bench_close(_metadata, &self->b);
+}
+
+/* The IOMMU's device goes first, then what the other pins is charged alone */
+TEST_F(join, leaves)
+{
+	struct bench *bench = &self->b;
+
+	ASSERT_EQ(0, vfio_add(&bench->v, 0));
+	ASSERT_EQ(0, map(bench));
+	ASSERT_EQ((int)P, pin(bench, 0, P, PIN_CALLER_WRITE));
+	EXPECT_STATE(&bench->base, N + P, N, N);
+	vfio_remove(&bench->v);
+	EXPECT_STATE(&bench->base, P, P, P);
+	fill(bench->mem, PAGE, 3);
+	EXPECT_EQ(0, unpin(bench, 0, P));
+	EXPECT_BACK(&bench->base);
+
+	/* and comes back to mappings without pins */
+	ASSERT_EQ(0, vfio_add(&bench->v, 0));
+	EXPECT_STATE(&bench->base, N, N, N);
+	EXPECT_EQ(0, edu_check(&bench->v.dev[1], bench->mem, IOVA, SIZE));
+	EXPECT_EQ((long)SIZE, vfio_unmap(&bench->v, IOVA, SIZE));
+	EXPECT_BACK(&bench->base);
+}
+
+/* A limit that does not allow what a device needs that joins */
+TEST_F(join, beyond_the_limit)
+{
+	struct bench *bench = &self->b;
+
+	ASSERT_EQ(0, map(bench));
+	ASSERT_EQ((int)P, pin(bench, 0, P, PIN_CALLER_WRITE));
+	ASSERT_EQ(0, set_memlock((N - 1) * PAGE));
+	ASSERT_EQ(0, cap_drop(CAP_IPC_LOCK));
+	/* The mapping was made with the capability, so it may go on */
+	EXPECT_EQ(0, vfio_add(&bench->v, 0));
+	EXPECT_STATE(&bench->base, N + P, N, N);
+	vfio_remove(&bench->v);
+	EXPECT_STATE(&bench->base, P, P, P);
+	EXPECT_EQ((long)SIZE, vfio_unmap(&bench->v, IOVA, SIZE));
+
+	ASSERT_EQ(0, map(bench));
+	EXPECT_EQ(-ENOMEM, vfio_add(&bench->v, 0));
+	EXPECT_STATE(&bench->base, 0, 0, 0);
+	EXPECT_EQ(0, set_memlock(N * PAGE));
+	EXPECT_EQ(0, vfio_add(&bench->v, 0));
+	EXPECT_STATE(&bench->base, N, N, N);
+}
+
+/* What it needs comes in steps of the limit, of which nothing may be left */
+TEST_F(join, large)
+{
+	const long n = 5000;
+	struct bench *bench = &self->b;
+	char *mem = anon_pages(n * PAGE);
+
+	ASSERT_NE(NULL, mem);
+	ASSERT_EQ(0, vfio_map(&bench->v, mem, IOVA, n * PAGE, MAP_RW));
+	EXPECT_STATE(&bench->base, 0, 0, 0);
+	ASSERT_EQ(0, vfio_add(&bench->v, 0));
+	EXPECT_STATE(&bench->base, n, n, n);
+	ASSERT_EQ((int)P, pin(bench, 0, P, PIN_CALLER_WRITE));
+	EXPECT_STATE(&bench->base, n + P, n, n);
+	EXPECT_EQ(0, edu_check_once(&bench->v.dev[1], mem, IOVA, n * PAGE));
+	vfio_remove(&bench->v);
+	EXPECT_STATE(&bench->base, P, P, P);
+	EXPECT_EQ(n * (long)PAGE, vfio_unmap_all(&bench->v));
+	EXPECT_BACK(&bench->base);
+}
+
+/* One page of one mapping cannot be had: the device stays out, nothing is left */
+TEST_F(join, refused)
+{
+	struct bench *bench = &self->b;
+	char *mem = anon_pages(SIZE), *hole = anon_pages(SIZE);
+
+	ASSERT_NE(NULL, mem);
+	ASSERT_NE(NULL, hole);
+	ASSERT_EQ(0, map(bench));
+	ASSERT_EQ(0, vfio_map(&bench->v, hole, IOVA + SIZE, SIZE, MAP_RW));
+	ASSERT_EQ(0, vfio_map(&bench->v, mem, IOVA + 2 * SIZE, SIZE, MAP_RW));
+	ASSERT_EQ((int)P, pin(bench, 0, P, PIN_CALLER_WRITE));
+	ASSERT_EQ(0, munmap(hole + 5 * PAGE, PAGE));
+	EXPECT_EQ(-EFAULT, vfio_add(&bench->v, 0));
+	EXPECT_STATE(&bench->base, P, P, P);
+	EXPECT_EQ((long)SIZE, vfio_unmap(&bench->v, IOVA + SIZE, SIZE));
+	ASSERT_EQ(0, vfio_add(&bench->v, 0));
+	EXPECT_STATE(&bench->base, 2 * N + P, 2 * N, 2 * N);
+	EXPECT_EQ(0, edu_check_once(&bench->v.dev[1], mem, IOVA + 2 * SIZE,
+				    SIZE));
+}
+
+/*
+ * The device is attached by another process than the one that mapped: it gets
+ * the memory of that one, who pays.
+ */
+TEST_F(join, by_another_process)
+{
+	struct bench *bench = &self->b;
+	int sv[2], status;
+	struct pins p;
+	pid_t pid;
+
+	ASSERT_EQ(0, chan_pair(sv));
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		fill(bench->mem, EDU_LEN, 41);
+		if (map(bench) || chan_put(sv[1], 0) || chan_get(sv[1], NULL))
+			_exit(1);
+		if (!filled(bench->mem + PAGE, EDU_LEN, 41))
+			_exit(2);
+		_exit(0);
+	}
+	ASSERT_EQ(0, chan_get(sv[0], NULL));
+	memset(bench->mem, 0, SIZE);
+	ASSERT_EQ(0, vfio_add(&bench->v, 0));
+	EXPECT_EQ(0, pins_read(0, &p));
+	EXPECT_EQ(0, p.nr);
+	EXPECT_EQ(0, pins_read(pid, &p));
+	EXPECT_EQ(N, p.charge);
+	EXPECT_EQ(N, status_pages(pid, "VmLck:"));
+	EXPECT_EQ(0, edu_copy(&bench->v.dev[1], IOVA + PAGE, IOVA, EDU_LEN));
+	EXPECT_FALSE(filled(bench->mem + PAGE, EDU_LEN, 41));
+	EXPECT_EQ(0, chan_put(sv[0], 0));
+	EXPECT_EQ(0, reap(pid, 60000, &status));
+	EXPECT_EQ(0, status);
+	EXPECT_EQ((long)SIZE, vfio_unmap(&bench->v, IOVA, SIZE));
+	EXPECT_BACK(&bench->base);
+}
+
+/* Who mapped is dead: its memory cannot be pinned any more */
+TEST_F(join, after_the_owner_died)
+{
+	struct bench *bench = &self->b;
+	int status;
+	pid_t pid;
+
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid)
+		_exit(map(bench) ? 1 : 0);
+	EXPECT_EQ(0, reap(pid, 60000, &status));
+	EXPECT_EQ(0, status);
+	EXPECT_GT(0, vfio_add(&bench->v, 0));
+	EXPECT_STATE(&bench->base, 0, 0, 0);
+	EXPECT_EQ((long)SIZE, vfio_unmap(&bench->v, IOVA, SIZE));
+	EXPECT_EQ(0, vfio_add(&bench->v, 0));
+}
+
+/* --- At the same time ------------------------------------------------------- */
+
+#define SECONDS	4
+
+struct worker {
+	struct bench *bench;
+	volatile bool *stop;
+	unsigned int id;
+	unsigned long done;
+	int error;
+};
+
+/* Each has mappings of its own, which it unmaps with the device's pins on them */
+static void *map_and_pin(void *arg)
+{
+	struct worker *w = arg;
+	uint64_t iova = IOVA + w->id * SIZE;
+	int ret;
+
+	for (; !*w->stop && !w->error; w->done++) {
+		ret = vfio_map(&w->bench->v, w->bench->mem, iova, SIZE, MAP_RW);
+		if (!ret)
+			ret = pc_pin(w->bench->pc, iova, P, PIN_CALLER_WRITE);
+		if (ret != (int)P ||
+		    vfio_unmap(&w->bench->v, iova, SIZE) != (long)SIZE)
+			w->error = ret < 0 ? ret : -EIO;
+	}
+	return NULL;
+}
+
+/* Another device comes to the container, and goes */
+static void *come_and_go(void *arg)
+{
+	struct worker *w = arg;
+	struct vfio *v = &w->bench->v;
+	char uuid[UUID_SIZE];
+
+	w->error = mdev_create(uuid);
+	if (w->error)
+		return NULL;
+	for (; !*w->stop && !w->error; w->done++) {
+		w->error = vfio_add_mdev(v, uuid);
+		if (!w->error)
+			vfio_remove(v);
+	}
+	mdev_remove(uuid);
+	return NULL;
+}
+
+static void together(struct __test_metadata *_metadata, struct bench *bench)
+{
+	volatile bool stop = false;
+	struct worker w[4] = {};
+	pthread_t thread[4];
+	unsigned int i;
+
+	for (i = 0; i < 4; i++) {
+		w[i] = (struct worker){ bench, &stop, i, 0, 0 };
+		ASSERT_EQ(0, pthread_create(&thread[i], NULL, i < 3 ?
+					    map_and_pin : come_and_go, &w[i]));
+	}
+	sleep_ms(SECONDS * 1000);
+	stop = true;
+	for (i = 0; i < 4; i++) {
+		pthread_join(thread[i], NULL);
+		EXPECT_EQ(0, w[i].error) TH_LOG("thread %u", i);
+		EXPECT_LT(0UL, w[i].done) TH_LOG("thread %u", i);
+	}
+	EXPECT_BACK(&bench->base);
+}
+
+TEST_F(mdev, threads)
+{
+	together(_metadata, &self->b);
 }
 
 TEST_HARNESS_MAIN

@@ -90,8 +90,12 @@ static int total(char *word[], int n, const char *key, long *value)
 {
 	if (n != 2 || strcmp(word[0], key))
 		return -EBADMSG;
-	if (value && !strcmp(key, "limit") && !strcmp(word[1], "unlimited")) {
+	if (!strcmp(key, "limit") && !strcmp(word[1], "unlimited")) {
 		*value = UNLIMITED;
+		return 0;
+	}
+	if (!strcmp(key, "limit") && !strcmp(word[1], "-")) {
+		*value = NO_LIMIT;
 		return 0;
 	}
 	return number(word[1], value);
@@ -276,7 +280,13 @@ long vmstat(const char *key)
 
 int snap(struct snap *s)
 {
-	int ret = pins_read(0, &s->pins);
+	int ret = 0;
+
+	/* A stock kernel has the other counters */
+	if (pins_supported())
+		ret = pins_read(0, &s->pins);
+	else
+		memset(&s->pins, 0, sizeof(s->pins));
 
 	s->vmlck = status_pages(0, "VmLck:");
 	s->vmpin = status_pages(0, "VmPin:");
@@ -410,4 +420,64 @@ int trace_count(const char *text, const char *event, pid_t pid,
 			*sum += strtol(value + strlen(key), NULL, 0);
 	}
 	return n;
+}
+
+int iommu_trace_start(void)
+{
+	int ret = write_text(TRACEFS "/buffer_size_kb", "4096");
+
+	close(open(TRACEFS "/trace", O_WRONLY | O_TRUNC | O_CLOEXEC));
+	if (!ret)
+		ret = write_text(TRACEFS "/events/iommu/map/enable", "1");
+	if (!ret)
+		ret = write_text(TRACEFS "/events/iommu/unmap/enable", "1");
+	if (!ret)
+		ret = write_text(TRACEFS "/tracing_on", "1");
+	return ret;
+}
+
+/* "... map: IOMMU: iova=0x1000 - 0x2000 paddr=0x3000 size=4096", and likewise */
+static long iommu_event(const char *line, const char *event, const char *field,
+			uint64_t iova, size_t size)
+{
+	char name[32];
+	const char *at;
+	uint64_t start;
+
+	snprintf(name, sizeof(name), ": %s: IOMMU: iova=", event);
+	at = strstr(line, name);
+	if (!at)
+		return 0;
+	start = strtoull(at + strlen(name), NULL, 16);
+	if (start < iova || start >= iova + size)
+		return 0;
+	at = strstr(at, field);
+	return at ? atol(at + strlen(field)) : 0;
+}
+
+void iommu_trace_stop(struct iommu_pieces *p, uint64_t iova, size_t size)
+{
+	char *text, *line, *save;
+	long len;
+
+	write_text(TRACEFS "/events/iommu/map/enable", "0");
+	write_text(TRACEFS "/events/iommu/unmap/enable", "0");
+	*p = (struct iommu_pieces){ .least = LONG_MAX };
+	text = trace_read();
+	for (line = text ? strtok_r(text, "\n", &save) : NULL; line;
+	     line = strtok_r(NULL, "\n", &save)) {
+		len = iommu_event(line, "map", " size=", iova, size);
+		if (len) {
+			p->maps++;
+			p->mapped += len;
+			p->most = len > p->most ? len : p->most;
+			p->least = len < p->least ? len : p->least;
+		}
+		len = iommu_event(line, "unmap", " unmapped_size=", iova, size);
+		if (len) {
+			p->unmaps++;
+			p->unmapped += len;
+		}
+	}
+	free(text);
 }

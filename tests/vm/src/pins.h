@@ -32,6 +32,7 @@ enum reason {
 extern const char *const reason_name[NR_REASONS + 1];
 
 #define UNLIMITED	LONG_MAX
+#define NO_LIMIT	-1	/* the process has ended */
 #define MAX_HOLDERS	64
 
 struct holder {
@@ -91,5 +92,15 @@ char *trace_read(void);
 /* The lines of @event that @pid caused; in *@sum, of its field @field the sum */
 int trace_count(const char *text, const char *event, pid_t pid,
 		const char *field, long *sum);
+
+/* What the IOMMU layer was told to map and unmap of a range; bytes */
+struct iommu_pieces {
+	int maps, unmaps;
+	long most, least;	/* of one map */
+	long mapped, unmapped;
+};
+
+int iommu_trace_start(void);
+void iommu_trace_stop(struct iommu_pieces *p, uint64_t iova, size_t size);
 
 #endif

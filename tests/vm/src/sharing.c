@@ -233,6 +233,43 @@ TEST_F(sharing, pins_outlive_munmap)
 	EXPECT_BACK(&self->base);
 }
 
+/*
+ * The same for large folios. The pin is the last reference, so at the unmap the
+ * folio is gone as soon as it is unpinned: the ledger must be done by then.
+ */
+static void outlive_large(struct __test_metadata *_metadata,
+			  FIXTURE_DATA(sharing) *self, const char *name)
+{
+	const struct backing *b = backing_find(name);
+	struct area area;
+
+	if (area_open(b, &area, NULL, NULL))
+		SKIP(return, "%s", area.why);
+	EXPECT_EQ(0, vfio_map(&self->a, area.addr, IOVA, 2 * MB, MAP_RW));
+	EXPECT_EQ(0, vfio_map(&self->b, area.addr + MB, IOVA, PAGE, MAP_RW));
+	EXPECT_EQ(0, vfio_map(&self->a, area.addr + 2 * MB, IOVA_FAR, PAGE,
+			      MAP_RW));
+	area_close(&area);
+	EXPECT_STATE(&self->base, 514, 513, 1024);
+	EXPECT_EQ(0, edu_copy(&self->a.dev[0], IOVA, IOVA + MB, EDU_LEN));
+	EXPECT_EQ((long)(2 * MB), vfio_unmap(&self->a, IOVA, 2 * MB));
+	EXPECT_STATE(&self->base, 2, 2, 1024);
+	EXPECT_EQ((long)PAGE, vfio_unmap(&self->b, IOVA, PAGE));
+	EXPECT_STATE(&self->base, 1, 1, 512);
+	EXPECT_EQ((long)PAGE, vfio_unmap(&self->a, IOVA_FAR, PAGE));
+	EXPECT_BACK(&self->base);
+}
+
+TEST_F(sharing, pins_outlive_munmap_thp)
+{
+	outlive_large(_metadata, self, "thp");
+}
+
+TEST_F(sharing, pins_outlive_munmap_hugetlb)
+{
+	outlive_large(_metadata, self, "hugetlb-2m");
+}
+
 TEST_F(sharing, read_only_and_writable)
 {
 	char *mem = anon_pages(16 * PAGE), *scratch = anon_pages(PAGE);

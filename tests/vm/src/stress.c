@@ -49,18 +49,13 @@ static bool map_some(struct worker *w, struct vfio *v, uint64_t iova,
 	unsigned int flags = pick(w, 4) ? MAP_RW : MAP_R;
 	int ret, want = -b->err;
 
-	/*
-	 * A device that only reads may read files, but not those on DAX, unless
-	 * all its pages are private copies by now.
-	 */
+	/* A device that only reads may read files, but not those on DAX */
 	if (flags == MAP_R)
-		want = 0;
+		want = b->how & HOW_DAX ? -EOPNOTSUPP : 0;
 	if (n > pages)
 		n = pages;
 	at = pick(w, pages - n + 1);
 	ret = vfio_map(v, a->addr + at * PAGE, iova, n * PAGE, flags);
-	if (flags == MAP_R && b->how & HOW_DAX && ret == -EOPNOTSUPP)
-		want = ret;
 	if (ret == want) {
 		w->maps += !ret;
 		w->refused += !!ret;

@@ -165,7 +165,7 @@ static int add(struct vfio *v, const char *bus, const char *name)
 		goto fail;
 	if (ioctl(d->group, VFIO_GROUP_SET_CONTAINER, &v->fd))
 		goto fail_errno;
-	if (!v->nr_devs && ioctl(v->fd, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU))
+	if (!v->nr_devs && ioctl(v->fd, VFIO_SET_IOMMU, v->type))
 		goto fail_errno;
 	d->fd = ioctl(d->group, VFIO_GROUP_GET_DEVICE_FD, name);
 	if (d->fd < 0)
@@ -200,19 +200,26 @@ int vfio_add_mdev(struct vfio *v, const char *uuid)
 static int container_open(struct vfio *v)
 {
 	memset(v, 0, sizeof(*v));
+	v->type = VFIO_TYPE1v2_IOMMU;
 	v->fd = open("/dev/vfio/vfio", O_RDWR | O_CLOEXEC);
 	return v->fd < 0 ? -errno : 0;
 }
 
-int vfio_open(struct vfio *v, unsigned int which)
+int vfio_open_type(struct vfio *v, unsigned int which, int type)
 {
 	int ret = container_open(v);
 
+	v->type = type;
 	if (!ret)
 		ret = vfio_add(v, which);
 	if (ret)
 		vfio_close(v);
 	return ret;
+}
+
+int vfio_open(struct vfio *v, unsigned int which)
+{
+	return vfio_open_type(v, which, VFIO_TYPE1v2_IOMMU);
 }
 
 int vfio_open_mdev(struct vfio *v, const char *uuid)
@@ -333,6 +340,63 @@ int vfio_dirty_get(struct vfio *v, uint64_t iova, size_t size, uint64_t *bits)
 	return ioctl(v->fd, VFIO_IOMMU_DIRTY_PAGES, &dirty) ? -errno : 0;
 }
 
+long vfio_unmap_dirty(struct vfio *v, uint64_t iova, size_t size,
+		      uint64_t *bits)
+{
+	struct {
+		struct vfio_iommu_type1_dma_unmap head;
+		struct vfio_bitmap bitmap;
+	} unmap = {
+		.head = {
+			.argsz = sizeof(unmap),
+			.flags = VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP,
+			.iova = iova,
+			.size = size,
+		},
+		.bitmap = {
+			.pgsize = PAGE,
+			.size = ROUND_UP(size / PAGE, 64) / 8,
+			.data = (void *)bits,
+		},
+	};
+
+	if (ioctl(v->fd, VFIO_IOMMU_UNMAP_DMA, &unmap))
+		return -errno;
+	return unmap.head.size;
+}
+
+void *vfio_info_cap(struct vfio *v, unsigned int id,
+		    struct vfio_iommu_type1_info **info)
+{
+	struct vfio_iommu_type1_info *i = calloc(1, 4 * KB);
+	struct vfio_info_cap_header *cap;
+	unsigned int at;
+
+	*info = i;
+	i->argsz = 4 * KB;
+	if (ioctl(v->fd, VFIO_IOMMU_GET_INFO, i) ||
+	    !(i->flags & VFIO_IOMMU_INFO_CAPS))
+		return NULL;
+	for (at = i->cap_offset; at; at = cap->next) {
+		cap = (void *)i + at;
+		if (cap->id == id)
+			return cap;
+	}
+	return NULL;
+}
+
+long vfio_dma_avail(struct vfio *v)
+{
+	struct vfio_iommu_type1_info_dma_avail *cap;
+	struct vfio_iommu_type1_info *info;
+	long avail;
+
+	cap = vfio_info_cap(v, VFIO_IOMMU_TYPE1_INFO_DMA_AVAIL, &info);
+	avail = cap ? (long)cap->avail : -1;
+	free(info);
+	return avail;
+}
+
 static void edu_set(struct vfio_dev *d, unsigned int reg, uint64_t value)
 {
 	*(volatile uint64_t *)(d->bar + reg) = value;
@@ -406,6 +470,25 @@ int edu_check(struct vfio_dev *d, void *addr, uint64_t iova, size_t size)
 	return filled(mem + first, EDU_LEN, seed) ? 0 : -EILSEQ;
 }
 
+int edu_check_once(struct vfio_dev *d, void *addr, uint64_t iova, size_t size)
+{
+	static unsigned int seed = 1000;
+	char *mem = addr;
+	size_t last;
+	int ret;
+
+	if (size < 2 * EDU_LEN || iova + 2 * EDU_LEN > EDU_REACH)
+		return -EINVAL;
+
+	last = reach(iova, size) - EDU_LEN;
+	fill(mem, EDU_LEN, ++seed);
+	memset(mem + last, 0, EDU_LEN);
+	ret = edu_copy(d, iova + last, iova, EDU_LEN);
+	if (ret)
+		return ret;
+	return filled(mem + last, EDU_LEN, seed) ? 0 : -EILSEQ;
+}
+
 int edu_check_ro(struct vfio_dev *d, const void *addr, uint64_t iova,
 		 size_t size, void *scratch, uint64_t scratch_iova)
 {
@@ -423,13 +506,11 @@ int edu_check_ro(struct vfio_dev *d, const void *addr, uint64_t iova,
 			return ret;
 		if (memcmp(scratch, before, EDU_LEN))
 			return -EILSEQ;
-
-		fill(scratch, EDU_LEN, 77 + i);
-		ret = edu_copy(d, iova + at[i], scratch_iova, EDU_LEN);
-		if (ret)
-			return ret;
-		if (memcmp(mem + at[i], before, EDU_LEN))
-			return -EPERM;
 	}
-	return 0;
+
+	fill(scratch, EDU_LEN, 77);
+	ret = edu_copy(d, iova + at[1], scratch_iova, EDU_LEN);
+	if (ret)
+		return ret;
+	return memcmp(mem + at[1], before, EDU_LEN) ? -EPERM : 0;
 }

@@ -39,6 +39,7 @@ struct vfio_dev {
 
 struct vfio {
 	int fd;			/* container */
+	int type;		/* VFIO_TYPE1v2_IOMMU, or VFIO_TYPE1_IOMMU */
 	unsigned int nr_devs;
 	struct vfio_dev dev[VFIO_MAX_DEVS];
 };
@@ -47,6 +48,7 @@ struct vfio {
 unsigned int vfio_count(void);
 
 int vfio_open(struct vfio *v, unsigned int which);
+int vfio_open_type(struct vfio *v, unsigned int which, int type);
 int vfio_add(struct vfio *v, unsigned int which);
 /* Mediated devices have no BAR and do no DMA */
 int vfio_open_mdev(struct vfio *v, const char *uuid);
@@ -64,6 +66,15 @@ int vfio_vaddr_set(struct vfio *v, const void *addr, uint64_t iova,
 		   size_t size);
 int vfio_dirty(struct vfio *v, bool start);
 int vfio_dirty_get(struct vfio *v, uint64_t iova, size_t size, uint64_t *bits);
+/* Unmap, and learn which pages were dirty */
+long vfio_unmap_dirty(struct vfio *v, uint64_t iova, size_t size,
+		      uint64_t *bits);
+
+/* A capability of VFIO_IOMMU_GET_INFO, to be freed with *@info; or NULL */
+void *vfio_info_cap(struct vfio *v, unsigned int id,
+		    struct vfio_iommu_type1_info **info);
+/* How many more mappings the container may have */
+long vfio_dma_avail(struct vfio *v);
 
 /* mmap() of BAR 0 of @d, at @at or anywhere; NULL on failure */
 void *vfio_bar_map(struct vfio_dev *d, void *at, size_t *size);
@@ -82,7 +93,13 @@ int edu_copy(struct vfio_dev *d, uint64_t to, uint64_t from, size_t len);
 int edu_check(struct vfio_dev *d, void *addr, uint64_t iova, size_t size);
 
 /*
- * The same for memory that the device may only read. @scratch is mapped for
+ * The same in one direction: the device reads at the beginning and writes at the
+ * end. Each DMA takes 100 ms, so this is for where there are many of them.
+ */
+int edu_check_once(struct vfio_dev *d, void *addr, uint64_t iova, size_t size);
+
+/*
+ * As edu_check() for memory that the device may only read. @scratch is mapped for
  * both at @scratch_iova and is one page. Also tried: that a write by the device
  * does not reach the memory.
  */

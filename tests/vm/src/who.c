@@ -155,28 +155,59 @@ TEST_F(who, not_if_it_may_not_be_dumped)
 	EXPECT_EQ(0, reap(pid, 60000, &status));
 }
 
-/* Processes without memory: as with smaps_rollup, there is nothing to open */
+/* What is said of a process that has no memory */
+static void expect_zeros(struct __test_metadata *_metadata, pid_t pid)
+{
+	struct pins p;
+
+	EXPECT_EQ(may_open(pid, "smaps"), may_open(pid, "longterm_pins"))
+		TH_LOG("process %d", pid);
+	EXPECT_EQ(0, pins_read(pid, &p)) TH_LOG("process %d", pid);
+	EXPECT_EQ(0, p.nr);
+	EXPECT_EQ(0, p.charge);
+	EXPECT_EQ(0, p.held);
+	EXPECT_LT(0, p.limit);
+}
+
 TEST_F(who, no_memory)
 {
-	char path[64], *text;
 	siginfo_t info;
 	int status;
 	pid_t pid;
 
-	EXPECT_EQ(may_open(2, "smaps_rollup"), may_open(2, "longterm_pins"))
-		TH_LOG("a kernel thread");
+	open_and_map(_metadata, self);
+	expect_zeros(_metadata, 2);	/* a kernel thread */
 	pid = fork();
 	ASSERT_LE(0, pid);
 	if (!pid)
 		_exit(0);
 	ASSERT_EQ(0, waitid(P_PID, pid, &info, WEXITED | WNOWAIT));
-	EXPECT_EQ(may_open(pid, "smaps_rollup"), may_open(pid, "longterm_pins"))
-		TH_LOG("a zombie");
-	snprintf(path, sizeof(path), "/proc/%d/longterm_pins", pid);
-	text = slurp(path);
-	EXPECT_TRUE(!text || !strstr(text, "vfio"));
-	free(text);
+	expect_zeros(_metadata, pid);	/* a zombie */
 	EXPECT_EQ(0, reap(pid, 60000, &status));
+	EXPECT_EQ(-ENOENT, may_open(pid, "longterm_pins"));
+}
+
+/* Who opened the file while it could goes on reading after the process's end */
+TEST_F(who, process_ends_while_the_file_is_open)
+{
+	char path[64], text[1024] = "";
+	struct pins p;
+	int fd, status;
+	pid_t pid;
+
+	pid = sleeper(true);
+	ASSERT_LT(0, pid);
+	snprintf(path, sizeof(path), "/proc/%d/longterm_pins", pid);
+	fd = open(path, O_RDONLY);
+	ASSERT_LE(0, fd);
+	kill(pid, SIGKILL);
+	EXPECT_EQ(0, reap(pid, 60000, &status));
+	EXPECT_LT(0, read(fd, text, sizeof(text) - 1));
+	EXPECT_EQ(0, pins_parse(text, &p));
+	EXPECT_EQ(0, p.nr);
+	EXPECT_EQ(0, p.charge);
+	EXPECT_EQ(NO_LIMIT, p.limit);
+	close(fd);
 }
 
 TEST_F(who, modes)
@@ -371,16 +402,57 @@ static unsigned char odd_byte(const char *text)
 	return 0;
 }
 
-static void check_words(struct __test_metadata *_metadata, size_t which)
+/*
+ * Undo the kernel's escapes up to the first quote that is not escaped, or to the
+ * end. Returns where that is, or NULL if an escape is unknown.
+ */
+static const char *unescape(const char *text, char *to)
 {
+	static const char letters[] = "nrtvfae\\\"",
+			  bytes[] = "\n\r\t\v\f\a\x1b\\\"";
+	const char *known;
+	unsigned int byte;
+
+	for (; *text && *text != '"'; to++) {
+		if (*text != '\\') {
+			*to = *text++;
+			continue;
+		}
+		known = text[1] ? strchr(letters, text[1]) : NULL;
+		if (known) {
+			*to = bytes[known - letters];
+			text += 2;
+		} else if (sscanf(text + 1, "%3o", &byte) == 1) {
+			*to = byte;
+			text += 4;
+		} else {
+			return NULL;
+		}
+	}
+	*to = 0;
+	return text;
+}
+
+static void check_words(struct __test_metadata *_metadata, size_t which,
+			const char *name)
+{
+	char want[16] = "?", got[64] = "";
 	static struct pins all;
 	int i, found = 0;
 	char *text;
 
 	ASSERT_EQ(0, pins_read_all(&all)) TH_LOG("the list is torn");
-	for (i = 0; i < all.nr; i++)
-		found += all.holder[i].pid == getpid();
+	for (i = 0; i < all.nr; i++) {
+		if (all.holder[i].pid != getpid())
+			continue;
+		found++;
+		/* It can be told which name it was, and from all others */
+		EXPECT_NE(NULL, unescape(all.holder[i].comm, got));
+	}
 	EXPECT_EQ(1, found);
+	if (*name)
+		snprintf(want, sizeof(want), "%s", name);
+	EXPECT_STREQ(want, got) TH_LOG("name %zu", which);
 	text = slurp(LIST);
 	ASSERT_NE(NULL, text);
 	EXPECT_EQ(0, odd_byte(text)) TH_LOG("in the list, of name %zu", which);
@@ -399,7 +471,7 @@ TEST_F(who, process_names)
 	for (i = 0; i < ARRAY_SIZE(names); i++) {
 		prctl(PR_SET_NAME, names[i]);
 		open_and_map(_metadata, self);
-		check_words(_metadata, i);
+		check_words(_metadata, i, names[i]);
 		vfio_close(&self->v);
 	}
 }
@@ -486,8 +558,8 @@ TEST_F(who, file_names)
 		"\n" FORGED "1 longterm_pin: refused\n",
 		"a\r" FORGED "2\x1b[2K", "\"q\" on xfs: \\ %s%d%n", "\xff\x80\x01",
 	};
-	const char *dir = getenv("USERPIN_EXT4");
-	char path[300], *log, *mem;
+	const char *dir = getenv("USERPIN_EXT4"), *at, *end;
+	char path[300], got[1100], *log, *mem;
 	size_t i;
 	int fd;
 
@@ -508,6 +580,18 @@ TEST_F(who, file_names)
 		munmap(mem, SIZE);
 		unlink(path);
 		close(fd);
+
+		/* The name in the last line of the log is this one */
+		log = kernel_log();
+		ASSERT_NE(NULL, log);
+		for (at = NULL, end = log; (end = strstr(end, "file \""));)
+			at = end += strlen("file \"");
+		ASSERT_NE(NULL, at);
+		end = unescape(at, got);
+		ASSERT_NE(NULL, end);
+		EXPECT_EQ(0, strncmp(end, "\" on ext4: ", 11));
+		EXPECT_STREQ(path, got);
+		free(log);
 	}
 	log = kernel_log();
 	ASSERT_NE(NULL, log);
