@@ -47,6 +47,7 @@ help: ## what there is
 	@echo 'make lint         style, hooks, sparse, W=1'
 	@echo 'make refresh      edits in build/$(BASE) back into the hooks'
 	@echo 'make check-series build after each hook (slow)'
+	@echo 'make check-hooks  take each hook out: does its test fail? (slow)'
 	@echo 'make export       build/export: a branch for git send-email'
 	@echo 'make stock        the unpatched kernel, to compare with'
 	@echo 'make deps         install the Debian packages all this needs'
@@ -173,6 +174,10 @@ test: kernel programs $(FLAVOURS:%=modules-%)
 PHONY += lint
 lint: kernel-release
 	@scripts/lint
+
+PHONY += check-hooks
+check-hooks: deps
+	@scripts/check-hooks $(HOOKS)
 
 PHONY += check-series
 check-series: tree
