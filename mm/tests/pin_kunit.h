@@ -355,8 +355,18 @@ static inline void pin_test_fail_all(void *faults, bool on)
 {
 	struct pin_test_faults *f = faults;
 
+	atomic_set(&f->attr->space, 0);
 	current->make_it_fail = on;
 	f->attr->probability = on ? 100 : 0;
+}
+
+/* All of them fail once this thread has got some @bytes; ended as the former */
+static inline void pin_test_fail_after(void *faults, unsigned int bytes)
+{
+	struct pin_test_faults *f = faults;
+
+	pin_test_fail_all(faults, true);
+	atomic_set(&f->attr->space, bytes);
 }
 
 /* The @n-th fails */
@@ -386,6 +396,10 @@ static inline void *pin_test_page_faults(struct kunit *test)
 }
 
 static inline void pin_test_fail_all(void *faults, bool on)
+{
+}
+
+static inline void pin_test_fail_after(void *faults, unsigned int bytes)
 {
 }
 

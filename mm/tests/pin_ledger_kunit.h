@@ -9,6 +9,7 @@
 #ifndef _MM_TESTS_PIN_LEDGER_KUNIT_H
 #define _MM_TESTS_PIN_LEDGER_KUNIT_H
 
+#include <linux/memremap.h>
 #include <linux/prandom.h>
 
 #include "../internal.h"
@@ -255,10 +256,12 @@ static void run_may_cross_chunks(struct kunit *test)
 /* Let a page look as those of device-dax do; returns its true zone */
 static enum zone_type to_device_page(struct page *page)
 {
+	static struct dev_pagemap pgmap = { .type = MEMORY_DEVICE_GENERIC };
 	enum zone_type zone = page_zonenum(page);
 
 	set_bit(PG_reserved, &page->flags);
 	set_page_zone(page, ZONE_DEVICE);
+	page->pgmap = &pgmap;
 	return zone;
 }
 
@@ -306,6 +309,25 @@ static void device_folio_is_counted_but_costs_nothing(struct kunit *test)
 	ledger_sub(t, pfn + 10, 30);
 	from_device_page(&folio->page, zone);
 	folio_put(folio);
+}
+
+static void frames_that_may_be_freed_or_unplugged_count(struct kunit *test)
+{
+	struct ledger_test *t = test->priv;
+	unsigned long pfn = t->pfn + 1;
+	enum zone_type zone;
+
+	KUNIT_EXPECT_TRUE(test, pin_account_counts(pfn));
+	KUNIT_EXPECT_TRUE(test, pin_account_counts(t->pfn + AREA_FOLIO + 1));
+	KUNIT_EXPECT_FALSE(test, pin_account_counts(t->pfn + AREA_RESERVED));
+	KUNIT_EXPECT_FALSE(test,
+			   pin_account_counts(page_to_pfn(ZERO_PAGE(0))));
+	KUNIT_EXPECT_FALSE(test, pin_account_counts(1UL << (MAX_PHYSMEM_BITS -
+							    PAGE_SHIFT)));
+
+	zone = to_device_page(pfn_to_page(pfn));
+	KUNIT_EXPECT_TRUE(test, pin_account_counts(pfn));
+	from_device_page(pfn_to_page(pfn), zone);
 }
 
 /* Takes a pin off the page at @pfn; returns whether there was one */
@@ -513,7 +535,7 @@ static void any_sequence_agrees_with_model(struct kunit *test)
 				    (AREA_PAGES - r->first);
 			n = r->npages;
 			if (r->first <= AREA_RESERVED &&
-			    AREA_RESERVED < r->first + r->npages)
+			    r->first + r->npages > AREA_RESERVED)
 				n--;
 			KUNIT_ASSERT_EQ(test, ledger_add(t, t->pfn + r->first,
 							 r->npages), n);
@@ -856,7 +878,8 @@ static void adopt_moves_charge_of_dead_mm(struct kunit *test)
 	KUNIT_EXPECT_PTR_EQ(test, t->ledger->mm, new);
 	ledger = pin_ledger_find(new);
 	KUNIT_EXPECT_PTR_EQ(test, ledger, t->ledger);
-	pin_ledger_put(t->ledger);
+	if (ledger)
+		pin_ledger_put(ledger);
 	EXPECT_LEDGER(test, t->ledger, 10, 10);
 
 	/* Once is enough */
@@ -1026,6 +1049,38 @@ static void nothing_is_added_without_memory(struct kunit *test)
 	ledger_sub(t, folio - 1, 1);
 }
 
+/* Nodes of the tree may stay: that is no entry, and no leak in the end */
+static void store_that_fails_half_way_leaves_no_entry(struct kunit *test)
+{
+	struct ledger_test *t = test->priv;
+	struct mm_struct *mm = pin_test_other_mm(test);
+	void *faults = pin_test_slab_faults(test);
+	unsigned int bytes, nodes = 0;
+	long ret = -ENOMEM;
+
+	for (bytes = 0; ret < 0 && bytes < SZ_16K; bytes += 64) {
+		struct pin_ledger *ledger = pin_ledger_get(mm);
+
+		KUNIT_ASSERT_NOT_NULL(test, ledger);
+		mutex_lock(&ledger->lock);
+		pin_test_fail_after(faults, bytes);
+		ret = pin_ledger_add(ledger, t->pfn + AREA_FOLIO, 1);
+		pin_test_fail_all(faults, false);
+		if (ret < 0) {
+			KUNIT_EXPECT_EQ(test, ret, -ENOMEM);
+			EXPECT_LEDGER(test, ledger, 0, 0);
+			KUNIT_EXPECT_FALSE(test, has_entries(&ledger->folios));
+			nodes += !xa_empty(&ledger->folios);
+		} else {
+			pin_ledger_sub_all(ledger, t->pfn + AREA_FOLIO, 1);
+		}
+		mutex_unlock(&ledger->lock);
+		pin_ledger_put(ledger);
+	}
+	KUNIT_EXPECT_EQ(test, ret, 1);
+	KUNIT_EXPECT_GT(test, nodes, 0);
+}
+
 static void any_failed_allocation_leaves_ledger_as_it_was(struct kunit *test)
 {
 	struct ledger_test *t = test->priv;
@@ -1048,7 +1103,7 @@ static void any_failed_allocation_leaves_ledger_as_it_was(struct kunit *test)
 			KUNIT_EXPECT_EQ(test, ret, -ENOMEM);
 			failures++;
 		} else {
-			KUNIT_EXPECT_EQ(test, ret, AREA_PAGES);
+			KUNIT_EXPECT_EQ(test, ret, AREA_PAGES - 1);
 			ledger_sub(t, t->pfn, AREA_PAGES);
 		}
 		EXPECT_LEDGER(test, t->ledger, charge, held);
@@ -1084,6 +1139,7 @@ static struct kunit_case pin_ledger_test_cases[] = {
 	KUNIT_CASE(small_page_is_charged_once),
 	KUNIT_CASE(no_pages_are_no_pins),
 	KUNIT_CASE(run_may_cross_chunks),
+	KUNIT_CASE(frames_that_may_be_freed_or_unplugged_count),
 	KUNIT_CASE(device_page_is_counted_but_costs_nothing),
 	KUNIT_CASE(device_folio_is_counted_but_costs_nothing),
 	KUNIT_CASE(reserved_page_has_no_pins),
@@ -1116,6 +1172,7 @@ static struct kunit_case pin_ledger_test_cases[] = {
 	KUNIT_CASE(fatal_signal_ends_wait_of_adopt),
 	KUNIT_CASE(ledger_is_not_made_without_memory),
 	KUNIT_CASE(nothing_is_added_without_memory),
+	KUNIT_CASE(store_that_fails_half_way_leaves_no_entry),
 	KUNIT_CASE(any_failed_allocation_leaves_ledger_as_it_was),
 	KUNIT_CASE(put_needs_no_memory),
 	{},

@@ -100,6 +100,22 @@ static const struct vm_operations_struct tracked_vm_ops = {
 	.page_mkwrite = refusal_mkwrite,
 };
 
+static vm_fault_t beyond_fault(struct vm_fault *vmf)
+{
+	return VM_FAULT_SIGBUS;
+}
+
+/* As of a file that is shorter than its mapping */
+static const struct vm_operations_struct beyond_vm_ops = {
+	.fault = beyond_fault,
+};
+
+static int beyond_mmap(struct file *file, struct vm_area_struct *vma)
+{
+	vma->vm_ops = &beyond_vm_ops;
+	return 0;
+}
+
 static int plain_mmap(struct file *file, struct vm_area_struct *vma)
 {
 	vma->vm_ops = &plain_vm_ops;
@@ -118,6 +134,14 @@ static int pfnmap_mmap(struct file *file, struct vm_area_struct *vma)
 	return 0;
 }
 
+static int io_mmap(struct file *file, struct vm_area_struct *vma)
+{
+	vm_flags_set(vma, VM_IO);
+	return 0;
+}
+
+static const struct file_operations beyond_fops = { .mmap = beyond_mmap };
+static const struct file_operations io_fops = { .mmap = io_mmap };
 static const struct file_operations plain_fops = { .mmap = plain_mmap };
 static const struct file_operations tracked_fops = { .mmap = tracked_mmap };
 static const struct file_operations pfnmap_fops = { .mmap = pfnmap_mmap };
@@ -233,6 +257,16 @@ static void private_fsdax_is_pinned_for_writing_only(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, refusal_pin(test, addr, 0), -EOPNOTSUPP);
 }
 
+static void private_fsdax_beyond_its_end_is_fault(struct kunit *test)
+{
+	struct file *file;
+	unsigned long addr;
+
+	addr = refusal_map_file(test, &beyond_fops, S_DAX, MAP_PRIVATE, &file);
+	KUNIT_EXPECT_EQ(test, refusal_pin(test, addr, FOLL_WRITE), -EFAULT);
+	expect_refused(test, PIN_REASON_FAULT);
+}
+
 static void pfnmap_is_pfnmap(struct kunit *test)
 {
 	struct file *file;
@@ -261,6 +295,19 @@ static void pfnmap_is_no_refusal_to_holder_that_maps_it(struct kunit *test)
 	/* Other memory is refused as to anybody */
 	KUNIT_EXPECT_EQ(test, refusal_pin(test, PMD_SIZE, FOLL_WRITE), -EFAULT);
 	KUNIT_EXPECT_EQ(test, t->acct->refused[PIN_REASON_FAULT], 1);
+}
+
+/* That flag is about VM_PFNMAP, this mapping has none */
+static void io_mapping_is_pfnmap_to_every_holder(struct kunit *test)
+{
+	struct refusal_test *t = test->priv;
+	struct file *file;
+	unsigned long addr;
+
+	t->acct->flags |= PIN_ACCOUNT_PFNMAP;
+	addr = refusal_map_file(test, &io_fops, 0, MAP_SHARED, &file);
+	KUNIT_EXPECT_EQ(test, refusal_pin(test, addr, FOLL_WRITE), -EFAULT);
+	expect_refused(test, PIN_REASON_PFNMAP);
 }
 
 static enum pin_reason refusal_find(struct mm_struct *mm, unsigned long addr,
@@ -363,8 +410,10 @@ static struct kunit_case pin_refusal_test_cases[] = {
 	KUNIT_CASE(private_file_with_dirty_tracking_is_pinned),
 	KUNIT_CASE(shared_fsdax_is_fsdax),
 	KUNIT_CASE(private_fsdax_is_pinned_for_writing_only),
+	KUNIT_CASE(private_fsdax_beyond_its_end_is_fault),
 	KUNIT_CASE(pfnmap_is_pfnmap),
 	KUNIT_CASE(pfnmap_is_no_refusal_to_holder_that_maps_it),
+	KUNIT_CASE(io_mapping_is_pfnmap_to_every_holder),
 	KUNIT_CASE(no_memory_is_nomem_and_busy_is_migrate),
 	KUNIT_CASE(movable_page_left_is_migrate),
 	KUNIT_CASE(known_reason_is_taken),
