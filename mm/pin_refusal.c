@@ -93,8 +93,8 @@ struct pin_finding {
 };
 
 static struct pin_finding find_reason(struct mm_struct *mm, unsigned long start,
-			       unsigned long npages, unsigned int gup_flags,
-			       int err)
+				      unsigned long npages,
+				      unsigned int gup_flags, int err)
 {
 	struct pin_finding found = { .reason = PIN_REASON_FAULT };
 	bool write = gup_flags & FOLL_WRITE;
