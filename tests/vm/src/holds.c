@@ -10,10 +10,6 @@
 
 #include "test.h"
 
-#ifndef MADV_COLLAPSE
-#define MADV_COLLAPSE	25
-#endif
-
 #define MEMORY	"/sys/devices/system/memory"
 #define KSM	"/sys/kernel/mm/ksm"
 

@@ -13,6 +13,10 @@
 #include "util.h"
 #include "vfio_lib.h"
 
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE	25
+#endif
+
 /* Seconds. Emulated machines are slow, and under KASAN ten times slower. */
 #undef TEST_TIMEOUT_DEFAULT
 #define TEST_TIMEOUT_DEFAULT 300

@@ -108,17 +108,22 @@ static int dev_start(struct vfio_dev *d)
 	return d->bar ? 0 : -ENXIO;
 }
 
-static void dev_close(struct vfio_dev *d)
+static void dev_stop(struct vfio_dev *d)
 {
 	/* A mapping that stays would keep the device open */
 	if (d->bar && munmap((void *)d->bar, d->bar_size))
 		munmap((void *)d->bar, d->bar_size);
 	if (d->fd >= 0)
 		close(d->fd);
-	if (d->group >= 0)
-		close(d->group);
 	d->bar = NULL;
 	d->fd = -1;
+}
+
+static void dev_close(struct vfio_dev *d)
+{
+	dev_stop(d);
+	if (d->group >= 0)
+		close(d->group);
 	d->group = -1;
 }
 
@@ -142,7 +147,7 @@ void *vfio_bar_map(struct vfio_dev *d, void *at, size_t *size)
 	return addr;
 }
 
-static int add(struct vfio *v, const char *bus, const char *name)
+static int attach(struct vfio *v, const char *bus, const char *name)
 {
 	struct vfio_group_status status = { .argsz = sizeof(status) };
 	struct vfio_dev *d = &v->dev[v->nr_devs];
@@ -167,13 +172,6 @@ static int add(struct vfio *v, const char *bus, const char *name)
 		goto fail_errno;
 	if (!v->nr_devs && ioctl(v->fd, VFIO_SET_IOMMU, v->type))
 		goto fail_errno;
-	d->fd = ioctl(d->group, VFIO_GROUP_GET_DEVICE_FD, name);
-	if (d->fd < 0)
-		goto fail_errno;
-	fcntl(d->fd, F_SETFD, FD_CLOEXEC);
-	ret = strcmp(bus, "pci") ? 0 : dev_start(d);
-	if (ret)
-		goto fail;
 	v->nr_devs++;
 	return 0;
 
@@ -184,20 +182,59 @@ fail:
 	return ret;
 }
 
-int vfio_add(struct vfio *v, unsigned int which)
+static int dev_open(struct vfio *v, bool pci)
+{
+	struct vfio_dev *d = &v->dev[v->nr_devs - 1];
+	int ret;
+
+	d->fd = ioctl(d->group, VFIO_GROUP_GET_DEVICE_FD, d->name);
+	if (d->fd < 0) {
+		ret = -errno;
+	} else {
+		fcntl(d->fd, F_SETFD, FD_CLOEXEC);
+		ret = pci ? dev_start(d) : 0;
+	}
+	if (ret)
+		vfio_remove(v);
+	return ret;
+}
+
+int vfio_attach(struct vfio *v, unsigned int which)
 {
 	char bdf[16];
 	int ret = bdf_of(which, bdf, sizeof(bdf));
 
-	return ret ? ret : add(v, "pci", bdf);
+	return ret ? ret : attach(v, "pci", bdf);
+}
+
+int vfio_start(struct vfio *v)
+{
+	return dev_open(v, true);
+}
+
+void vfio_stop(struct vfio *v)
+{
+	unsigned int i;
+
+	for (i = 0; i < v->nr_devs; i++)
+		dev_stop(&v->dev[i]);
+}
+
+int vfio_add(struct vfio *v, unsigned int which)
+{
+	int ret = vfio_attach(v, which);
+
+	return ret ? ret : vfio_start(v);
 }
 
 int vfio_add_mdev(struct vfio *v, const char *uuid)
 {
-	return add(v, "mdev", uuid);
+	int ret = attach(v, "mdev", uuid);
+
+	return ret ? ret : dev_open(v, false);
 }
 
-static int container_open(struct vfio *v)
+int vfio_container(struct vfio *v)
 {
 	memset(v, 0, sizeof(*v));
 	v->type = VFIO_TYPE1v2_IOMMU;
@@ -207,7 +244,7 @@ static int container_open(struct vfio *v)
 
 int vfio_open_type(struct vfio *v, unsigned int which, int type)
 {
-	int ret = container_open(v);
+	int ret = vfio_container(v);
 
 	v->type = type;
 	if (!ret)
@@ -224,7 +261,7 @@ int vfio_open(struct vfio *v, unsigned int which)
 
 int vfio_open_mdev(struct vfio *v, const char *uuid)
 {
-	int ret = container_open(v);
+	int ret = vfio_container(v);
 
 	if (!ret)
 		ret = vfio_add_mdev(v, uuid);

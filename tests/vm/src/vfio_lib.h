@@ -50,6 +50,14 @@ unsigned int vfio_count(void);
 int vfio_open(struct vfio *v, unsigned int which);
 int vfio_open_type(struct vfio *v, unsigned int which, int type);
 int vfio_add(struct vfio *v, unsigned int which);
+/*
+ * The same step by step: a container, a group in it, the device started. And
+ * the devices stopped, which leaves groups and mappings as they are.
+ */
+int vfio_container(struct vfio *v);
+int vfio_attach(struct vfio *v, unsigned int which);
+int vfio_start(struct vfio *v);
+void vfio_stop(struct vfio *v);
 /* Mediated devices have no BAR and do no DMA */
 int vfio_open_mdev(struct vfio *v, const char *uuid);
 int vfio_add_mdev(struct vfio *v, const char *uuid);

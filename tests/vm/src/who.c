@@ -342,6 +342,32 @@ TEST_F(who, counters_after_a_refusal)
 	EXPECT_STATE(&self->base, 0, 0, 0);
 }
 
+/* What was refused, and why, can be read when nothing is mapped (any more) */
+TEST_F(who, refusals_stay)
+{
+	struct pins p;
+	char *hole;
+	int i;
+
+	ASSERT_EQ(0, vfio_open(&self->v, 0));
+	hole = anon_pages(PAGE);
+	ASSERT_EQ(0, munmap(hole, PAGE));
+	EXPECT_EQ(-EFAULT, vfio_map(&self->v, hole, IOVA, PAGE, MAP_RW));
+	for (i = 0; i < 2; i++) {
+		ASSERT_EQ(0, pins_read(0, &p));
+		ASSERT_EQ(1, p.nr);
+		EXPECT_EQ(1, p.holder[0].refused[FAULT]);
+		EXPECT_EQ(0, p.holder[0].pages);
+		EXPECT_EQ(i * N, p.holder[0].acquired);
+		EXPECT_EQ(i * N, p.holder[0].released);
+		ASSERT_EQ(0, vfio_map(&self->v, self->mem, IOVA, SIZE, MAP_RW));
+		EXPECT_EQ((long)SIZE, vfio_unmap(&self->v, IOVA, SIZE));
+	}
+	vfio_close(&self->v);
+	ASSERT_EQ(0, pins_read(0, &p));
+	EXPECT_EQ(0, p.nr);
+}
+
 /* The list of all says the same as the file of each */
 TEST_F(who, list_agrees)
 {
