@@ -61,6 +61,19 @@ static bool listed(struct pins *all, const char *name, struct holder *h)
 	return false;
 }
 
+/* How many holders the list names a process for */
+static int holders_of(pid_t pid)
+{
+	static struct pins all;
+	int i, n = 0;
+
+	if (pins_read_all(&all))
+		return -1;
+	for (i = 0; i < all.nr; i++)
+		n += all.holder[i].pid == pid;
+	return n;
+}
+
 /* --- A long map is killed --------------------------------------------------- */
 
 #define LONG_MAP	GB
@@ -727,9 +740,33 @@ TEST_F(life, owner_dies_then_takeover)
 	EXPECT_EQ(0, status);
 	EXPECT_EQ(0, vfio_vaddr_set(&self->v, self->mem, IOVA, SIZE));
 	EXPECT_STATE(&self->base, N, N, N);
+	EXPECT_EQ(0, holders_of(pid)) TH_LOG("the dead process is still named");
+	EXPECT_EQ(1, holders_of(getpid()));
 	EXPECT_EQ(0, edu_check(&self->v.dev[0], self->mem, IOVA, SIZE));
 	EXPECT_EQ((long)SIZE, vfio_unmap_all(&self->v));
 	EXPECT_BACK(&self->base);
+}
+
+/* Processes that map, unmap and end leave no holders to a container */
+TEST_F(life, holders_of_the_dead_go)
+{
+	int status, i;
+	pid_t pid[3];
+
+	for (i = 0; i < 3; i++) {
+		pid[i] = fork();
+		ASSERT_LE(0, pid[i]);
+		if (!pid[i])
+			_exit(vfio_map(&self->v, self->mem, IOVA, SIZE,
+				       MAP_RW) ||
+			      vfio_unmap(&self->v, IOVA, SIZE) != (long)SIZE);
+		EXPECT_EQ(0, reap(pid[i], 60000, &status));
+		EXPECT_EQ(0, status);
+	}
+	EXPECT_EQ(0, vfio_map(&self->v, self->mem, IOVA, SIZE, MAP_RW));
+	for (i = 0; i < 3; i++)
+		EXPECT_EQ(0, holders_of(pid[i])) TH_LOG("process %d", i);
+	EXPECT_EQ(1, holders_of(getpid()));
 }
 
 /* The same when who is left has a ledger already */

@@ -481,3 +481,26 @@ void iommu_trace_stop(struct iommu_pieces *p, uint64_t iova, size_t size)
 	}
 	free(text);
 }
+
+void iommu_trace_frames(uint64_t iova, uint64_t *pfn, size_t npages)
+{
+	char *text, *line, *save, *at;
+	unsigned long start, phys;
+	size_t i, n;
+
+	memset(pfn, 0, npages * sizeof(*pfn));
+	text = trace_read();
+	for (line = text ? strtok_r(text, "\n", &save) : NULL; line;
+	     line = strtok_r(NULL, "\n", &save)) {
+		n = iommu_event(line, "map", " size=", iova, npages * PAGE);
+		at = strstr(line, " iova=");
+		if (!n || sscanf(at, " iova=%lx - %*x paddr=%lx", &start,
+				 &phys) != 2)
+			continue;
+		for (i = 0; i < n / PAGE; i++)
+			if (start / PAGE - iova / PAGE + i < npages)
+				pfn[start / PAGE - iova / PAGE + i] =
+					phys / PAGE + i;
+	}
+	free(text);
+}

@@ -102,5 +102,7 @@ struct iommu_pieces {
 
 int iommu_trace_start(void);
 void iommu_trace_stop(struct iommu_pieces *p, uint64_t iova, size_t size);
+/* After the stop: which frames were mapped at @iova, one for each page, 0: none */
+void iommu_trace_frames(uint64_t iova, uint64_t *pfn, size_t npages);
 
 #endif

@@ -379,6 +379,92 @@ static void pieces_of(struct __test_metadata *_metadata,
 	area_close(&a);
 }
 
+/*
+ * DMA shows that the ends of a mapping are right. The IOMMU was told of each
+ * page: it is the one that the process has there, and at the unmap all go.
+ */
+static void check_frames(struct __test_metadata *_metadata,
+			 FIXTURE_DATA(type1) *self, char *mem, uint64_t iova,
+			 size_t npages)
+{
+	uint64_t *pfn = calloc(npages, sizeof(*pfn));
+	struct iommu_pieces p;
+	size_t i, wrong = 0;
+
+	ASSERT_NE(NULL, pfn);
+	ASSERT_EQ(0, iommu_trace_start());
+	ASSERT_EQ(0, vfio_map(&self->v, mem, iova, npages * PAGE, MAP_RW));
+	iommu_trace_stop(&p, iova, npages * PAGE);
+	EXPECT_EQ((long)(npages * PAGE), p.mapped);
+	iommu_trace_frames(iova, pfn, npages);
+	for (i = 0; i < npages; i++)
+		wrong += pfn[i] != pfn_of(mem + i * PAGE);
+	EXPECT_EQ(0UL, wrong) TH_LOG("in %d pieces", p.maps);
+	ASSERT_EQ(0, iommu_trace_start());
+	EXPECT_EQ((long)(npages * PAGE),
+		  vfio_unmap(&self->v, iova, npages * PAGE));
+	iommu_trace_stop(&p, iova, npages * PAGE);
+	EXPECT_EQ((long)(npages * PAGE), p.unmapped);
+	EXPECT_BACK(&self->before);
+	free(pfn);
+}
+
+#define FRAMES	3000UL
+
+/* A memfd whose pages were taken in the order that @step makes */
+TEST_F(type1, frames_of_small_pages)
+{
+	static const unsigned long step[] = { 1, 2, 7, 1009, FRAMES - 1 };
+	unsigned long i, j, at;
+	char *mem;
+	int fd;
+
+	for (i = 0; i < ARRAY_SIZE(step); i++) {
+		fd = memfd_create("frames", MFD_CLOEXEC);
+		ASSERT_LE(0, fd);
+		ASSERT_EQ(0, ftruncate(fd, FRAMES * PAGE));
+		mem = mmap(NULL, FRAMES * PAGE, PROT_READ | PROT_WRITE,
+			   MAP_SHARED, fd, 0);
+		ASSERT_NE(MAP_FAILED, (void *)mem);
+		ASSERT_EQ(0, madvise(mem, FRAMES * PAGE, MADV_NOHUGEPAGE));
+		for (j = 0, at = 0; j < FRAMES; j++) {
+			mem[at * PAGE] = j;
+			at = (at + step[i]) % FRAMES;
+		}
+		memset(mem, 1, FRAMES * PAGE);
+		check_frames(_metadata, self, mem, IOVA + 5 * PAGE, FRAMES);
+		check_frames(_metadata, self, mem + 3 * PAGE, IOVA,
+			     FRAMES - 3);
+		munmap(mem, FRAMES * PAGE);
+		close(fd);
+	}
+}
+
+/* Parts of a huge page in places that they do not come from, and small ones */
+TEST_F(type1, frames_of_a_shuffled_huge_page)
+{
+	struct area a;
+	char *mem;
+	size_t i;
+
+	if (area_open(backing_find("thp"), &a, NULL, NULL))
+		SKIP(return, "%s", a.why);
+	mem = anon_pages(1024 * PAGE);
+	ASSERT_NE(NULL, mem);
+	check_frames(_metadata, self, a.addr, IOVA, 1024);
+	for (i = 0; i < 510; i += 3) {
+		size_t to = i % 2 ? 510 - i : 512 + i, n = 1 + i % 2;
+
+		ASSERT_NE(MAP_FAILED,
+			  mremap(a.addr + i * PAGE, n * PAGE, n * PAGE,
+				 MREMAP_MAYMOVE | MREMAP_FIXED,
+				 mem + to * PAGE));
+	}
+	check_frames(_metadata, self, mem, IOVA, 1024);
+	check_frames(_metadata, self, mem + 17 * PAGE, IOVA_FAR, 900);
+	area_close(&a);
+}
+
 /* Memory that lies together goes to the IOMMU in one piece, and comes back so */
 TEST_F(type1, large_pieces)
 {

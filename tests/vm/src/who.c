@@ -578,6 +578,45 @@ TEST_F(who, log_line)
 	close(fd);
 }
 
+/* Lines of the log that have both */
+static int count_lines(const char *log, const char *a, const char *b)
+{
+	const char *at, *end;
+	char line[2048];
+	int n = 0;
+
+	for (at = log; *at; at = *end ? end + 1 : end) {
+		end = strchrnul(at, '\n');
+		snprintf(line, sizeof(line), "%.*s", (int)(end - at), at);
+		n += strstr(line, a) && strstr(line, b);
+	}
+	return n;
+}
+
+/* A user who is refused again and again does not flood the log */
+TEST_F(who, log_is_limited)
+{
+	char *hole, *log, want[64];
+	struct pins p;
+	int i, lines;
+
+	open_and_map(_metadata, self);
+	hole = anon_pages(PAGE);
+	ASSERT_EQ(0, munmap(hole, PAGE));
+	for (i = 0; i < 200; i++)
+		EXPECT_EQ(-EFAULT, vfio_map(&self->v, hole, IOVA_FAR, PAGE,
+					    MAP_RW));
+	EXPECT_EQ(0, pins_read(0, &p));
+	EXPECT_EQ(200, p.holder[0].refused[FAULT]);
+	log = kernel_log();
+	ASSERT_NE(NULL, log);
+	snprintf(want, sizeof(want), " %s of ", p.holder[0].name);
+	lines = count_lines(log, "refused fault", want);
+	EXPECT_LE(1, lines);
+	EXPECT_GE(40, lines);
+	free(log);
+}
+
 TEST_F(who, file_names)
 {
 	static const char *const names[] = {
