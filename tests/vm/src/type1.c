@@ -5,7 +5,6 @@
  * a stock kernel, which shows that this is what was there before.
  */
 #include <sys/ioctl.h>
-#include <time.h>
 
 #include "test.h"
 
@@ -477,46 +476,6 @@ TEST_F(type1, large_pieces)
 	EXPECT_EQ((long)GB, p.least);
 	EXPECT_EQ(1, p.maps);
 	EXPECT_EQ(1, p.unmaps);
-}
-
-/* CPU time of this thread, in microseconds: others may load the machine */
-static long cpu_us(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
-	return ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
-}
-
-/*
- * A whole leaf is unmapped without a look at each of its pages: that is the
- * difference between 1 GiB and as many small pages.
- */
-TEST_F(type1, time_to_unmap)
-{
-	const size_t small = 32 * MB;
-	long large_us, small_us;
-	struct area a;
-	char *mem;
-
-	if (!pins_supported())
-		SKIP(return, "a stock kernel looks at each page");
-	if (area_open(backing_find("hugetlb-1g"), &a, NULL, NULL))
-		SKIP(return, "%s", a.why);
-	mem = anon_pages(small);
-	ASSERT_NE(NULL, mem);
-	ASSERT_EQ(0, vfio_map(&self->v, a.addr, IOVA_FAR, GB, MAP_RW));
-	large_us = cpu_us();
-	ASSERT_EQ((long)GB, vfio_unmap(&self->v, IOVA_FAR, GB));
-	large_us = cpu_us() - large_us;
-	ASSERT_EQ(0, vfio_map(&self->v, mem, IOVA_FAR, small, MAP_RW));
-	small_us = cpu_us();
-	ASSERT_EQ((long)small, vfio_unmap(&self->v, IOVA_FAR, small));
-	small_us = cpu_us() - small_us;
-	TH_LOG("1 GiB in one leaf: %ld us; 32 MiB in small pages: %ld us",
-	       large_us, small_us);
-	EXPECT_LT(large_us, small_us);
-	area_close(&a);
 }
 
 /* An option of the module wants small pages */
