@@ -19,24 +19,9 @@
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
-
-#include "pin_ledger.h"
-
-#define CREATE_TRACE_POINTS
 #include <trace/events/user_pages.h>
 
-static_assert(PIN_BATCH_PAGES <= PIN_EXTENTS_MIN);
-
-/**
- * pin_account_name_process() - let reports name the current process
- * @acct: the account; not in a list yet, or pin_ledgers_lock and ledger->lock
- *	are held
- */
-void pin_account_name_process(struct pin_account *acct)
-{
-	acct->pid = task_tgid_nr(current);
-	get_task_comm(acct->comm, current->group_leader);
-}
+#include "pin_ledger.h"
 
 /**
  * pin_account_create() - make an account of long-term pins
@@ -121,9 +106,9 @@ EXPORT_SYMBOL_GPL(pin_account_destroy);
  * @acct: the account
  * @mm: the mm
  *
- * Context: Any context; does not sleep. The answer lasts as long as @mm lives:
- * an account leaves only a dead mm.
- * Return: true if it does.
+ * Context: Any context; does not sleep.
+ * Return: true if it does, and will as long as @mm lives: an account leaves
+ * only a dead mm.
  */
 bool pin_account_is_for(struct pin_account *acct, struct mm_struct *mm)
 {
@@ -141,11 +126,7 @@ EXPORT_SYMBOL_GPL(pin_account_is_for);
  */
 struct mm_struct *pin_account_mm(struct pin_account *acct)
 {
-	struct mm_struct *mm;
-
-	guard(mutex)(&acct->ledger->lock);
-	mm = acct->ledger->mm;
-	return mmget_not_zero(mm) ? mm : NULL;
+	return pin_ledger_mm(acct->ledger);
 }
 EXPORT_SYMBOL_GPL(pin_account_mm);
 
@@ -243,12 +224,14 @@ static long gup_batch(struct pin_account *acct, unsigned long start,
 	 */
 	if (gup_flags & FOLL_WRITE && current->mm &&
 	    pin_account_is_for(acct, current->mm)) {
-		ret = pin_user_pages_fast(start, npages, gup_flags, pages);
+		ret = pin_user_pages_fast(start, npages,
+					  gup_flags | FOLL_NOFAULT, pages);
 		if (ret > 0)
 			return ret;
 		/*
-		 * Let the remote form have the last word: a device does not
-		 * use the protection keys of the thread that sets it up.
+		 * Faults are for the remote form: it does not wait for the
+		 * process's own userfaultfd. And a device does not use the
+		 * protection keys of the thread that sets it up.
 		 */
 	}
 
@@ -400,7 +383,8 @@ static unsigned int append_extents(struct pin_extent *extents, unsigned int nr,
  * batch; all else is as in pin_user_pages_account().
  *
  * Context: Process context. May sleep; takes the mmap_lock of the account's mm.
- * Return: as pin_user_pages_account().
+ * Return: as pin_user_pages_account(); or
+ * -EINVAL: @max_extents is too small.
  */
 long pin_user_extents_account(struct pin_account *acct,
 			      const struct pin_owner *owner,

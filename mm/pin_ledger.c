@@ -40,12 +40,12 @@
  * in chunks: with an entry for each 4K page, the tree would cost a quarter of
  * the time that it takes to map memory for a device.
  *
- * Locks: pin_ledgers_lock > ledger->lock > mmap_lock. No ledger's lock is waited
- * for in pin_ledgers_lock but at adoption, when its mm is dead. A pin or a put
- * takes nothing that another ledger has.
+ * Locks: ledger->lock > mmap_lock, and ledger->lock > pin_ledgers_lock, in which
+ * nothing is waited for. A pin or a put takes nothing that another ledger has.
  */
 
 #include <linux/export.h>
+#include <linux/init.h>
 #include <linux/mm.h>
 #include <linux/mmzone.h>
 #include <linux/sched/mm.h>
@@ -69,6 +69,16 @@ struct pin_chunk {
 	u16 used;
 	u16 pins[PIN_CHUNK_PAGES];
 };
+
+/* kmalloc() would take twice the size for it */
+static struct kmem_cache *pin_chunks;
+
+static int __init pin_chunks_init(void)
+{
+	pin_chunks = KMEM_CACHE(pin_chunk, SLAB_PANIC | SLAB_ACCOUNT);
+	return 0;
+}
+subsys_initcall(pin_chunks_init);
 
 /**
  * pin_ledger_get() - get the ledger of a mm, made if there is none
@@ -158,6 +168,20 @@ void pin_ledger_put(struct pin_ledger *ledger)
 }
 
 /**
+ * pin_ledger_mm() - get the memory that a ledger is about
+ * @ledger: the ledger
+ *
+ * Context: Process context. May sleep; takes ledger->lock.
+ * Return: the mm, which the caller gives back with mmput(); or NULL if it is
+ * dead.
+ */
+struct mm_struct *pin_ledger_mm(struct pin_ledger *ledger)
+{
+	guard(mutex)(&ledger->lock);
+	return mmget_not_zero(ledger->mm) ? ledger->mm : NULL;
+}
+
+/**
  * pin_account_counts() - tell whether pins on a frame are counted
  * @pfn: the page frame
  *
@@ -231,7 +255,7 @@ static void chunk_free(struct pin_ledger *ledger, unsigned long pfn,
 		       struct pin_chunk *chunk)
 {
 	xa_erase(&ledger->chunks, pfn >> PIN_CHUNK_SHIFT);
-	kfree(chunk);
+	kmem_cache_free(pin_chunks, chunk);
 }
 
 static struct pin_chunk *chunk_get(struct pin_ledger *ledger, unsigned long pfn)
@@ -242,12 +266,12 @@ static struct pin_chunk *chunk_get(struct pin_ledger *ledger, unsigned long pfn)
 	if (chunk)
 		return chunk;
 
-	chunk = kzalloc(sizeof(*chunk), GFP_KERNEL_ACCOUNT);
+	chunk = kmem_cache_zalloc(pin_chunks, GFP_KERNEL);
 	if (!chunk)
 		return NULL;
 	if (xa_err(xa_store(&ledger->chunks, index, chunk,
 			    GFP_KERNEL_ACCOUNT))) {
-		kfree(chunk);
+		kmem_cache_free(pin_chunks, chunk);
 		return NULL;
 	}
 	return chunk;
@@ -535,14 +559,15 @@ void pin_ledger_settle(struct pin_ledger *ledger)
 	ledger->committed = ledger->charge;
 }
 
-/* Whether @ledger may change to @mm. Both locks are held. */
-static int may_adopt(struct pin_ledger *ledger, struct mm_struct *mm)
+/**
+ * pin_account_name_process() - let reports name the current process
+ * @acct: the account; not in a list yet, or pin_ledgers_lock and ledger->lock
+ *	are held
+ */
+void pin_account_name_process(struct pin_account *acct)
 {
-	if (ledger->mm == mm)
-		return -EALREADY;
-	if (mm->pin_ledger)
-		return -EEXIST;
-	return atomic_read(&ledger->mm->mm_users) ? -EBUSY : 0;
+	acct->pid = task_tgid_nr(current);
+	get_task_comm(acct->comm, current->group_leader);
 }
 
 /**
@@ -554,8 +579,8 @@ static int may_adopt(struct pin_ledger *ledger, struct mm_struct *mm)
  * The pins stay as they are, whatever their number; what is charged for them
  * moves.
  *
- * Context: Process context. May sleep; takes pin_ledgers_lock, ledger->lock
- * and mmap_lock.
+ * Context: Process context. May sleep; takes ledger->lock, and in it pin_ledgers_lock
+ * and the mmap_lock of @mm.
  * Return: 0, also if @mm owns the ledger already; or, with nothing changed,
  * -EBUSY: the ledger's mm is alive.
  * -EEXIST: @mm has another ledger.
@@ -566,48 +591,44 @@ int pin_ledger_adopt(struct pin_ledger *ledger, const struct pin_owner *owner,
 		     struct mm_struct *mm)
 {
 	struct pin_account *acct;
-	unsigned long charge;
 	struct mm_struct *old;
 	int ret;
 
-	/* A dead mm gets no more pins, so the charge can only become less */
-	mutex_lock(&pin_ledgers_lock);
-	mutex_lock(&ledger->lock);
-	ret = may_adopt(ledger, mm);
-	charge = ledger->charge;
-	mutex_unlock(&ledger->lock);
-	mutex_unlock(&pin_ledgers_lock);
-	if (ret)
-		return ret == -EALREADY ? 0 : ret;
+	guard(mutex)(&ledger->lock);
+
+	old = ledger->mm;
+	if (old == mm)
+		return 0;
+	if (atomic_read(&old->mm_users))
+		return -EBUSY;
+	if (READ_ONCE(mm->pin_ledger))
+		return -EEXIST;
 
 	if (mmap_write_lock_killable(mm))
 		return -EINTR;
-	ret = __account_locked_vm(mm, charge, true, owner->task,
+	ret = __account_locked_vm(mm, ledger->charge, true, owner->task,
 				  owner->lock_cap);
 	mmap_write_unlock(mm);
 	if (ret)
 		return ret;
 
 	mutex_lock(&pin_ledgers_lock);
-	mutex_lock(&ledger->lock);
-	ret = may_adopt(ledger, mm);
-	if (!ret) {
-		/* Nobody looks at the old mm's locked_vm any more */
-		old = ledger->mm;
-		old->pin_ledger = NULL;
-		mmgrab(mm);
-		WRITE_ONCE(ledger->mm, mm);
-		mm->pin_ledger = ledger;
-		ledger->committed = charge;
-		list_for_each_entry(acct, &ledger->accounts, in_ledger)
-			pin_account_name_process(acct);
+	if (mm->pin_ledger) {
+		/* Another thread of the new owner was faster */
+		mutex_unlock(&pin_ledgers_lock);
+		account_locked_vm(mm, ledger->charge, false);
+		return -EEXIST;
 	}
-	mutex_unlock(&ledger->lock);
+	/* Nobody looks at the old mm's locked_vm any more */
+	old->pin_ledger = NULL;
+	mmgrab(mm);
+	WRITE_ONCE(ledger->mm, mm);
+	mm->pin_ledger = ledger;
+	ledger->committed = ledger->charge;
+	list_for_each_entry(acct, &ledger->accounts, in_ledger)
+		pin_account_name_process(acct);
 	mutex_unlock(&pin_ledgers_lock);
-	if (ret) {
-		account_locked_vm(mm, charge, false);
-		return ret == -EALREADY ? 0 : ret;
-	}
+
 	mmdrop(old);
 	return 0;
 }

@@ -9,6 +9,7 @@
 #include <linux/bits.h>
 #include <linux/list.h>
 #include <linux/log2.h>
+#include <linux/minmax.h>
 #include <linux/mutex.h>
 #include <linux/ratelimit_types.h>
 #include <linux/sched.h>
@@ -30,8 +31,11 @@
 /* No pins on a folio that has more references than this */
 #define PIN_REFCOUNT_MAX	(INT_MAX / 2)
 
-/* Pages pinned by one call of GUP, at most what one page table maps */
-#define PIN_BATCH_PAGES		PTRS_PER_PTE
+/*
+ * Pages pinned by one call of GUP, at most what one page table maps, and what
+ * the holder's array of extents has room for
+ */
+#define PIN_BATCH_PAGES		MIN(PTRS_PER_PTE, PIN_EXTENTS_MIN)
 
 /* Pages taken at once from RLIMIT_MEMLOCK: 16 MiB */
 #define PIN_COMMIT_STEP		(SZ_16M >> PAGE_SHIFT)
@@ -107,6 +111,7 @@ extern struct list_head pin_accounts;
 struct pin_ledger *pin_ledger_get(struct mm_struct *mm);
 struct pin_ledger *pin_ledger_find(struct mm_struct *mm);
 void pin_ledger_put(struct pin_ledger *ledger);
+struct mm_struct *pin_ledger_mm(struct pin_ledger *ledger);
 long pin_ledger_add(struct pin_ledger *ledger, unsigned long pfn,
 		    unsigned long npages);
 unsigned long pin_ledger_sub(struct pin_ledger *ledger, unsigned long pfn,
@@ -117,12 +122,11 @@ int pin_ledger_commit(struct pin_ledger *ledger, const struct pin_owner *owner);
 void pin_ledger_settle(struct pin_ledger *ledger);
 int pin_ledger_adopt(struct pin_ledger *ledger, const struct pin_owner *owner,
 		     struct mm_struct *mm);
-
 void pin_account_name_process(struct pin_account *acct);
+
 int pin_refuse(struct pin_account *acct, const struct pin_owner *owner,
 	       unsigned long start, unsigned long npages,
 	       unsigned int gup_flags, int err, enum pin_reason reason);
-
 void pin_escape(char *buf, size_t size, const char *name, const char *more);
 
 extern const char * const pin_reason_names[PIN_REASON_NR];

@@ -19,10 +19,13 @@
 #include <linux/sched/signal.h>
 #include <linux/secretmem.h>
 #include <linux/slab.h>
-#include <trace/events/user_pages.h>
+#include <linux/string_helpers.h>
 
 #include "internal.h"
 #include "pin_ledger.h"
+
+#define CREATE_TRACE_POINTS
+#include <trace/events/user_pages.h>
 
 const char * const pin_reason_names[PIN_REASON_NR] = {
 	[PIN_REASON_FSDAX]	= "fsdax",
@@ -127,6 +130,27 @@ static struct pin_finding find_reason(struct mm_struct *mm, unsigned long start,
 	return found;
 }
 
+/**
+ * pin_escape() - make a name that a user chose fit for one line of text
+ * @buf: receives the text, cut off if it is too long
+ * @size: bytes in @buf
+ * @name: the name of a process or file, any bytes
+ * @more: characters to be escaped besides quotes, backslashes, and all that is
+ *	not printable ASCII
+ *
+ * Context: Any context; does not sleep.
+ */
+void pin_escape(char *buf, size_t size, const char *name, const char *more)
+{
+	char only[8];
+	size_t n;
+
+	snprintf(only, sizeof(only), "\"\\%s", more);
+	n = string_escape_mem(name, strlen(name), buf, size - 1,
+			      ESCAPE_ANY | ESCAPE_NAP | ESCAPE_APPEND, only);
+	buf[min(n, size - 1)] = '\0';
+}
+
 /* Bytes of an escaped path in the log; a line of it holds about 1000 */
 #define LOG_PATH_MAX		512
 
@@ -194,7 +218,7 @@ int pin_refuse(struct pin_account *acct, const struct pin_owner *owner,
 		return err;
 
 	if (reason == PIN_REASON_NR) {
-		mm = pin_account_mm(acct);
+		mm = pin_ledger_mm(acct->ledger);
 		if (!mm)
 			return -ESRCH;
 		found = find_reason(mm, start, npages, gup_flags, err);

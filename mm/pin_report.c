@@ -10,30 +10,8 @@
 #include <linux/module.h>
 #include <linux/sched/signal.h>
 #include <linux/seq_file.h>
-#include <linux/string_helpers.h>
 
 #include "pin_ledger.h"
-
-/**
- * pin_escape() - make a name that a user chose fit for one line of text
- * @buf: receives the text, cut off if it is too long
- * @size: bytes in @buf
- * @name: the name of a process or file, any bytes
- * @more: characters to be escaped besides quotes, backslashes, and all that is
- *	not printable ASCII
- *
- * Context: Any context; does not sleep.
- */
-void pin_escape(char *buf, size_t size, const char *name, const char *more)
-{
-	char only[8];
-	size_t n;
-
-	snprintf(only, sizeof(only), "\"\\%s", more);
-	n = string_escape_mem(name, strlen(name), buf, size - 1,
-			      ESCAPE_ANY | ESCAPE_NAP | ESCAPE_APPEND, only);
-	buf[min(n, size - 1)] = '\0';
-}
 
 static void show_columns(struct seq_file *m)
 {

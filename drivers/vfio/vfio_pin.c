@@ -13,8 +13,8 @@
  *
  *  1. An account begins with the first mapping that its mm makes. It does not
  *     wait for a first pin, which may come from a kernel thread. It ends with
- *     the container, or when it has no mapping and its mm is dead: what it says
- *     of refusals is asked for after the mapping has failed.
+ *     the container, or when it has no mapping, its mm is dead, and another mm
+ *     maps: what it says of refusals is asked for after the mapping has failed.
  *  2. Pages are pinned before they are mapped, and put after they are unmapped
  *     and the IOTLB is flushed.
  *  3. Pages are pinned in batches as extents. Pages that lie together are
@@ -337,6 +337,7 @@ static int move_account(struct vfio_pinner *pinner,
  *
  * Context: Process context. May sleep; the container's lock is held.
  * Return: 0; or, with nothing changed, an error:
+ * -ENODEV: the current task has no mm.
  * -ENOMEM: the new owner's limit does not allow it, or no memory.
  * -EINTR: a fatal signal came.
  * -EOVERFLOW: a page has as many pins as can be counted.
@@ -987,6 +988,7 @@ void vfio_pinner_unmap(struct vfio_pinner *pinner, struct iommu_domain *domain,
 
 		if (unmap.nr == unmap.max)
 			unmap_flush(&unmap);
+		cond_resched();
 
 		phys = iommu_iova_to_phys(domain, iova);
 		if (WARN_ON(!phys)) {
