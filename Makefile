@@ -22,7 +22,8 @@ KBUILD := $(MAKE) --no-print-directory -j$(JOBS) CC="ccache gcc" HOSTCC="ccache 
 
 STEP := scripts/step
 # Two makes in one clone: the second waits.
-LOCK := mkdir -p build && flock build/.lock
+LOCK := mkdir -p build && { flock -n build/.lock true || \
+	echo "waiting for another make in this clone" >&2; } && flock build/.lock
 
 ifneq ($(words $(CURDIR)),1)
 $(error The kernel cannot be built below a path with spaces: move this clone)
@@ -137,14 +138,14 @@ VMFLAGS := $(if $(FLAVOUR),--flavour $(FLAVOUR)) $(if $(filter 1,$(V)),--verbose
 
 # Builds the kernels that the chosen tests need, no others.
 PHONY += check-vm
-check-vm: programs
+check-vm: deps
 ifdef LIST
 	@$(VM) --list $(VMFLAGS) $(T)
 else
 	@kernels=$$($(VM) --kernels $(VMFLAGS) $(T)) && \
 		$(MAKE) --no-print-directory $$(for k in $$kernels; do case $$k in \
-		stock) echo stock;; stock-debug) echo stock FLAVOUR=debug;; \
-		*) echo kernel-$$k modules-$$k;; esac; done) && $(VM) $(VMFLAGS) $(T)
+		stock) echo stock FLAVOUR=release;; stock-debug) echo stock FLAVOUR=debug;; \
+		*) echo kernel-$$k modules-$$k;; esac; done) programs && $(VM) $(VMFLAGS) $(T)
 endif
 
 PHONY += check-kunit
@@ -160,7 +161,8 @@ shell: kernel-$(or $(FLAVOUR),release) programs modules-$(or $(FLAVOUR),release)
 
 DEMO := pindemo $(if $(JSON),--json)
 PHONY += run
-run: kernel-release programs modules-release
+run: deps
+	@$(MAKE) --no-print-directory kernel-release programs modules-release >&2
 	@if [ -e $(STOCK)/obj-release/arch/x86/boot/bzImage ]; then \
 		$(VM) --flavour stock --machine full --command 'pindemo --measure' >build/stock-measured && \
 		$(VM) --flavour release --machine full \
@@ -184,7 +186,7 @@ check-hooks: deps
 	@scripts/check-hooks $(HOOKS)
 
 PHONY += check-series
-check-series: tree
+check-series: kernel-release
 	@$(LOCK) scripts/check-series
 
 PHONY += export
