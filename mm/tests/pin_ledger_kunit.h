@@ -9,8 +9,11 @@
 #ifndef _MM_TESTS_PIN_LEDGER_KUNIT_H
 #define _MM_TESTS_PIN_LEDGER_KUNIT_H
 
+#include <linux/completion.h>
+#include <linux/delay.h>
 #include <linux/memremap.h>
 #include <linux/prandom.h>
+#include <linux/sched/task.h>
 
 #include "../internal.h"
 #include "pin_kunit.h"
@@ -1004,6 +1007,112 @@ static void fatal_signal_ends_wait_of_adopt(struct kunit *test)
 	adopt_test_end(t);
 }
 
+/**
+ * struct adopt_call - a thread that adopts
+ * @t: the ledger, and its new owner
+ * @mm: the new mm
+ * @ret: what pin_ledger_adopt() returned
+ * @done: it has
+ * @task: the thread
+ */
+struct adopt_call {
+	struct ledger_test *t;
+	struct mm_struct *mm;
+	int ret;
+	struct completion done;
+	struct task_struct *task;
+};
+
+static int adopt_thread(void *data)
+{
+	struct adopt_call *call = data;
+
+	call->ret = pin_ledger_adopt(call->t->ledger, &call->t->owner,
+				     call->mm);
+	complete(&call->done);
+	return 0;
+}
+
+/* Returns when the thread waits for a lock, or has ended */
+static void adopt_test_start(struct kunit *test, struct adopt_call *call)
+{
+	init_completion(&call->done);
+	call->task = kthread_create(adopt_thread, call, "pin_test");
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, call->task);
+	get_task_struct(call->task);
+	wake_up_process(call->task);
+	while (!completion_done(&call->done) &&
+	       !(READ_ONCE(call->task->__state) & TASK_UNINTERRUPTIBLE))
+		msleep(20);
+}
+
+static int adopt_test_wait(struct adopt_call *call)
+{
+	wait_for_completion(&call->done);
+	put_task_struct(call->task);
+	return call->ret;
+}
+
+/* All processes share that lock */
+static void expect_nobody_waits_in_global_lock(struct kunit *test)
+{
+	bool locked = mutex_trylock(&pin_ledgers_lock);
+
+	KUNIT_EXPECT_TRUE(test, locked);
+	if (locked)
+		mutex_unlock(&pin_ledgers_lock);
+}
+
+static void adopt_waits_in_no_global_lock(struct kunit *test)
+{
+	struct ledger_test *t = test->priv;
+	struct adopt_call call = { t, pin_test_other_mm(test) };
+	struct task_struct *task;
+
+	adopt_test_prepare(test);
+	pin_test_mm_dies(test, &t->base);
+	task = pin_test_hold_mmap_lock(test, call.mm);
+	mutex_lock(&t->ledger->lock);
+
+	adopt_test_start(test, &call);
+	KUNIT_EXPECT_FALSE(test, completion_done(&call.done));
+	expect_nobody_waits_in_global_lock(test);
+	mutex_unlock(&t->ledger->lock);
+	while (!mutex_is_locked(&t->ledger->lock) &&
+	       !completion_done(&call.done))
+		msleep(20);
+	expect_nobody_waits_in_global_lock(test);
+
+	kthread_stop(task);
+	KUNIT_EXPECT_EQ(test, adopt_test_wait(&call), 0);
+	KUNIT_EXPECT_EQ(test, call.mm->locked_vm, 10);
+	adopt_test_end(t);
+}
+
+/* Its new mm gets a ledger of its own while the thread waits for mmap_lock */
+static void adopt_notices_ledger_that_was_faster(struct kunit *test)
+{
+	struct ledger_test *t = test->priv;
+	struct adopt_call call = { t, pin_test_other_mm(test) };
+	struct pin_ledger *other;
+	struct task_struct *task;
+
+	adopt_test_prepare(test);
+	pin_test_mm_dies(test, &t->base);
+	task = pin_test_hold_mmap_lock(test, call.mm);
+	adopt_test_start(test, &call);
+	KUNIT_EXPECT_FALSE(test, completion_done(&call.done));
+	other = pin_ledger_get(call.mm);
+	kthread_stop(task);
+
+	KUNIT_EXPECT_EQ(test, adopt_test_wait(&call), -EEXIST);
+	expect_not_adopted(test, call.mm);
+	KUNIT_EXPECT_PTR_EQ(test, call.mm->pin_ledger, other);
+	if (other)
+		pin_ledger_put(other);
+	adopt_test_end(t);
+}
+
 static void ledger_is_not_made_without_memory(struct kunit *test)
 {
 	struct mm_struct *mm = pin_test_other_mm(test);
@@ -1170,6 +1279,8 @@ static struct kunit_case pin_ledger_test_cases[] = {
 	KUNIT_CASE(adopt_keeps_to_limit),
 	KUNIT_CASE(adopt_with_capability_has_no_limit),
 	KUNIT_CASE(fatal_signal_ends_wait_of_adopt),
+	KUNIT_CASE(adopt_waits_in_no_global_lock),
+	KUNIT_CASE(adopt_notices_ledger_that_was_faster),
 	KUNIT_CASE(ledger_is_not_made_without_memory),
 	KUNIT_CASE(nothing_is_added_without_memory),
 	KUNIT_CASE(store_that_fails_half_way_leaves_no_entry),
