@@ -161,7 +161,7 @@ shell: kernel-$(or $(FLAVOUR),release) programs modules-$(or $(FLAVOUR),release)
 
 DEMO := pindemo $(if $(JSON),--json)
 PHONY += run
-run: deps
+run:
 	@$(MAKE) --no-print-directory kernel-release programs modules-release >&2
 	@if [ -e $(STOCK)/obj-release/arch/x86/boot/bzImage ]; then \
 		$(VM) --flavour stock --machine full --command 'pindemo --measure' >build/stock-measured && \
