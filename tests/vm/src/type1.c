@@ -4,7 +4,12 @@
  * accounts, and still can. Nothing here asks for a ledger, so it also passes on
  * a stock kernel, which shows that this is what was there before.
  */
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "test.h"
 
@@ -184,6 +189,34 @@ TEST_F(type1, first_version)
 	EXPECT_BACK(&self->before);
 }
 
+/* --- Faults ------------------------------------------------------------------ */
+
+/* Whoever is to fill the page in may be the one that waits for the map */
+TEST_F(type1, page_that_userfaultfd_lacks)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register reg = { .mode = UFFDIO_REGISTER_MODE_MISSING };
+	int fd = syscall(__NR_userfaultfd, O_CLOEXEC);
+
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, ioctl(fd, UFFDIO_API, &api));
+	ASSERT_EQ(0, madvise(self->mem + 3 * PAGE, PAGE, MADV_DONTNEED));
+	reg.range.start = (uintptr_t)self->mem;
+	reg.range.len = SIZE;
+	ASSERT_EQ(0, ioctl(fd, UFFDIO_REGISTER, &reg));
+
+	EXPECT_EQ(0, map(self, 0, 3));
+	EXPECT_EQ(-EFAULT, map(self, 3, 1));
+	EXPECT_EQ(-EFAULT, map(self, 3, N - 3));
+	EXPECT_EQ(-EFAULT, vfio_map(&self->v, self->mem + 3 * PAGE,
+				    IOVA + 3 * PAGE, PAGE, MAP_R));
+	EXPECT_EQ(3, unmap(self, 0, 3));
+
+	close(fd);
+	EXPECT_EQ(0, map(self, 0, N));
+	EXPECT_EQ((long)N, unmap(self, 0, N));
+}
+
 /* --- How many mappings ------------------------------------------------------ */
 
 TEST_F(type1, mappings_left)
@@ -355,7 +388,8 @@ TEST_F(type1, devices_come_and_go)
 
 /* --- The size of pages in the IOMMU ----------------------------------------- */
 
-static void pieces_of(struct __test_metadata *_metadata,
+/* False, and the test is to end, if there is no such memory here */
+static bool pieces_of(struct __test_metadata *_metadata,
 		      FIXTURE_DATA(type1) *self, const char *name,
 		      uint64_t iova, struct iommu_pieces *p)
 {
@@ -363,7 +397,7 @@ static void pieces_of(struct __test_metadata *_metadata,
 	struct area a;
 
 	if (area_open(backing_find(name), &a, NULL, NULL))
-		SKIP(return, "%s", a.why);
+		SKIP(return false, "%s", a.why);
 	ASSERT_EQ(0, snap(&base));
 	ASSERT_EQ(0, iommu_trace_start());
 	EXPECT_EQ(0, vfio_map(&self->v, a.addr, iova, a.size, MAP_RW));
@@ -376,6 +410,7 @@ static void pieces_of(struct __test_metadata *_metadata,
 	EXPECT_EQ(0, edu_check_once(&self->v.dev[0], a.addr, IOVA, a.size));
 	EXPECT_EQ((long)a.size, vfio_unmap(&self->v, IOVA, a.size));
 	area_close(&a);
+	return true;
 }
 
 /*
@@ -469,10 +504,12 @@ TEST_F(type1, large_pieces)
 {
 	struct iommu_pieces p;
 
-	pieces_of(_metadata, self, "thp", IOVA, &p);
+	if (!pieces_of(_metadata, self, "thp", IOVA, &p))
+		return;
 	EXPECT_LE(2 * (long)MB, p.least);
 	EXPECT_GE(2, p.unmaps);
-	pieces_of(_metadata, self, "hugetlb-1g", IOVA_FAR, &p);
+	if (!pieces_of(_metadata, self, "hugetlb-1g", IOVA_FAR, &p))
+		return;
 	EXPECT_EQ((long)GB, p.least);
 	EXPECT_EQ(1, p.maps);
 	EXPECT_EQ(1, p.unmaps);
@@ -484,10 +521,12 @@ TEST_F(type1, disable_hugepages)
 	struct iommu_pieces p;
 
 	ASSERT_EQ(0, write_text(PARAMETER "disable_hugepages", "Y"));
-	pieces_of(_metadata, self, "thp", IOVA, &p);
+	if (!pieces_of(_metadata, self, "thp", IOVA, &p))
+		return;
 	EXPECT_EQ((long)PAGE, p.most);
 	EXPECT_EQ((int)(4 * MB / PAGE), p.maps);
-	pieces_of(_metadata, self, "anon-4k", IOVA, &p);
+	if (!pieces_of(_metadata, self, "anon-4k", IOVA, &p))
+		return;
 	EXPECT_EQ((long)PAGE, p.most);
 	EXPECT_EQ(0, write_text(PARAMETER "disable_hugepages", "N"));
 }
