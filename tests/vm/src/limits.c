@@ -150,6 +150,26 @@ TEST_F(limits, with_mlock)
 	EXPECT_EQ(0, munlock(more, 4 * PAGE));
 }
 
+/* Of the same pages, too, as ever with VFIO: VmLck adds both */
+TEST_F(limits, of_mlocked_memory)
+{
+	limit_to(_metadata, (2 * ROOM - 1) * PAGE);
+	ASSERT_EQ(0, mlock(self->mem, ROOM * PAGE));
+	EXPECT_EQ(-ENOMEM, map(self, 0, ROOM));
+	EXPECT_EQ((long)ROOM, status_pages(0, "VmLck:") - self->base.vmlck);
+	ASSERT_EQ(0, set_memlock(2 * ROOM * PAGE));
+	EXPECT_EQ(0, map(self, 0, ROOM));
+	EXPECT_EQ(2 * (long)ROOM, status_pages(0, "VmLck:") - self->base.vmlck);
+
+	/* They part again without the other noticing */
+	EXPECT_EQ(0, munlock(self->mem, ROOM * PAGE));
+	EXPECT_STATE(&self->base, ROOM, ROOM, ROOM);
+	EXPECT_EQ(0, mlock(self->mem, ROOM * PAGE));
+	EXPECT_EQ((long)ROOM, unmap(self, 0, ROOM));
+	EXPECT_EQ((long)ROOM, status_pages(0, "VmLck:") - self->base.vmlck);
+	EXPECT_EQ(0, munlock(self->mem, ROOM * PAGE));
+}
+
 TEST_F(limits, cap_ipc_lock)
 {
 	ASSERT_EQ(0, set_memlock(PAGE));

@@ -5,6 +5,7 @@
  * users choose must not look like anything else.
  */
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -576,6 +577,28 @@ TEST_F(who, log_line)
 	free(log);
 	unlink(path);
 	close(fd);
+}
+
+/* What VFIO used to say without a process */
+TEST_F(who, log_line_of_a_limit)
+{
+	unsigned long addr;
+	char want[160], *log, *mem = anon_pages(PAGE);
+
+	ASSERT_NE(NULL, mem);
+	prctl(PR_SET_NAME, "logger");
+	ASSERT_EQ(0, set_memlock(N * PAGE));
+	ASSERT_EQ(0, cap_drop(CAP_IPC_LOCK));
+	open_and_map(_metadata, self);
+	EXPECT_EQ(-ENOMEM, vfio_map(&self->v, mem, IOVA_FAR, PAGE, MAP_RW));
+	addr = (unsigned long)mem;
+	snprintf(want, sizeof(want),
+		 "longterm_pin: refused memlock: %s of \"logger\" [%d], 0x%lx-0x%lx: RLIMIT_MEMLOCK would be exceeded",
+		 self->base.pins.holder[0].name, getpid(), addr, addr + PAGE);
+	log = kernel_log();
+	ASSERT_NE(NULL, log);
+	EXPECT_NE(NULL, strstr(log, want)) TH_LOG("%s", want);
+	free(log);
 }
 
 /* Lines of the log that have both */
