@@ -273,27 +273,29 @@ TEST_F(holds, memory_offline)
 {
 	const char *node = getenv("USERPIN_MEM_NODE");
 	const char *movable = getenv("USERPIN_MEM_MOVABLE");
+	const char *kernel = getenv("USERPIN_MEM_KERNEL");
 	uint64_t pfn[N], was;
 	unsigned long block;
 	size_t i, in = 0;
 	char *mem;
-	int ret;
 
-	if (!node || !movable)
+	if (!node || !movable || !kernel)
 		SKIP(return, "no memory that can be unplugged, see USERPIN_MEM_NODE");
 	mem = pages_on_node(atoi(node), SIZE);
 	ASSERT_NE(NULL, mem);
+	fill(mem, SIZE, 5);
 	was = pfn_of(mem);
 	for (i = 0; i < N; i++)
 		in += block_in(movable, block_of(pfn_of(mem + i * PAGE)));
 	EXPECT_LT(0UL, in)
 		TH_LOG("no page is in movable memory, so this shows little");
 
-	/* Pins leave movable memory */
+	/* Pins leave movable memory, and take the contents with them */
 	ASSERT_EQ(0, vfio_map(&self->v, mem, IOVA, SIZE, MAP_RW));
+	EXPECT_TRUE(filled(mem, SIZE, 5));
 	note_pfns(mem, N, pfn);
 	for (i = 0; i < N; i++)
-		EXPECT_FALSE(block_in(movable, block_of(pfn[i])));
+		EXPECT_TRUE(block_in(kernel, block_of(pfn[i])));
 	EXPECT_STATE(&self->base, N, N, N);
 	EXPECT_EQ(0, edu_check(&self->v.dev[0], mem, IOVA, SIZE));
 
@@ -303,17 +305,67 @@ TEST_F(holds, memory_offline)
 	EXPECT_FALSE(block_online(block));
 	EXPECT_EQ(0UL, moved(mem, N, pfn));
 	EXPECT_EQ(0, block_set(block, "online_movable"));
-
-	/* What does hold pins cannot go */
-	block = block_of(pfn[0]);
-	ret = offline(block, 5000);
-	EXPECT_NE(0, ret);
-	EXPECT_TRUE(block_online(block));
-	EXPECT_EQ(0UL, moved(mem, N, pfn));
-	EXPECT_EQ(0, edu_check(&self->v.dev[0], mem, IOVA, SIZE));
 	EXPECT_EQ((long)SIZE, vfio_unmap(&self->v, IOVA, SIZE));
 	EXPECT_BACK(&self->base);
 	munmap(mem, SIZE);
+}
+
+/* A block of kernel memory without what never goes, such as slabs; or -1 */
+static long block_that_goes(const char *list)
+{
+	char *copy = strdup(list), *word, *save;
+	long block, found = -1;
+
+	for (word = strtok_r(copy, " ", &save); word && found < 0;
+	     word = strtok_r(NULL, " ", &save)) {
+		if (sscanf(word, "memory%ld", &block) != 1 ||
+		    offline(block, 5000))
+			continue;
+		if (!block_set(block, "online_kernel"))
+			found = block;
+	}
+	free(copy);
+	return found;
+}
+
+/* A block that can go offline cannot while there are pins in it */
+TEST_F(holds, memory_with_pins_stays_online)
+{
+	/* More than one block takes, so that some of it is in each */
+	const size_t size = 192 * MB, n = size / PAGE;
+	const char *node = getenv("USERPIN_MEM_NODE");
+	const char *kernel = getenv("USERPIN_MEM_KERNEL");
+	uint64_t *pfn = calloc(n, sizeof(*pfn));
+	size_t i, in = 0;
+	long block;
+	char *mem;
+
+	if (!node || !kernel)
+		SKIP(return, "no memory that can be unplugged, see USERPIN_MEM_NODE");
+	ASSERT_NE(NULL, pfn);
+	block = block_that_goes(kernel);
+	ASSERT_LE(0, block);
+	mem = pages_on_node(atoi(node), size);
+	ASSERT_NE(NULL, mem);
+	ASSERT_EQ(0, vfio_map(&self->v, mem, IOVA, size, MAP_RW));
+	note_pfns(mem, n, pfn);
+	for (i = 0; i < n; i++)
+		in += block_of(pfn[i]) == (unsigned long)block;
+	EXPECT_LT(0UL, in) TH_LOG("no pin is in memory%ld", block);
+	EXPECT_NE(0, offline(block, 5000));
+	EXPECT_TRUE(block_online(block));
+	EXPECT_EQ(0UL, moved(mem, n, pfn));
+	EXPECT_EQ(0, edu_check(&self->v.dev[0], mem, IOVA, size));
+
+	/* It was the pins: the same pages without them make way */
+	EXPECT_EQ((long)size, vfio_unmap(&self->v, IOVA, size));
+	EXPECT_BACK(&self->base);
+	EXPECT_EQ(0, offline(block, 60000));
+	EXPECT_FALSE(block_online(block));
+	EXPECT_LE(in, moved(mem, n, pfn));
+	EXPECT_EQ(0, block_set(block, "online_kernel"));
+	munmap(mem, size);
+	free(pfn);
 }
 
 /* --- Large folios ----------------------------------------------------------- */
