@@ -181,6 +181,15 @@ uint64_t pfn_flags(uint64_t pfn)
 	return read_entry("/proc/kpageflags", pfn);
 }
 
+uint64_t folio_of(uint64_t pfn, long *n)
+{
+	while (pfn_flags(pfn) & PF_TAIL)
+		pfn--;
+	for (*n = 1; pfn_flags(pfn + *n) & PF_TAIL;)
+		++*n;
+	return pfn;
+}
+
 int cap_drop(int cap)
 {
 	struct __user_cap_header_struct head = {

@@ -18,7 +18,8 @@
 
 #define ROUND_UP(x, a)	(((x) + (a) - 1) / (a) * (a))
 
-/* A bit of /proc/kpageflags */
+/* Bits of /proc/kpageflags */
+#define PF_TAIL		(1ULL << 16)
 #define PF_THP		(1ULL << 22)
 
 /* Files */
@@ -39,6 +40,8 @@ bool filled(const void *at, size_t len, unsigned int seed);
 /* Page frames of this process; 0 when there is none */
 uint64_t pfn_of(const void *addr);
 uint64_t pfn_flags(uint64_t pfn);
+/* The first frame of the folio that @pfn belongs to; in *@n how many it has */
+uint64_t folio_of(uint64_t pfn, long *n);
 
 /* Capabilities and limits of this process */
 int cap_drop(int cap);
