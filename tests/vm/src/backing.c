@@ -99,7 +99,7 @@ const struct backing backing_table[] = {
 	    SMALL, PAGE, EOPNOTSUPP, FSDAX, "EOPNOTSUPP", "USERPIN_DAX_XFS"),
 	ROW("dax-xfs-private-ro", "private r/o", FILEBACK, DAX | RO, MAP_R,
 	    SMALL, PAGE, EOPNOTSUPP, FSDAX, "EOPNOTSUPP", "USERPIN_DAX_XFS"),
-	ROW("devdax", "shared", DEVDAX, SH | HOW_FREE, MAP_RW,
+	ROW("devdax", "shared", DEVDAX, SH | HOW_FREE | HOW_LEAKS, MAP_RW,
 	    2 * MB, ANY, 0, NO_REASON, "ok", "USERPIN_DEVDAX"),
 	ROW("secretmem", "shared", SECRET, SH, MAP_RW,
 	    SMALL, PAGE, EFAULT, SECRETMEM, "EFAULT", NULL),

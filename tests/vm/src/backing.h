@@ -29,6 +29,7 @@ enum kind {
 #define HOW_DAX		0x4	/* the file must be a DAX file */
 #define HOW_FREE	0x8	/* maps without a charge: reserved or no pages */
 #define HOW_NOPIN	0x10	/* maps without a pin: no pages */
+#define HOW_LEAKS	0x20	/* stock 6.12 never gives the pins back */
 
 struct backing {
 	const char *name;
@@ -41,7 +42,7 @@ struct backing {
 	size_t folio;		/* bytes that one pin holds; 0: a page or more */
 	int err;		/* errno of VFIO_IOMMU_MAP_DMA, 0 = maps */
 	enum reason reason;
-	const char *stock;	/* stock 6.12: errno name or "ok", documented */
+	const char *stock;	/* stock 6.12 (docs/behaviour.md): errno or "ok" */
 };
 
 extern const struct backing backing_table[];

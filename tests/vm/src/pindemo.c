@@ -275,7 +275,7 @@ static int read_stock(const char *path, struct figures *f)
 	return ret;
 }
 
-/* docs/: read in the source of 6.12, vfio_iommu_type1.c and gup.c */
+/* As docs/behaviour.md has it: read in the source of 6.12 */
 static void document_stock(struct figures *f, const struct figures *here)
 {
 	unsigned int i;
@@ -292,6 +292,8 @@ static void document_stock(struct figures *f, const struct figures *here)
 		f->of[i].size = here->of[i].size;
 		if (!f->of[i].err && !(b->how & HOW_FREE))
 			f->of[i].charge = f->of[i].size;
+		if (b->how & HOW_LEAKS)
+			f->of[i].left = f->of[i].size;
 	}
 }
 
@@ -410,7 +412,7 @@ static void print_table(const struct demo *d, struct libscols_table *t,
 	scols_unref_table(t);
 }
 
-static void show_holders(const struct demo *d)
+static void show_holders(const struct demo *d, const struct figures *here)
 {
 	struct libscols_table *t = table(d, "holders", holder_columns,
 					 NR(holder_columns));
@@ -432,10 +434,13 @@ static void show_holders(const struct demo *d)
 		       getpid(), getpid());
 	print_table(d, t, ",");
 	if (!d->json)
-		printf("charge %s, held %s, limit %s, VmLck as the charge\n\n",
+		printf("charge %s, held %s, limit %s%s, VmLck %s\n\n",
 		       amount(d, d->pins.charge), amount(d, d->pins.held),
 		       d->pins.limit == UNLIMITED ? "unlimited" :
-		       amount(d, d->pins.limit));
+		       amount(d, d->pins.limit),
+		       d->pins.charge > d->pins.limit ? " (CAP_IPC_LOCK)" : "",
+		       here->charged == d->pins.charge ? "as the charge" :
+		       amount(d, here->charged));
 	else
 		printf("   \"charge\": %s,\n   \"held\": %s,\n   \"limit\": %s,\n",
 		       amount(d, d->pins.charge), amount(d, d->pins.held),
@@ -445,7 +450,8 @@ static void show_holders(const struct demo *d)
 
 static const char *source(const struct figures *f)
 {
-	return f->measured ? "measured" : "documented, not measured";
+	return f->measured ? "measured" :
+			     "not measured, but as docs/behaviour.md says";
 }
 
 static void show_sharing(const struct demo *d, const struct figures *here,
@@ -518,7 +524,7 @@ static void show(const struct demo *d, const struct figures *here,
 		       "stock: Linux %s, %s.\n\n", here->kernel,
 		       d->a.dev[0].name, d->b.dev[0].name, stock->kernel,
 		       source(stock));
-	show_holders(d);
+	show_holders(d, here);
 	show_sharing(d, here, stock);
 	show_backings(d, here, stock);
 	if (d->json)
@@ -526,14 +532,14 @@ static void show(const struct demo *d, const struct figures *here,
 }
 
 /* Is everything as the table of backings says? */
-static int check(const struct figures *f)
+static int check(const struct demo *d, const struct figures *f)
 {
 	int wrong = 0;
 	unsigned int i;
 
-	if (f->charged != f->mapped) {
-		fprintf(stderr, "pindemo: %ld pages mapped twice are charged as %ld\n",
-			f->mapped, f->charged);
+	if (d->pins.charge != f->mapped || f->charged != f->mapped) {
+		fprintf(stderr, "pindemo: %ld pages mapped twice: the charge is %ld, VmLck %ld\n",
+			f->mapped, d->pins.charge, f->charged);
 		wrong++;
 	}
 	for (i = 0; i < NR_SHOWN; i++) {
@@ -626,5 +632,5 @@ int main(int argc, char **argv)
 	if (!stock_file)
 		document_stock(&stock, &here);
 	show(&d, &here, &stock);
-	return check(&here) ? 1 : 0;
+	return check(&d, &here) ? 1 : 0;
 }
