@@ -597,9 +597,6 @@ static long batch_pin(struct vfio_pin_batch *batch, unsigned long vaddr,
 	unsigned int flags = batch->prot & IOMMU_WRITE ? FOLL_WRITE : 0, n = 0;
 	long ret;
 
-	if (fatal_signal_pending(current))
-		return -EINTR;
-
 	if (npages <= VFIO_PIN_FEW || batch->max <= VFIO_PIN_FEW)
 		ret = batch_pin_few(batch, vaddr, npages, flags);
 	else
