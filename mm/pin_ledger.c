@@ -579,8 +579,8 @@ void pin_account_name_process(struct pin_account *acct)
  * The pins stay as they are, whatever their number; what is charged for them
  * moves.
  *
- * Context: Process context. May sleep; takes ledger->lock, and in it pin_ledgers_lock
- * and the mmap_lock of @mm.
+ * Context: Process context. May sleep; takes ledger->lock, and in it the
+ * mmap_lock of @mm and pin_ledgers_lock.
  * Return: 0, also if @mm owns the ledger already; or, with nothing changed,
  * -EBUSY: the ledger's mm is alive.
  * -EEXIST: @mm has another ledger.
