@@ -141,12 +141,4 @@ void pin_account_move_out(struct pin_account *from, unsigned long pfn,
 void longterm_pins_show(struct seq_file *m, struct mm_struct *mm,
 			struct task_struct *task);
 
-/* For mm_init(): a new mm has no ledger, a copied one must not share it */
-static inline void pin_ledger_mm_init(struct mm_struct *mm)
-{
-#ifdef CONFIG_LONGTERM_PIN
-	mm->pin_ledger = NULL;
-#endif
-}
-
 #endif /* _LINUX_USER_PAGES_H */

@@ -194,17 +194,6 @@ static void ledger_goes_with_last_reference(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, atomic_read(&mm->mm_count), count);
 }
 
-static void new_mm_has_no_ledger(struct kunit *test)
-{
-	struct ledger_test *t = test->priv;
-	struct mm_struct *mm = pin_test_other_mm(test);
-
-	/* As dup_mm() does */
-	mm->pin_ledger = t->ledger;
-	pin_ledger_mm_init(mm);
-	KUNIT_EXPECT_NULL(test, mm->pin_ledger);
-}
-
 static void small_page_is_charged_once(struct kunit *test)
 {
 	struct ledger_test *t = test->priv;
@@ -1244,7 +1233,6 @@ static void put_needs_no_memory(struct kunit *test)
 static struct kunit_case pin_ledger_test_cases[] = {
 	KUNIT_CASE(mm_has_one_ledger),
 	KUNIT_CASE(ledger_goes_with_last_reference),
-	KUNIT_CASE(new_mm_has_no_ledger),
 	KUNIT_CASE(small_page_is_charged_once),
 	KUNIT_CASE(no_pages_are_no_pins),
 	KUNIT_CASE(run_may_cross_chunks),
