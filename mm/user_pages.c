@@ -10,7 +10,10 @@
 #include <linux/export.h>
 #include <linux/kernel.h>
 #include <linux/mm.h>
+#include <linux/pagemap.h>
+#include <linux/slab.h>
 #include <linux/user_pages.h>
+#include <linux/workqueue.h>
 
 /**
  * put_user_page() - release a pinned page
@@ -44,34 +47,79 @@ void put_user_pages(struct page **pages, unsigned long npages)
 EXPORT_SYMBOL_GPL(put_user_pages);
 
 /**
+ * struct late_put - a put that waits for the lock of its page
+ * @work: queued
+ * @page: the page, with its pin
+ */
+struct late_put {
+	struct work_struct work;
+	struct page *page;
+};
+
+static void late_put_work(struct work_struct *work)
+{
+	struct late_put *late = container_of(work, struct late_put, work);
+
+	put_user_pages_dirty_lock(&late->page, 1);
+	kfree(late);
+}
+
+/* Let a thread wait for the lock; false if there is no memory for that */
+static bool put_late(struct page *page)
+{
+	struct late_put *late = kmalloc(sizeof(*late),
+					GFP_ATOMIC | __GFP_NOWARN);
+
+	if (!late)
+		return false;
+	INIT_WORK(&late->work, late_put_work);
+	late->page = page;
+	schedule_work(&late->work);
+	return true;
+}
+
+static bool try_mark_dirty(struct folio *folio)
+{
+	/* As in unpin_user_pages_dirty_lock(), where it says what races mean */
+	if (folio_test_dirty(folio))
+		return true;
+	if (!folio_trylock(folio))
+		return false;
+	folio_mark_dirty(folio);
+	folio_unlock(folio);
+	return true;
+}
+
+/**
  * put_user_pages_dirty() - mark pinned pages dirty and release them
  * @pages: pages that pin_user_pages*() returned
  * @npages: how many pages
  *
- * For callers that cannot sleep. The page lock is not taken, so a page of a
- * file may be truncated meanwhile; the caller makes sure that it is not, or
- * that it does not matter, as for anonymous memory. All others use
- * put_user_pages_dirty_lock().
+ * For callers that cannot sleep. File systems want a page to be locked while it
+ * becomes dirty. If somebody else has the lock, a kernel thread waits for it,
+ * and the page stays pinned until then. Without memory for that, the page is
+ * marked all the same: a complaint of the file system is better than data that
+ * is lost. All others use put_user_pages_dirty_lock().
  *
- * Idea: the put_user_pages series of 2019.
+ * Idea: the put_user_pages series of 2019, with the deferral of
+ * bio_check_pages_dirty().
  *
  * Context: Process context, which may be atomic; does not sleep.
  */
 void put_user_pages_dirty(struct page **pages, unsigned long npages)
 {
-	struct folio *last = NULL;
 	unsigned long i;
 
 	for (i = 0; i < npages; i++) {
 		struct folio *folio = page_folio(pages[i]);
 
-		if (folio == last)
-			continue;
-		last = folio;
-		if (!folio_test_dirty(folio))
+		if (!try_mark_dirty(folio)) {
+			if (put_late(pages[i]))
+				continue;
 			folio_mark_dirty(folio);
+		}
+		unpin_user_page(pages[i]);
 	}
-	unpin_user_pages(pages, npages);
 }
 EXPORT_SYMBOL_GPL(put_user_pages_dirty);
 
@@ -92,24 +140,5 @@ void put_user_pages_dirty_lock(struct page **pages, unsigned long npages)
 	unpin_user_pages_dirty_lock(pages, npages, true);
 }
 EXPORT_SYMBOL_GPL(put_user_pages_dirty_lock);
-
-/**
- * put_user_page_ref() - give back a plain reference on a user page
- * @page: a page that get_user_pages*() returned
- *
- * For users that a mmu notifier tells when to let go of the page, CASE 3 of
- * Documentation/core-api/pin_user_pages.rst: they hold no pin, and file
- * systems need not know of them. The name tells such a reference from the
- * others.
- *
- * Idea: CASE 3 of pin_user_pages.rst, which leaves it at put_page().
- *
- * Context: Any context; does not sleep.
- */
-void put_user_page_ref(struct page *page)
-{
-	put_page(page);
-}
-EXPORT_SYMBOL_GPL(put_user_page_ref);
 
 #include "tests/user_pages_kunit.h"

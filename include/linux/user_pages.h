@@ -8,8 +8,8 @@
  *
  *	put_user_page()			unpin_user_page()
  *	put_user_pages()		unpin_user_pages()
- *	put_user_pages_dirty()		none: page-cache pages may not be dirtied
- *					without their lock by most callers
+ *	put_user_pages_dirty()		none: most callers can wait for the lock
+ *					that makes a page dirty
  *	put_user_pages_dirty_lock()	unpin_user_pages_dirty_lock(…, true)
  *
  * Words used here and in mm/pin_ledger.c:
@@ -28,7 +28,7 @@
 #define _LINUX_USER_PAGES_H
 
 #include <linux/bits.h>
-#include <linux/mm_types.h>
+#include <linux/mm.h>
 
 struct pin_account;
 struct seq_file;
@@ -40,8 +40,23 @@ void put_user_pages(struct page **pages, unsigned long npages);
 void put_user_pages_dirty(struct page **pages, unsigned long npages);
 void put_user_pages_dirty_lock(struct page **pages, unsigned long npages);
 
-/* What get_user_pages*() took, under the protection of a mmu notifier */
-void put_user_page_ref(struct page *page);
+/**
+ * put_user_page_ref() - give back a plain reference on a user page
+ * @page: a page that get_user_pages*() returned
+ *
+ * For users that a mmu notifier tells when to let go of the page, CASE 3 of
+ * Documentation/core-api/pin_user_pages.rst: they hold no pin, and file
+ * systems need not know of them. The name tells such a reference from the
+ * others.
+ *
+ * Idea: CASE 3 of pin_user_pages.rst, which leaves it at put_page().
+ *
+ * Context: Any context; does not sleep.
+ */
+static inline void put_user_page_ref(struct page *page)
+{
+	put_page(page);
+}
 
 /**
  * enum pin_reason - why a long-term pin was refused
@@ -102,6 +117,11 @@ struct pin_extent {
 
 /* The holder maps VM_PFNMAP memory by itself, so finding it is no refusal yet */
 #define PIN_ACCOUNT_PFNMAP	BIT(0)
+/*
+ * What the holder pins for reading is written all the same, by the guest: files
+ * that must see each write are refused as if it were pinned for writing
+ */
+#define PIN_ACCOUNT_WRITES	BIT(1)
 
 struct pin_account *pin_account_create(struct mm_struct *mm, const char *name,
 				       unsigned int flags);
@@ -137,6 +157,11 @@ int pin_account_move_in(struct pin_account *to, const struct pin_owner *owner,
 			unsigned long pfn, unsigned long npages);
 void pin_account_move_out(struct pin_account *from, unsigned long pfn,
 			  unsigned long npages);
+int pin_account_move_in_pages(struct pin_account *to,
+			      const struct pin_owner *owner,
+			      struct page **pages, unsigned long npages);
+void pin_account_move_out_pages(struct pin_account *from, struct page **pages,
+				unsigned long npages);
 
 void longterm_pins_show(struct seq_file *m, struct mm_struct *mm,
 			struct task_struct *task);

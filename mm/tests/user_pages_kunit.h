@@ -196,18 +196,75 @@ static void all_but_dirty_lock_work_in_atomic_context(struct kunit *test)
 
 	page = pin_test_page(test, pin_test_map_small(test, PMD_SIZE));
 	get_page(page);
-	/* Nor do they wait for the lock of a page */
-	folio_lock(page_folio(t->small[0]));
 	preempt_disable();
 	put_user_pages_dirty(t->small, 4);
 	put_user_pages(t->small + 4, 4);
 	put_user_page(t->small[8]);
 	put_user_page_ref(page);
 	preempt_enable();
-	folio_unlock(page_folio(t->small[0]));
 	KUNIT_EXPECT_EQ(test, put_test_pins(t->small, 9), 0);
 
 	put_user_pages(t->small + 9, PUT_TEST_PAGES - 9);
+}
+
+/* Clean pages must not become dirty while others have them locked */
+static void put_user_pages_dirty_leaves_locked_page_to_thread(struct kunit *test)
+{
+	struct put_test *t = test->priv;
+	struct page *pages[] = { t->small[0], t->small[1], t->small[2] };
+	struct folio *folio = page_folio(pages[1]);
+	int i;
+
+	folio_lock(folio);
+	preempt_disable();
+	put_user_pages_dirty(pages, ARRAY_SIZE(pages));
+	preempt_enable();
+	KUNIT_EXPECT_TRUE(test, PageDirty(pages[0]) && PageDirty(pages[2]));
+	KUNIT_EXPECT_EQ(test, pin_test_pins(pages[0]), 0);
+	KUNIT_EXPECT_EQ(test, pin_test_pins(pages[2]), 0);
+	msleep(50);
+	KUNIT_EXPECT_FALSE(test, folio_test_dirty(folio));
+	KUNIT_EXPECT_EQ(test, pin_test_pins(pages[1]), 1);
+
+	folio_unlock(folio);
+	for (i = 0; i < 100 && pin_test_pins(pages[1]); i++)
+		msleep(20);
+	KUNIT_EXPECT_TRUE(test, folio_test_dirty(folio));
+	KUNIT_EXPECT_EQ(test, pin_test_pins(pages[1]), 0);
+
+	put_user_pages(t->small + 3, PUT_TEST_PAGES - 3);
+}
+
+/* There is nobody to wait for the lock of a page that is dirty */
+static void put_user_pages_dirty_does_not_lock_dirty_page(struct kunit *test)
+{
+	struct put_test *t = test->priv;
+	struct folio *folio = page_folio(t->small[0]);
+
+	folio_mark_dirty(folio);
+	folio_lock(folio);
+	put_user_pages_dirty(t->small, 1);
+	KUNIT_EXPECT_EQ(test, pin_test_pins(t->small[0]), 0);
+	folio_unlock(folio);
+
+	put_user_pages(t->small + 1, PUT_TEST_PAGES - 1);
+}
+
+static void put_user_pages_dirty_needs_no_memory(struct kunit *test)
+{
+	struct put_test *t = test->priv;
+	void *slab = pin_test_slab_faults(test);
+	struct folio *folio = page_folio(t->small[0]);
+
+	folio_lock(folio);
+	pin_test_fail_all(slab, true);
+	put_user_pages_dirty(t->small, 1);
+	pin_test_fail_all(slab, false);
+	KUNIT_EXPECT_TRUE(test, folio_test_dirty(folio));
+	KUNIT_EXPECT_EQ(test, pin_test_pins(t->small[0]), 0);
+	folio_unlock(folio);
+
+	put_user_pages(t->small + 1, PUT_TEST_PAGES - 1);
 }
 
 static void put_user_pages_dirty_lock_marks_each_page(struct kunit *test)
@@ -316,6 +373,9 @@ static struct kunit_case put_user_pages_test_cases[] = {
 	KUNIT_CASE(put_of_no_pages_does_nothing),
 	KUNIT_CASE(put_user_pages_dirty_marks_each_page),
 	KUNIT_CASE(all_but_dirty_lock_work_in_atomic_context),
+	KUNIT_CASE(put_user_pages_dirty_leaves_locked_page_to_thread),
+	KUNIT_CASE(put_user_pages_dirty_does_not_lock_dirty_page),
+	KUNIT_CASE(put_user_pages_dirty_needs_no_memory),
 	KUNIT_CASE(put_user_pages_dirty_lock_marks_each_page),
 	KUNIT_CASE(put_user_pages_dirty_lock_waits_for_lock),
 	KUNIT_CASE(put_user_page_ref_leaves_pins_alone),
