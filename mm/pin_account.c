@@ -21,6 +21,7 @@
 #include <linux/slab.h>
 #include <trace/events/user_pages.h>
 
+#include "internal.h"
 #include "pin_ledger.h"
 
 /**
@@ -249,6 +250,37 @@ static long gup_batch(struct pin_account *acct, unsigned long start,
 }
 
 /*
+ * The pages from @start on, at most @npages, before a mapping through which a
+ * file would be written that must see each write. GUP looks for that only if
+ * the holder writes itself. What is mapped there later is not what was pinned.
+ */
+static unsigned long pages_before_file(struct pin_account *acct,
+				       unsigned long start,
+				       unsigned long npages)
+{
+	struct mm_struct *mm = pin_account_mm(acct);
+	struct vma_iterator vmi;
+	struct vm_area_struct *vma;
+	unsigned long end;
+
+	if (!mm)
+		return 0;
+	mmap_read_lock(mm);
+	start = untagged_addr_remote(mm, start);
+	end = start + (npages << PAGE_SHIFT);
+	vma_iter_init(&vmi, mm, start);
+	for_each_vma_range(vmi, vma, end) {
+		if (vma_needs_dirty_tracking(vma)) {
+			end = max(start, vma->vm_start);
+			break;
+		}
+	}
+	mmap_read_unlock(mm);
+	mmput(mm);
+	return (end - start) >> PAGE_SHIFT;
+}
+
+/*
  * Pin and account for at most what one page table maps: GUP-fast keeps
  * interrupts off all the while. Nor does it look for signals, so a caller would
  * go on for as long as there is memory.
@@ -269,6 +301,14 @@ static long pin_batch(struct pin_account *acct, const struct pin_owner *owner,
 	pinned = gup_batch(acct, start, npages, gup_flags, pages);
 	if (pinned < 0)
 		return pinned;
+
+	if (acct->flags & PIN_ACCOUNT_WRITES && !(gup_flags & FOLL_WRITE)) {
+		ret = pages_before_file(acct, start, pinned);
+		put_user_pages(pages + ret, pinned - ret);
+		pinned = ret;
+		if (!pinned)
+			return -EFAULT;
+	}
 
 	ret = account_pages(acct, owner, pages, pinned, reason);
 	if (ret < 0) {
@@ -623,6 +663,28 @@ int pin_account_move_in(struct pin_account *to, const struct pin_owner *owner,
 EXPORT_SYMBOL_GPL(pin_account_move_in);
 
 /**
+ * pin_account_move_in_pages() - charge an account for what another one pinned
+ * @to: the account
+ * @owner: its owner, whose limit applies
+ * @pages: the pages
+ * @npages: how many pages
+ *
+ * As pin_account_move_in(), for holders that remember pages.
+ *
+ * Context: Process context. May sleep; takes the mmap_lock of the account's mm.
+ * Return: as pin_account_move_in().
+ */
+int pin_account_move_in_pages(struct pin_account *to,
+			      const struct pin_owner *owner,
+			      struct page **pages, unsigned long npages)
+{
+	enum pin_reason reason;
+
+	return min(account_pages(to, owner, pages, npages, &reason), 0);
+}
+EXPORT_SYMBOL_GPL(pin_account_move_in_pages);
+
+/**
  * pin_account_move_out() - take out of an account what another one keeps pinned
  * @from: the account
  * @pfn: the first page frame
@@ -648,5 +710,28 @@ void pin_account_move_out(struct pin_account *from, unsigned long pfn,
 	}
 }
 EXPORT_SYMBOL_GPL(pin_account_move_out);
+
+/**
+ * pin_account_move_out_pages() - take out of an account what another one keeps
+ *	pinned
+ * @from: the account
+ * @pages: the pages
+ * @npages: how many pages
+ *
+ * As pin_account_move_out(), for holders that remember pages.
+ *
+ * Context: Process context. May sleep.
+ */
+void pin_account_move_out_pages(struct pin_account *from, struct page **pages,
+				unsigned long npages)
+{
+	unsigned long n;
+
+	for (; npages; pages += n, npages -= n) {
+		n = contiguous(pages, npages);
+		pin_account_move_out(from, page_to_pfn(pages[0]), n);
+	}
+}
+EXPORT_SYMBOL_GPL(pin_account_move_out_pages);
 
 #include "tests/pin_account_kunit.h"

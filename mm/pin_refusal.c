@@ -97,7 +97,8 @@ struct pin_finding {
 
 static struct pin_finding find_reason(struct mm_struct *mm, unsigned long start,
 				      unsigned long npages,
-				      unsigned int gup_flags, int err)
+				      unsigned int gup_flags,
+				      unsigned int acct_flags, int err)
 {
 	struct pin_finding found = { .reason = PIN_REASON_FAULT };
 	bool write = gup_flags & FOLL_WRITE;
@@ -121,7 +122,8 @@ static struct pin_finding find_reason(struct mm_struct *mm, unsigned long start,
 		found.reason = PIN_REASON_FSDAX;
 	} else if (vma_is_secretmem(vma)) {
 		found.reason = PIN_REASON_SECRETMEM;
-	} else if (write && vma_needs_dirty_tracking(vma)) {
+	} else if ((write || acct_flags & PIN_ACCOUNT_WRITES) &&
+		   vma_needs_dirty_tracking(vma)) {
 		found.reason = PIN_REASON_FILE;
 	}
 	if (vma && vma->vm_file)
@@ -221,7 +223,8 @@ int pin_refuse(struct pin_account *acct, const struct pin_owner *owner,
 		mm = pin_ledger_mm(acct->ledger);
 		if (!mm)
 			return -ESRCH;
-		found = find_reason(mm, start, npages, gup_flags, err);
+		found = find_reason(mm, start, npages, gup_flags, acct->flags,
+				    err);
 		mmput(mm);
 		reason = found.reason;
 

@@ -150,25 +150,34 @@ static const struct file_operations pfnmap_fops = { .mmap = pfnmap_mmap };
  * A page of a file of the kind that @fops tells. The mapping has the only
  * reference on the file, which is returned.
  */
-static unsigned long refusal_map_file(struct kunit *test,
-				      const struct file_operations *fops,
-				      unsigned int inode_flags,
-				      unsigned long map_flags,
-				      struct file **filep)
+static unsigned long refusal_map_file_at(struct kunit *test, unsigned long addr,
+					 const struct file_operations *fops,
+					 unsigned int inode_flags,
+					 unsigned long map_flags,
+					 struct file **filep)
 {
-	unsigned long addr;
 	struct file *file;
 
 	file = anon_inode_create_getfile("[pin_test]", fops, NULL, O_RDWR,
 					 NULL);
 	KUNIT_ASSERT_FALSE(test, IS_ERR(file));
 	file_inode(file)->i_flags |= inode_flags;
-	addr = vm_mmap(file, 0, PAGE_SIZE, PROT_READ | PROT_WRITE, map_flags,
+	addr = vm_mmap(file, addr, PAGE_SIZE, PROT_READ | PROT_WRITE, map_flags,
 		       0);
 	fput(file);
 	KUNIT_ASSERT_FALSE(test, IS_ERR_VALUE(addr));
 	*filep = file;
 	return addr;
+}
+
+static unsigned long refusal_map_file(struct kunit *test,
+				      const struct file_operations *fops,
+				      unsigned int inode_flags,
+				      unsigned long map_flags,
+				      struct file **filep)
+{
+	return refusal_map_file_at(test, 0, fops, inode_flags, map_flags,
+				   filep);
 }
 
 static void each_reason_has_name_and_text(struct kunit *test)
@@ -225,6 +234,61 @@ static void private_file_with_dirty_tracking_is_pinned(struct kunit *test)
 	addr = refusal_map_file(test, &tracked_fops, 0, MAP_PRIVATE, &file);
 	KUNIT_EXPECT_EQ(test, refusal_pin(test, addr, FOLL_WRITE), 1);
 	expect_refused(test, PIN_REASON_NR);
+}
+
+/* Pinned for reading, but for somebody who writes */
+static void shared_file_that_guest_writes_is_file(struct kunit *test)
+{
+	struct refusal_test *t = test->priv;
+	struct file *file;
+	unsigned long addr;
+
+	addr = refusal_map_file(test, &tracked_fops, 0, MAP_SHARED, &file);
+	KUNIT_EXPECT_EQ(test, refusal_pin(test, addr, 0), 1);
+	expect_refused(test, PIN_REASON_NR);
+
+	t->acct->flags |= PIN_ACCOUNT_WRITES;
+	KUNIT_EXPECT_EQ(test, refusal_pin(test, addr, 0), -EOPNOTSUPP);
+	expect_refused(test, PIN_REASON_FILE);
+	KUNIT_EXPECT_EQ(test, file_count(file), 1);
+	KUNIT_EXPECT_EQ(test, pin_test_pins(pin_test_page(test, addr)), 0);
+}
+
+static void other_memory_that_guest_writes_is_pinned(struct kunit *test)
+{
+	struct refusal_test *t = test->priv;
+	struct file *file;
+	unsigned long addr;
+
+	t->acct->flags |= PIN_ACCOUNT_WRITES;
+	addr = refusal_map_file(test, &tracked_fops, 0, MAP_PRIVATE, &file);
+	KUNIT_EXPECT_EQ(test, refusal_pin(test, addr, 0), 1);
+	addr = refusal_map_file(test, &plain_fops, 0, MAP_SHARED, &file);
+	KUNIT_EXPECT_EQ(test, refusal_pin(test, addr, 0), 1);
+	expect_refused(test, PIN_REASON_NR);
+}
+
+/* What lies before the file is pinned, then the file tells why it is not */
+static void file_that_guest_writes_ends_pin(struct kunit *test)
+{
+	unsigned long addr = pin_test_map_small(test, PMD_SIZE);
+	struct refusal_test *t = test->priv;
+	struct page *pages[4];
+	struct file *file;
+
+	t->acct->flags |= PIN_ACCOUNT_WRITES;
+	refusal_map_file_at(test, addr + 2 * PAGE_SIZE, &tracked_fops, 0,
+			    MAP_SHARED | MAP_FIXED, &file);
+	KUNIT_EXPECT_EQ(test, pin_user_pages_account(t->acct, &t->owner, addr,
+						     4, 0, pages), 2);
+	put_user_pages_account(t->acct, pages, 2, false);
+	expect_refused(test, PIN_REASON_NR);
+	KUNIT_EXPECT_EQ(test, pin_user_pages_account(t->acct, &t->owner,
+						     addr + 2 * PAGE_SIZE, 2,
+						     0, pages), -EOPNOTSUPP);
+	expect_refused(test, PIN_REASON_FILE);
+	KUNIT_EXPECT_EQ(test, pin_test_pins(pin_test_page(test, addr +
+							  3 * PAGE_SIZE)), 0);
 }
 
 static void shared_fsdax_is_fsdax(struct kunit *test)
@@ -313,7 +377,8 @@ static void io_mapping_is_pfnmap_to_every_holder(struct kunit *test)
 static enum pin_reason refusal_find(struct mm_struct *mm, unsigned long addr,
 				    int err)
 {
-	struct pin_finding found = find_reason(mm, addr, 1, FOLL_WRITE, err);
+	struct pin_finding found = find_reason(mm, addr, 1, FOLL_WRITE, 0,
+					       err);
 
 	if (found.file)
 		fput(found.file);
@@ -408,6 +473,9 @@ static struct kunit_case pin_refusal_test_cases[] = {
 	KUNIT_CASE(write_to_readonly_mapping_is_fault),
 	KUNIT_CASE(shared_file_with_dirty_tracking_is_file),
 	KUNIT_CASE(private_file_with_dirty_tracking_is_pinned),
+	KUNIT_CASE(shared_file_that_guest_writes_is_file),
+	KUNIT_CASE(other_memory_that_guest_writes_is_pinned),
+	KUNIT_CASE(file_that_guest_writes_ends_pin),
 	KUNIT_CASE(shared_fsdax_is_fsdax),
 	KUNIT_CASE(private_fsdax_is_pinned_for_writing_only),
 	KUNIT_CASE(private_fsdax_beyond_its_end_is_fault),
