@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Guest memory that KVM pins.
+ *
+ * KVM has three kinds of references on guest memory:
+ *
+ *   mapped	The MMU and the caches of PFNs map it; a mmu notifier tells them
+ *		when to let go. A plain reference covers the moment in which the
+ *		mapping is set up; put_user_page_ref() ends it.
+ *   pinned	The CPU or the hardware writes through it behind the back of the
+ *		page tables: nested VMCBs and VMCSs, the GHCB, APIC pages. A
+ *		FOLL_PIN reference tells file systems; virt/kvm/page_pin.c.
+ *   region	Memory that must not move for as long as the guest lives: SEV. A
+ *		long-term pin in the ledger of the process; virt/kvm/region_pin.c.
+ *
+ * Each place that has one of them is in docs/kvm.md of the userpin project.
+ */
+#ifndef _LINUX_KVM_PIN_H
+#define _LINUX_KVM_PIN_H
+
+#include <linux/kvm_types.h>
+#include <linux/list.h>
+
+struct kvm_memory_slot;
+struct page;
+struct pin_account;
+
+kvm_pfn_t kvm_pin_gfn(struct kvm_memory_slot *slot, gfn_t gfn,
+		      struct page **page);
+void kvm_put_pinned(kvm_pfn_t pfn, struct page *page, bool dirty);
+void kvm_put_pinned_atomic(kvm_pfn_t pfn, struct page *page, bool dirty);
+
+/**
+ * struct kvm_pinned_region - a range of guest memory that is pinned for long
+ * @list: in struct kvm_pinned_regions
+ * @addr: where it starts in the VM's process, in bytes; any address
+ * @size: bytes
+ * @pages: the pages that the range touches, each with a pin
+ * @npages: how many
+ */
+struct kvm_pinned_region {
+	struct list_head list;
+	unsigned long addr;
+	unsigned long size;
+	struct page **pages;
+	unsigned long npages;
+};
+
+/**
+ * struct kvm_pinned_regions - the regions of a VM, and their holder
+ * @holder: name of the holder, one word
+ * @acct: the holder in the ledger of the VM's process; NULL before the first
+ *	region
+ * @list: the regions
+ * @npages: pages of all of them
+ *
+ * Whoever has it in his structure guards it with a lock that may sleep.
+ */
+struct kvm_pinned_regions {
+	const char *holder;
+	struct pin_account *acct;
+	struct list_head list;
+	unsigned long npages;
+};
+
+void kvm_pinned_regions_init(struct kvm_pinned_regions *regions,
+			     const char *holder);
+void kvm_pinned_regions_destroy(struct kvm_pinned_regions *regions);
+
+struct kvm_pinned_region *kvm_pin_region(struct kvm_pinned_regions *regions,
+					 unsigned long addr,
+					 unsigned long size);
+struct kvm_pinned_region *
+kvm_find_pinned_region(struct kvm_pinned_regions *regions, unsigned long addr,
+		       unsigned long size);
+void kvm_put_region(struct kvm_pinned_regions *regions,
+		    struct kvm_pinned_region *region);
+
+/* To another VM, in two phases: the first may fail, the second does not */
+int kvm_move_regions_begin(struct kvm_pinned_regions *to,
+			   struct kvm_pinned_regions *from);
+void kvm_move_regions_end(struct kvm_pinned_regions *to,
+			  struct kvm_pinned_regions *from);
+
+#endif /* _LINUX_KVM_PIN_H */
