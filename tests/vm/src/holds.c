@@ -92,40 +92,6 @@ TEST_F(holds, compaction)
 
 /* --- Migration -------------------------------------------------------------- */
 
-/* Ask for the pages to go to node @to; returns how many are there then */
-static long move_to(char *mem, size_t n, size_t step, int to)
-{
-	void *page[N];
-	int node[N], status[N];
-	long there = 0, ret;
-	size_t i;
-
-	for (i = 0; i < n; i++) {
-		page[i] = mem + i * step;
-		node[i] = to;
-		status[i] = -1;
-	}
-	ret = syscall(SYS_move_pages, 0, n, page, node, status, 2 /* MOVE */);
-	if (ret < 0)
-		return -errno;
-	ret = syscall(SYS_move_pages, 0, n, page, NULL, status, 0);
-	if (ret < 0)
-		return -errno;
-	for (i = 0; i < n; i++)
-		there += status[i] == to;
-	return there;
-}
-
-static int node_of(char *mem)
-{
-	void *page = mem;
-	int status = -1;
-
-	if (syscall(SYS_move_pages, 0, 1, &page, NULL, &status, 0))
-		return -errno;
-	return status;
-}
-
 static void migrate(struct __test_metadata *_metadata,
 		    FIXTURE_DATA(holds) *self, const char *name)
 {

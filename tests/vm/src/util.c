@@ -190,6 +190,40 @@ uint64_t folio_of(uint64_t pfn, long *n)
 	return pfn;
 }
 
+long move_to(void *mem, size_t n, size_t step, int to)
+{
+	int node[MOVE_MAX], status[MOVE_MAX];
+	void *page[MOVE_MAX];
+	long there = 0, ret;
+	size_t i;
+
+	if (n > MOVE_MAX)
+		return -E2BIG;
+	for (i = 0; i < n; i++) {
+		page[i] = (char *)mem + i * step;
+		node[i] = to;
+		status[i] = -1;
+	}
+	ret = syscall(SYS_move_pages, 0, n, page, node, status, 2 /* MOVE */);
+	if (ret < 0)
+		return -errno;
+	ret = syscall(SYS_move_pages, 0, n, page, NULL, status, 0);
+	if (ret < 0)
+		return -errno;
+	for (i = 0; i < n; i++)
+		there += status[i] == to;
+	return there;
+}
+
+int node_of(void *mem)
+{
+	int status = -1;
+
+	if (syscall(SYS_move_pages, 0, 1, &mem, NULL, &status, 0))
+		return -errno;
+	return status;
+}
+
 int cap_drop(int cap)
 {
 	struct __user_cap_header_struct head = {

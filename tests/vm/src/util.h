@@ -43,6 +43,12 @@ uint64_t pfn_flags(uint64_t pfn);
 /* The first frame of the folio that @pfn belongs to; in *@n how many it has */
 uint64_t folio_of(uint64_t pfn, long *n);
 
+/* NUMA nodes: where a page is; ask @n pages, @step bytes apart, to go elsewhere */
+int node_of(void *mem);
+/* Returns how many are there then; at most MOVE_MAX */
+#define MOVE_MAX	64UL
+long move_to(void *mem, size_t n, size_t step, int to);
+
 /* Capabilities and limits of this process */
 int cap_drop(int cap);
 int set_memlock(size_t bytes);

@@ -1,0 +1,812 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Guest pages that KVM writes through (kvm_vcpu_map) and regions that it pins
+ * for long, held for as long as a test wants. How nested guests use them by
+ * themselves is in kvm_nested.c.
+ */
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <mntent.h>
+#include <signal.h>
+#include <sys/mount.h>
+
+#include "kvm_lib.h"
+#include "test.h"
+
+#define N	16UL
+#define SIZE	(N * PAGE)
+
+#define PF_DIRTY	(1ULL << 4)
+
+FIXTURE(kvm_map)
+{
+	struct guest g;
+	struct snap before;
+	struct area area;
+	struct vfio v;
+	int fd;			/* of the module */
+	char *mem;
+	char text[64];
+};
+
+FIXTURE_SETUP(kvm_map)
+{
+	self->v.fd = -1;
+	self->area.fd = -1;
+	ASSERT_TRUE(pins_supported());
+	self->mem = anon_pages(SIZE);
+	ASSERT_NE(NULL, self->mem);
+	ASSERT_EQ(0, snap(&self->before));
+	ASSERT_EQ(0, guest_open(&self->g));
+	self->fd = caller_open();
+	ASSERT_LE(0, self->fd) TH_LOG("is kvm_caller.ko loaded?");
+	snprintf(self->text, sizeof(self->text), "written by %d", getpid());
+}
+
+FIXTURE_TEARDOWN(kvm_map)
+{
+	if (self->fd >= 0)
+		close(self->fd);
+	guest_close(&self->g);
+	area_close(&self->area);
+	vfio_close(&self->v);
+	EXPECT_BACK(&self->before);
+}
+
+/* Pins that are there now and were not at the start */
+static long pins_more(FIXTURE_DATA(kvm_map) *self)
+{
+	struct snap *now = malloc(sizeof(*now));
+	long n = LONG_MIN;
+
+	if (now && !snap(now))
+		n = now->foll - self->before.foll;
+	free(now);
+	return n;
+}
+
+/* What is mapped is no long-term pin: nobody is charged */
+static bool charged(FIXTURE_DATA(kvm_map) *self)
+{
+	struct snap *now = malloc(sizeof(*now));
+	bool yes = true;
+
+	if (now && !snap(now))
+		yes = now->vmlck != self->before.vmlck ||
+		      now->counted != self->before.counted ||
+		      now->pins.charge != self->before.pins.charge ||
+		      pins_pages(&now->pins) != pins_pages(&self->before.pins);
+	free(now);
+	return yes;
+}
+
+static int write_through(FIXTURE_DATA(kvm_map) *self)
+{
+	return caller_write(self->fd, 8, self->text, sizeof(self->text));
+}
+
+/* --- What a map is ------------------------------------------------------------ */
+
+/* Pinned while it is mapped, and not for long: nothing is charged */
+TEST_F(kvm_map, page_is_pinned_while_mapped)
+{
+	char got[64] = "";
+	int fd2;
+
+	ASSERT_EQ(0, guest_slot(&self->g, 0, GPA, self->mem, SIZE, false));
+	fill(self->mem, PAGE, 1);
+	ASSERT_EQ(1, caller_map(self->fd, &self->g, GPA));
+	EXPECT_EQ(1, pins_more(self));
+	EXPECT_FALSE(charged(self));
+
+	/* It is that page */
+	EXPECT_EQ(0, caller_read(self->fd, 0, got, sizeof(got)));
+	EXPECT_EQ(0, memcmp(got, self->mem, sizeof(got)));
+	EXPECT_EQ(0, write_through(self));
+	EXPECT_STREQ(self->text, self->mem + 8);
+
+	/* One pin for each map, also of the same page */
+	fd2 = caller_open();
+	ASSERT_LE(0, fd2);
+	EXPECT_EQ(1, caller_map(fd2, &self->g, GPA));
+	EXPECT_EQ(2, pins_more(self));
+	EXPECT_EQ(0, caller_unmap(fd2, 0));
+	EXPECT_EQ(1, pins_more(self));
+	EXPECT_EQ(0, caller_unmap(self->fd, KVM_CALLER_DIRTY));
+	EXPECT_EQ(0, pins_more(self));
+	close(fd2);
+}
+
+static void expect_no_map(struct __test_metadata *_metadata,
+			  FIXTURE_DATA(kvm_map) *self, const char *what)
+{
+	EXPECT_EQ(-EINVAL, caller_map(self->fd, &self->g, GPA))
+		TH_LOG("%s", what);
+	EXPECT_EQ(0, pins_more(self)) TH_LOG("%s", what);
+}
+
+TEST_F(kvm_map, what_cannot_be_written_is_not_mapped)
+{
+	expect_no_map(_metadata, self, "no memslot");
+	ASSERT_EQ(0, guest_slot(&self->g, 0, GPA, self->mem, SIZE, true));
+	expect_no_map(_metadata, self, "read-only memslot");
+	ASSERT_EQ(0, guest_slot(&self->g, 0, GPA, self->mem, 0, true));
+	ASSERT_EQ(0, guest_slot(&self->g, 0, GPA, self->mem, SIZE, false));
+	ASSERT_EQ(0, mprotect(self->mem, PAGE, PROT_READ));
+	expect_no_map(_metadata, self, "read-only mapping");
+	ASSERT_EQ(0, munmap(self->mem, PAGE));
+	expect_no_map(_metadata, self, "no mapping");
+}
+
+/* A map that nobody ends goes with its file, and so does the VM */
+TEST_F(kvm_map, close_ends_map)
+{
+	ASSERT_EQ(0, guest_slot(&self->g, 0, GPA, self->mem, SIZE, false));
+	ASSERT_EQ(1, caller_map(self->fd, &self->g, GPA));
+	guest_close(&self->g);
+	EXPECT_EQ(1, pins_more(self));
+	close(self->fd);
+	self->fd = -1;
+}
+
+/* --- Kinds of memory ---------------------------------------------------------- */
+
+/* Which of them a guest may have, and what it takes to write there */
+static void try_backing(struct __test_metadata *_metadata,
+			FIXTURE_DATA(kvm_map) *self, const char *name,
+			int pinned)
+{
+	const struct backing *b = backing_find(name);
+	char got[64] = "";
+
+	ASSERT_NE(NULL, b);
+	if (b->kind == BAR)
+		ASSERT_EQ(0, vfio_open(&self->v, 0));
+	ASSERT_EQ(0, snap(&self->before));
+	ASSERT_EQ(0, area_open(b, &self->area, &self->v.dev[0], NULL))
+		TH_LOG("%s", self->area.why);
+	ASSERT_EQ(0, guest_slot(&self->g, 0, GPA, self->area.addr,
+				self->area.size, false));
+	if (pinned < 0) {
+		EXPECT_EQ(pinned, caller_map(self->fd, &self->g, GPA));
+		EXPECT_EQ(0, pins_more(self));
+		return;
+	}
+	ASSERT_EQ(pinned, caller_map(self->fd, &self->g, GPA));
+	EXPECT_EQ(pinned, pins_more(self));
+	EXPECT_FALSE(charged(self));
+	if (b->kind != BAR) {
+		EXPECT_EQ(0, write_through(self));
+		EXPECT_STREQ(self->text, self->area.addr + 8);
+	} else {
+		/* The device says who it is, through KVM's map */
+		EXPECT_EQ(0, caller_read(self->fd, 0, got, 4));
+		EXPECT_EQ(0x010000edU, *(uint32_t *)got);
+	}
+	EXPECT_EQ(0, caller_unmap(self->fd, KVM_CALLER_DIRTY));
+	EXPECT_EQ(0, pins_more(self));
+}
+
+#define MEMORY(test, name, pinned)					\
+	TEST_F(kvm_map, test)						\
+	{								\
+		try_backing(_metadata, self, name, pinned);		\
+	}
+
+MEMORY(memory_thp, "thp", 1)
+MEMORY(memory_hugetlb, "hugetlb-2m", 1)
+MEMORY(memory_memfd, "memfd", 1)
+MEMORY(memory_tmpfs, "tmpfs", 1)
+MEMORY(memory_ext4_shared, "ext4-shared", 1)
+MEMORY(memory_ext4_private, "ext4-private", 1)
+MEMORY(memory_xfs_shared, "xfs-shared", 1)
+MEMORY(memory_fsdax_shared, "dax-ext4-shared", 1)
+MEMORY(memory_fsdax_private, "dax-ext4-private", 1)
+MEMORY(memory_devdax, "devdax", 1)
+MEMORY(memory_secretmem, "secretmem", -EINVAL)
+MEMORY(memory_bar, "pci-bar", 0)
+
+/* A page with references behind a VM_PFNMAP mapping: taken, and put again */
+TEST_F(kvm_map, pfnmap_page_is_put_if_it_was_taken)
+{
+	int i, fd2 = caller_open();
+	char *mem;
+
+	ASSERT_LE(0, fd2);
+	mem = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd2, 0);
+	ASSERT_NE(MAP_FAILED, (void *)mem);
+	ASSERT_EQ(0, guest_slot(&self->g, 0, GPA, mem, PAGE, false));
+	EXPECT_EQ(1, caller_refs(fd2));
+	for (i = 0; i < 3; i++) {
+		ASSERT_EQ(0, caller_map(self->fd, &self->g, GPA));
+		EXPECT_EQ(2, caller_refs(fd2));
+		EXPECT_EQ(0, pins_more(self));
+		EXPECT_EQ(0, write_through(self));
+		EXPECT_STREQ(self->text, mem + 8);
+		EXPECT_EQ(0, caller_unmap(self->fd, i == 0 ? 0 :
+					  i == 1 ? KVM_CALLER_DIRTY :
+					  KVM_CALLER_DIRTY |
+					  KVM_CALLER_ATOMIC));
+		EXPECT_EQ(1, caller_refs(fd2));
+	}
+	munmap(mem, PAGE);
+	close(fd2);
+}
+
+/* --- What was written is not lost --------------------------------------------- */
+
+static int remount(const char *dir)
+{
+	const char *how = strstr(dir, "dax") ? "dax=always" : NULL;
+	FILE *mounts = setmntent("/proc/mounts", "r");
+	struct mntent *m;
+	int ret = -ENOENT;
+
+	if (!mounts)
+		return -errno;
+	while (ret == -ENOENT && (m = getmntent(mounts))) {
+		if (strcmp(m->mnt_dir, dir))
+			continue;
+		ret = 0;
+		if (umount(dir) ||
+		    mount(m->mnt_fsname, dir, m->mnt_type, 0, how))
+			ret = -errno;
+	}
+	endmntent(mounts);
+	return ret;
+}
+
+/* What the disk has at the start of a file */
+static int on_disk(const char *path, char *page)
+{
+	void *buf = aligned_alloc(PAGE, PAGE);
+	int fd = open(path, O_RDONLY | O_DIRECT | O_CLOEXEC);
+	int ret = -ENOMEM;
+
+	if (fd >= 0 && buf) {
+		ret = pread(fd, buf, PAGE, 0) == (ssize_t)PAGE ? 0 : -EIO;
+		memcpy(page, buf, PAGE);
+	}
+	if (fd >= 0)
+		close(fd);
+	free(buf);
+	return ret;
+}
+
+/*
+ * Written back while it is mapped, so that the page is clean and its mapping
+ * read-only; then written through the map. Nothing but the put of the pin knows
+ * that the page is dirty again.
+ */
+static void write_behind_writeback(struct __test_metadata *_metadata,
+				   FIXTURE_DATA(kvm_map) *self,
+				   const char *where, unsigned int how)
+{
+	const char *dir = getenv(where);
+	char path[256], page[PAGE];
+	bool dax;
+	char *mem;
+	int fd;
+
+	ASSERT_NE(NULL, dir);
+	dax = strstr(dir, "dax");
+	snprintf(path, sizeof(path), "%s/kvm_map", dir);
+	fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	ASSERT_LE(0, fd);
+	fill(page, PAGE, 3);
+	ASSERT_EQ((ssize_t)PAGE, pwrite(fd, page, PAGE, 0));
+	ASSERT_EQ(0, fsync(fd));
+	mem = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	ASSERT_NE(MAP_FAILED, (void *)mem);
+	ASSERT_EQ(0, guest_slot(&self->g, 0, GPA, mem, PAGE, false));
+
+	ASSERT_EQ(1, caller_map(self->fd, &self->g, GPA));
+	EXPECT_EQ(1, pins_more(self));
+	ASSERT_EQ(0, msync(mem, PAGE, MS_SYNC));
+	if (!dax)
+		ASSERT_EQ(0ULL, pfn_flags(pfn_of(mem)) & PF_DIRTY)
+			TH_LOG("not clean, so this shows nothing");
+	ASSERT_EQ(0, write_text("/proc/sys/vm/drop_caches", "3"));
+	ASSERT_EQ(0, write_through(self));
+	EXPECT_STREQ(self->text, mem + 8);
+	ASSERT_EQ(0, caller_unmap(self->fd, how));
+	EXPECT_EQ(0, pins_more(self));
+
+	ASSERT_EQ(0, msync(mem, PAGE, MS_SYNC));
+	EXPECT_EQ(0, on_disk(path, page));
+	EXPECT_STREQ(self->text, page + 8) TH_LOG("msync did not write it");
+
+	guest_close(&self->g);
+	munmap(mem, PAGE);
+	close(fd);
+	ASSERT_EQ(0, write_text("/proc/sys/vm/drop_caches", "3"));
+	ASSERT_EQ(0, remount(dir)) TH_LOG("%s", dir);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	ASSERT_LE(0, fd);
+	EXPECT_EQ((ssize_t)PAGE, pread(fd, page, PAGE, 0));
+	EXPECT_STREQ(self->text, page + 8) TH_LOG("lost with the mount");
+	close(fd);
+	unlink(path);
+}
+
+#define WRITTEN(test, where, how)					\
+	TEST_F(kvm_map, test)						\
+	{								\
+		write_behind_writeback(_metadata, self, where, how);	\
+	}
+
+WRITTEN(written_to_ext4, "USERPIN_EXT4", KVM_CALLER_DIRTY)
+WRITTEN(written_to_xfs, "USERPIN_XFS", KVM_CALLER_DIRTY)
+WRITTEN(written_to_fsdax, "USERPIN_DAX_EXT4", KVM_CALLER_DIRTY)
+WRITTEN(written_to_ext4_atomic, "USERPIN_EXT4",
+	KVM_CALLER_DIRTY | KVM_CALLER_ATOMIC)
+WRITTEN(written_to_xfs_atomic, "USERPIN_XFS",
+	KVM_CALLER_DIRTY | KVM_CALLER_ATOMIC)
+
+/* --- Memory that goes away while it is mapped --------------------------------- */
+
+/* A page of the map's own: KVM goes on writing there, and no one else sees it */
+static void goes_away(struct __test_metadata *_metadata,
+		      FIXTURE_DATA(kvm_map) *self, char *mem,
+		      int (*go)(char *mem), unsigned int how)
+{
+	char got[64] = "";
+
+	fill(mem, PAGE, 5);
+	ASSERT_EQ(0, guest_slot(&self->g, 0, GPA, mem, PAGE, false));
+	ASSERT_EQ(1, caller_map(self->fd, &self->g, GPA));
+	ASSERT_EQ(0, go(mem));
+	EXPECT_EQ(1, pins_more(self));
+	EXPECT_EQ(0, write_through(self));
+	EXPECT_EQ(0, caller_read(self->fd, 8, got, sizeof(got)));
+	EXPECT_STREQ(self->text, got);
+	EXPECT_EQ(0, caller_unmap(self->fd, how));
+	EXPECT_EQ(0, pins_more(self));
+}
+
+static int go_unmap(char *mem)
+{
+	return munmap(mem, PAGE);
+}
+
+static int go_dontneed(char *mem)
+{
+	return madvise(mem, PAGE, MADV_DONTNEED) || mem[8];
+}
+
+static int go_remove(char *mem)
+{
+	return madvise(mem, PAGE, MADV_REMOVE) || mem[8];
+}
+
+static void nothing(int sig)
+{
+	(void)sig;
+}
+
+/* Whoever has the page mapped is told */
+static int go_poison(char *mem)
+{
+	signal(SIGBUS, nothing);
+	return madvise(mem, PAGE, MADV_HWPOISON);
+}
+
+TEST_F(kvm_map, munmap_while_mapped)
+{
+	goes_away(_metadata, self, self->mem, go_unmap, KVM_CALLER_DIRTY);
+}
+
+TEST_F(kvm_map, dontneed_while_mapped)
+{
+	goes_away(_metadata, self, self->mem, go_dontneed, KVM_CALLER_DIRTY);
+}
+
+TEST_F(kvm_map, dontneed_while_mapped_atomic)
+{
+	goes_away(_metadata, self, self->mem, go_dontneed,
+		  KVM_CALLER_DIRTY | KVM_CALLER_ATOMIC);
+}
+
+TEST_F(kvm_map, poison_while_mapped)
+{
+	char *mem = anon_pages(PAGE);
+
+	ASSERT_NE(NULL, mem);
+	goes_away(_metadata, self, mem, go_poison, KVM_CALLER_DIRTY);
+	/* And is not given out again */
+	EXPECT_EQ(-EINVAL, caller_map(self->fd, &self->g, GPA));
+	munmap(mem, PAGE);
+}
+
+/* A hole is punched, or the file gets shorter */
+static void file_goes_away(struct __test_metadata *_metadata,
+			   FIXTURE_DATA(kvm_map) *self, const char *where,
+			   bool truncate, unsigned int how)
+{
+	const char *dir = getenv(where);
+	char path[256], got[64] = "";
+	char *mem;
+	int fd;
+
+	ASSERT_NE(NULL, dir);
+	snprintf(path, sizeof(path), "%s/kvm_map", dir);
+	fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, ftruncate(fd, PAGE));
+	mem = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	ASSERT_NE(MAP_FAILED, (void *)mem);
+	if (!truncate) {
+		goes_away(_metadata, self, mem, go_remove, how);
+		EXPECT_EQ(0, mem[8]);
+	} else {
+		fill(mem, PAGE, 5);
+		ASSERT_EQ(0, guest_slot(&self->g, 0, GPA, mem, PAGE, false));
+		ASSERT_EQ(1, caller_map(self->fd, &self->g, GPA));
+		ASSERT_EQ(0, ftruncate(fd, 0));
+		EXPECT_EQ(0, write_through(self));
+		EXPECT_EQ(0, caller_unmap(self->fd, how));
+		EXPECT_EQ(0, pins_more(self));
+		/* What comes there later is not what was cut off */
+		ASSERT_EQ(0, ftruncate(fd, PAGE));
+		EXPECT_EQ((ssize_t)sizeof(got), pread(fd, got, sizeof(got), 8));
+		EXPECT_EQ(0, got[0]);
+	}
+	ASSERT_EQ(0, fsync(fd));
+	munmap(mem, PAGE);
+	close(fd);
+	unlink(path);
+}
+
+#define FILE_GONE(test, where, truncate, how)				\
+	TEST_F(kvm_map, test)						\
+	{								\
+		file_goes_away(_metadata, self, where, truncate, how);	\
+	}
+
+FILE_GONE(remove_of_tmpfs_while_mapped, "USERPIN_TMPFS", false,
+	  KVM_CALLER_DIRTY)
+FILE_GONE(remove_of_ext4_while_mapped, "USERPIN_EXT4", false, KVM_CALLER_DIRTY)
+FILE_GONE(remove_of_xfs_while_mapped, "USERPIN_XFS", false, KVM_CALLER_DIRTY)
+FILE_GONE(truncate_of_ext4_while_mapped, "USERPIN_EXT4", true, KVM_CALLER_DIRTY)
+FILE_GONE(truncate_of_ext4_while_mapped_atomic, "USERPIN_EXT4", true,
+	  KVM_CALLER_DIRTY | KVM_CALLER_ATOMIC)
+FILE_GONE(truncate_of_xfs_while_mapped_atomic, "USERPIN_XFS", true,
+	  KVM_CALLER_DIRTY | KVM_CALLER_ATOMIC)
+
+/* --- Memory that is to move or merge ------------------------------------------ */
+
+TEST_F(kvm_map, migration_waits_for_unmap)
+{
+	uint64_t pfn;
+	int to;
+
+	ASSERT_EQ(0, guest_slot(&self->g, 0, GPA, self->mem, SIZE, false));
+	to = !node_of(self->mem);
+	ASSERT_EQ(1, move_to(self->mem, 1, PAGE, to))
+		TH_LOG("memory that is not pinned does not move either");
+	ASSERT_EQ(1, caller_map(self->fd, &self->g, GPA));
+	pfn = pfn_of(self->mem);
+	EXPECT_EQ(0, move_to(self->mem, 1, PAGE, !to));
+	EXPECT_EQ(pfn, pfn_of(self->mem));
+	EXPECT_EQ(0, write_through(self));
+	EXPECT_EQ(0, caller_unmap(self->fd, KVM_CALLER_DIRTY));
+	EXPECT_EQ(1, move_to(self->mem, 1, PAGE, !to)) TH_LOG("a pin is left");
+	EXPECT_STREQ(self->text, self->mem + 8);
+}
+
+struct merge {
+	char *a, *b;
+	long scans;
+};
+
+#define KSM	"/sys/kernel/mm/ksm"
+
+static bool scanned(void *arg)
+{
+	struct merge *m = arg;
+
+	return read_long(KSM "/full_scans", 0) > m->scans + 3;
+}
+
+static bool merged(void *arg)
+{
+	struct merge *m = arg;
+
+	return pfn_of(m->a) == pfn_of(m->b);
+}
+
+/* Two pages alike: they become one when the map has gone, and no sooner */
+TEST_F(kvm_map, ksm_waits_for_unmap)
+{
+	char *loose = anon_pages(2 * PAGE), *twin = anon_pages(PAGE);
+	struct merge m = { .a = loose, .b = loose + PAGE };
+	struct merge held = { .a = self->mem, .b = twin };
+
+	ASSERT_NE(NULL, loose);
+	ASSERT_NE(NULL, twin);
+	fill(loose, PAGE, 41);
+	fill(loose + PAGE, PAGE, 41);
+	fill(self->mem, PAGE, 42);
+	fill(twin, PAGE, 42);
+	ASSERT_EQ(0, guest_slot(&self->g, 0, GPA, self->mem, SIZE, false));
+	ASSERT_EQ(1, caller_map(self->fd, &self->g, GPA));
+	ASSERT_EQ(0, madvise(loose, 2 * PAGE, MADV_MERGEABLE));
+	ASSERT_EQ(0, madvise(twin, PAGE, MADV_MERGEABLE));
+	ASSERT_EQ(0, madvise(self->mem, PAGE, MADV_MERGEABLE));
+	write_text(KSM "/smart_scan", "0");
+	write_text(KSM "/sleep_millisecs", "1");
+	write_text(KSM "/pages_to_scan", "1000");
+	m.scans = read_long(KSM "/full_scans", 0);
+	ASSERT_EQ(0, write_text(KSM "/run", "1"));
+	EXPECT_TRUE(wait_for(merged, &m, 60000))
+		TH_LOG("pages that are not pinned were not merged");
+	EXPECT_TRUE(wait_for(scanned, &m, 60000));
+	EXPECT_FALSE(merged(&held));
+	EXPECT_EQ(0, write_through(self));
+	EXPECT_TRUE(filled(twin, PAGE, 42)) TH_LOG("the other page changed");
+	fill(self->mem, PAGE, 42);
+	EXPECT_EQ(0, caller_unmap(self->fd, KVM_CALLER_DIRTY));
+	EXPECT_TRUE(wait_for(merged, &held, 60000)) TH_LOG("a pin is left");
+
+	/* A map of a merged page gets a page of its own */
+	EXPECT_EQ(1, caller_map(self->fd, &self->g, GPA));
+	EXPECT_EQ(0, write_through(self));
+	EXPECT_STREQ(self->text, self->mem + 8);
+	EXPECT_TRUE(filled(twin, PAGE, 42)) TH_LOG("the other page changed");
+	EXPECT_EQ(0, caller_unmap(self->fd, KVM_CALLER_DIRTY));
+	EXPECT_EQ(0, write_text(KSM "/run", "2"));
+}
+
+/* fork() leaves the map's page to the parent, with a copy for the child */
+TEST_F(kvm_map, fork_copies_what_is_mapped)
+{
+	int status;
+	pid_t pid;
+
+	fill(self->mem, PAGE, 6);
+	ASSERT_EQ(0, guest_slot(&self->g, 0, GPA, self->mem, SIZE, false));
+	ASSERT_EQ(1, caller_map(self->fd, &self->g, GPA));
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid)
+		pause();
+	self->mem[PAGE - 1] = 0;
+	EXPECT_EQ(0, write_through(self));
+	EXPECT_STREQ(self->text, self->mem + 8)
+		TH_LOG("the parent has lost the page that is mapped");
+	kill(pid, SIGKILL);
+	EXPECT_EQ(0, reap(pid, 10000, &status));
+	EXPECT_EQ(0, caller_unmap(self->fd, KVM_CALLER_DIRTY));
+}
+
+TEST_F(kvm_map, killed_while_mapped)
+{
+	int status, i;
+	pid_t pid;
+
+	for (i = 0; i < 5; i++) {
+		int sv[2];
+		long got = -1;
+
+		ASSERT_EQ(0, chan_pair(sv));
+		pid = fork();
+		ASSERT_LE(0, pid);
+		if (!pid) {
+			struct guest g;
+			int fd = caller_open();
+			long ret = guest_open(&g) ?:
+				   guest_slot(&g, 0, GPA, self->mem, SIZE,
+					      false);
+
+			chan_put(sv[1], ret ?: caller_map(fd, &g, GPA));
+			pause();
+			_exit(0);
+		}
+		ASSERT_EQ(0, chan_get(sv[0], &got));
+		EXPECT_EQ(1, got);
+		EXPECT_EQ(1, pins_more(self));
+		kill(pid, SIGKILL);
+		EXPECT_EQ(0, reap(pid, 10000, &status));
+		EXPECT_BACK(&self->before);
+		close(sv[0]);
+		close(sv[1]);
+	}
+}
+
+/* --- Regions: as SEV has them ------------------------------------------------- */
+
+static const struct holder *the_holder(const struct pins *p)
+{
+	int i;
+
+	for (i = 0; i < p->nr; i++)
+		if (!strncmp(p->holder[i].name, "kvm-test.", 9))
+			return &p->holder[i];
+	return NULL;
+}
+
+TEST_F(kvm_map, region_is_a_holder)
+{
+	const struct holder *h;
+	struct pins p;
+
+	ASSERT_EQ(0, caller_pin(self->fd, self->mem + 100, SIZE - 200));
+	EXPECT_STATE(&self->before, (long)N, (long)N, (long)N);
+	ASSERT_EQ(0, pins_read(0, &p));
+	h = the_holder(&p);
+	ASSERT_NE(NULL, h);
+	EXPECT_EQ((long)N, h->pages);
+
+	EXPECT_EQ(-EINVAL, caller_put(self->fd, self->mem, SIZE));
+	EXPECT_EQ(0, caller_put(self->fd, self->mem + 100, SIZE - 200));
+	EXPECT_STATE(&self->before, 0, 0, 0);
+	/* It stays, for what it may be asked */
+	ASSERT_EQ(0, pins_read(0, &p));
+	h = the_holder(&p);
+	ASSERT_NE(NULL, h);
+	EXPECT_EQ((long)N, h->peak);
+	EXPECT_EQ((long)N, h->released);
+}
+
+/* A guest that is encrypted and has a device: its memory is charged once */
+TEST_F(kvm_map, region_and_device_are_charged_once)
+{
+	NEED_DEVICES(1U);
+	ASSERT_EQ(0, vfio_open(&self->v, 0));
+	ASSERT_EQ(0, vfio_map(&self->v, self->mem, IOVA, SIZE, MAP_RW));
+	EXPECT_STATE(&self->before, (long)N, (long)N, (long)N);
+	ASSERT_EQ(0, caller_pin(self->fd, self->mem, SIZE));
+	EXPECT_STATE(&self->before, 2 * (long)N, (long)N, (long)N);
+	EXPECT_EQ(0, edu_check(&self->v.dev[0], self->mem, IOVA, SIZE));
+	EXPECT_EQ((long)SIZE, vfio_unmap(&self->v, IOVA, SIZE));
+	EXPECT_STATE(&self->before, (long)N, (long)N, (long)N);
+	EXPECT_EQ(0, caller_put(self->fd, self->mem, SIZE));
+	EXPECT_STATE(&self->before, 0, 0, 0);
+}
+
+static void try_region(struct __test_metadata *_metadata,
+		       FIXTURE_DATA(kvm_map) *self, const char *name, int want,
+		       enum reason why)
+{
+	const struct backing *b = backing_find(name);
+	struct snap *base = malloc(sizeof(*base));
+	char *log;
+
+	ASSERT_NE(NULL, b);
+	ASSERT_NE(NULL, base);
+	ASSERT_EQ(0, area_open(b, &self->area, NULL, NULL))
+		TH_LOG("%s", self->area.why);
+	ASSERT_EQ(0, snap(base));
+	EXPECT_EQ(want, caller_pin(self->fd, self->area.addr,
+				   self->area.size));
+	if (!want) {
+		EXPECT_EQ((long)(self->area.size / PAGE), pins_more(self));
+		EXPECT_EQ(0, caller_put(self->fd, self->area.addr,
+					self->area.size));
+	} else {
+		EXPECT_REFUSED(base, why, 1);
+		log = kernel_log();
+		ASSERT_NE(NULL, log);
+		EXPECT_NE(NULL, strstr(log, ": kvm-test."));
+		EXPECT_NE(NULL, strstr(log, getenv(b->where)))
+			TH_LOG("the file is not named");
+		free(log);
+	}
+	EXPECT_EQ(0, pins_more(self));
+	free(base);
+}
+
+#define REGION(test, name, want, why)					\
+	TEST_F(kvm_map, test)						\
+	{								\
+		try_region(_metadata, self, name, want, why);		\
+	}
+
+REGION(region_thp, "thp", 0, NO_REASON)
+REGION(region_hugetlb, "hugetlb-2m", 0, NO_REASON)
+REGION(region_memfd, "memfd", 0, NO_REASON)
+REGION(region_ext4_private, "ext4-private", 0, NO_REASON)
+REGION(region_ext4_readonly, "ext4-ro", 0, NO_REASON)
+REGION(region_ext4_shared, "ext4-shared", -EOPNOTSUPP, FILEMAP)
+REGION(region_xfs_shared, "xfs-shared", -EOPNOTSUPP, FILEMAP)
+REGION(region_fsdax_shared, "dax-ext4-shared", -EOPNOTSUPP, FSDAX)
+
+TEST_F(kvm_map, region_limit)
+{
+	struct snap *base = malloc(sizeof(*base));
+
+	ASSERT_NE(NULL, base);
+	ASSERT_EQ(0, cap_drop(CAP_IPC_LOCK));
+	ASSERT_EQ(0, set_memlock(SIZE - PAGE));
+	ASSERT_EQ(0, snap(base));
+	EXPECT_EQ(-ENOMEM, caller_pin(self->fd, self->mem, SIZE));
+	EXPECT_REFUSED(base, MEMLOCK, 1);
+	EXPECT_STATE(&self->before, 0, 0, 0);
+	EXPECT_EQ(0, caller_pin(self->fd, self->mem, SIZE - PAGE));
+	/* The same again costs nothing */
+	EXPECT_EQ(0, caller_pin(self->fd, self->mem, SIZE - PAGE));
+	free(base);
+}
+
+/* The VM that takes over is another process's, and so are its pins then */
+TEST_F(kvm_map, region_moves_to_another_process)
+{
+	int sv[2], status;
+	struct pins p;
+	long got = -1;
+	pid_t pid;
+
+	ASSERT_EQ(0, caller_pin(self->fd, self->mem, SIZE));
+	ASSERT_EQ(0, chan_pair(sv));
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		int fd = caller_open();
+		long ret;
+
+		/* With a limit that is too low nothing happens */
+		ret = cap_drop(CAP_IPC_LOCK) ?: set_memlock(SIZE - PAGE);
+		if (!ret && caller_take(fd, self->fd) != -ENOMEM)
+			ret = -EPROTO;
+		chan_put(sv[1], ret);
+		chan_get(sv[1], &ret);
+		ret = set_memlock(SIZE) ?: caller_take(fd, self->fd);
+		chan_put(sv[1], ret);
+		chan_get(sv[1], &ret);
+		_exit(0);
+	}
+	ASSERT_EQ(0, chan_get(sv[0], &got));
+	EXPECT_EQ(0, got);
+	EXPECT_STATE(&self->before, (long)N, (long)N, (long)N);
+	EXPECT_EQ(0, status_pages(pid, "VmLck:"));
+
+	ASSERT_EQ(0, chan_put(sv[0], 0));
+	ASSERT_EQ(0, chan_get(sv[0], &got));
+	EXPECT_EQ(0, got);
+	ASSERT_EQ(0, pins_read(0, &p));
+	EXPECT_EQ(NULL, the_holder(&p));
+	EXPECT_EQ(0, status_pages(0, "VmLck:"));
+	ASSERT_EQ(0, pins_read(pid, &p));
+	ASSERT_NE(NULL, the_holder(&p));
+	EXPECT_EQ((long)N, the_holder(&p)->pages);
+	EXPECT_EQ((long)N, p.charge);
+	EXPECT_EQ((long)N, status_pages(pid, "VmLck:"));
+	EXPECT_EQ((long)N, pins_more(self));
+
+	/* They go with the process that has them now */
+	ASSERT_EQ(0, chan_put(sv[0], 0));
+	EXPECT_EQ(0, reap(pid, 10000, &status));
+	EXPECT_BACK(&self->before);
+}
+
+/* The process is gone, the file is open elsewhere */
+TEST_F(kvm_map, region_outlives_its_process)
+{
+	static struct pins all;
+	const struct holder *h;
+	int sv[2], status;
+	long got = -1;
+	pid_t pid;
+
+	ASSERT_EQ(0, chan_pair(sv));
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		chan_put(sv[1], caller_pin(self->fd, self->mem, SIZE));
+		_exit(0);
+	}
+	ASSERT_EQ(0, chan_get(sv[0], &got));
+	EXPECT_EQ(0, got);
+	EXPECT_EQ(0, reap(pid, 10000, &status));
+	EXPECT_EQ((long)N, pins_more(self));
+	ASSERT_EQ(0, pins_read_all(&all));
+	h = the_holder(&all);
+	ASSERT_NE(NULL, h);
+	EXPECT_EQ(pid, h->pid);
+	EXPECT_STREQ("gone", h->state);
+	close(self->fd);
+	self->fd = -1;
+	EXPECT_EQ(0, pins_more(self));
+}
+
+TEST_HARNESS_MAIN
