@@ -19,13 +19,12 @@
 #include <linux/kvm_host.h>
 #include <linux/kvm_pin.h>
 #include <linux/mm.h>
-#include <linux/swap.h>
 #include <linux/user_pages.h>
 
 #include "kvm_mm.h"
 
 /* As hva_to_pfn() does where GUP finds no page (rule 3) */
-static kvm_pfn_t remapped_pfn(unsigned long hva)
+static noinline kvm_pfn_t remapped_pfn(unsigned long hva)
 {
 	kvm_pfn_t pfn = KVM_PFN_ERR_FAULT;
 	struct vm_area_struct *vma;
@@ -78,18 +77,14 @@ kvm_pfn_t kvm_pin_gfn(struct kvm_memory_slot *slot, gfn_t gfn,
 }
 EXPORT_SYMBOL_GPL(kvm_pin_gfn);
 
-/* Also for the guest, the page was in use just now, if it has an LRU list */
-static void touch(struct page *page)
-{
-	if (!PageReserved(page))
-		mark_page_accessed(page);
-}
-
 /**
  * kvm_put_pinned() - put a page of guest memory
  * @pfn: what kvm_pin_gfn() returned
  * @page: what it set
  * @dirty: the page may have been written
+ *
+ * Most are dirty already: VMCBs are written at each exit. That the page was in
+ * use has GUP told its LRU list.
  *
  * Context: Process context. May sleep.
  */
@@ -99,8 +94,7 @@ void kvm_put_pinned(kvm_pfn_t pfn, struct page *page, bool dirty)
 		kvm_release_pfn(pfn, dirty);
 		return;
 	}
-	touch(page);
-	if (dirty)
+	if (dirty && !PageDirty(page))
 		put_user_pages_dirty_lock(&page, 1);
 	else
 		put_user_page(page);
@@ -124,8 +118,7 @@ void kvm_put_pinned_atomic(kvm_pfn_t pfn, struct page *page, bool dirty)
 		kvm_release_pfn(pfn, dirty);
 		return;
 	}
-	touch(page);
-	if (dirty)
+	if (dirty && !PageDirty(page))
 		put_user_pages_dirty(&page, 1);
 	else
 		put_user_page(page);

@@ -37,7 +37,7 @@
  * @page: what the file maps
  */
 struct kvm_caller {
-	struct mutex lock;
+	struct mutex lock;	/* also for calls */
 	struct file *vcpu;
 	struct kvm_host_map map;
 	struct kvm_pinned_regions regions;

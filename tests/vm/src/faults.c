@@ -8,6 +8,7 @@
 #include <linux/mempolicy.h>
 #include <sys/syscall.h>
 
+#include "kvm_lib.h"
 #include "mdev_lib.h"
 #include "test.h"
 
@@ -22,6 +23,8 @@ FIXTURE(faults)
 	struct vfio v, other;
 	struct snap before;
 	char uuid[UUID_SIZE];	/* of a mediated device, or empty */
+	struct guest g;
+	int caller;		/* of KVM, or -1 */
 	char *mem;
 	int nth;		/* /proc/thread-self/fail-nth */
 	int memfd;
@@ -57,6 +60,8 @@ FIXTURE_SETUP(faults)
 	configure();
 	self->v.fd = -1;
 	self->other.fd = -1;
+	self->g = (struct guest) { -1, -1, -1 };
+	self->caller = -1;
 	self->nth = open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);
 	ASSERT_LE(0, self->nth);
 	self->mem = anon_pages(SIZE);
@@ -69,6 +74,9 @@ FIXTURE_SETUP(faults)
 
 FIXTURE_TEARDOWN(faults)
 {
+	if (self->caller >= 0)
+		close(self->caller);
+	guest_close(&self->g);
 	vfio_close(&self->other);
 	vfio_close(&self->v);
 	EXPECT_BACK(&self->before);
@@ -720,6 +728,63 @@ TEST_F_TIMEOUT(faults, live_update, 900)
 	EXPECT_EQ(NO_FAILURE, code);
 	EXPECT_LT(0, failed);
 	TH_LOG("%d allocations, %d of them mattered", n - 2, failed);
+}
+
+/* --- KVM -------------------------------------------------------------------- */
+
+static int kvm_map_page(FIXTURE_DATA(faults) *self)
+{
+	int ret = caller_map(self->caller, &self->g, GPA);
+
+	return ret == 1 ? 0 : ret ?: -EPROTO;
+}
+
+static int kvm_unmap_page(FIXTURE_DATA(faults) *self, int ret)
+{
+	if (ret)
+		return ret == -EINVAL ? 0 : ret;
+	return caller_unmap(self->caller, KVM_CALLER_DIRTY);
+}
+
+/* kvm_vcpu_map() of a page that comes with the pin */
+TEST_F(faults, kvm_map)
+{
+	static const struct sweep s = { give_away, kvm_map_page,
+					kvm_unmap_page, false };
+
+	self->caller = caller_open();
+	ASSERT_LE(0, self->caller);
+	ASSERT_EQ(0, guest_open(&self->g));
+	ASSERT_EQ(0, guest_slot(&self->g, 0, GPA, self->mem, SIZE, false));
+	sweep(_metadata, self, &s);
+}
+
+static int kvm_pin(FIXTURE_DATA(faults) *self)
+{
+	return caller_pin(self->caller, self->mem, SIZE);
+}
+
+static int kvm_put(FIXTURE_DATA(faults) *self, int ret)
+{
+	if (ret)
+		return ret == -ENOMEM ? 0 : ret;
+	return caller_put(self->caller, self->mem, SIZE);
+}
+
+/* A region, holder and all; the file is opened anew, so there is none yet */
+static int kvm_reopen(FIXTURE_DATA(faults) *self)
+{
+	if (self->caller >= 0)
+		close(self->caller);
+	self->caller = caller_open();
+	return self->caller < 0 ? self->caller : give_away(self);
+}
+
+TEST_F_TIMEOUT(faults, kvm_region, 900)
+{
+	static const struct sweep s = { kvm_reopen, kvm_pin, kvm_put, false };
+
+	sweep(_metadata, self, &s);
 }
 
 TEST_HARNESS_MAIN
