@@ -47,25 +47,30 @@ void put_user_pages(struct page **pages, unsigned long npages)
 EXPORT_SYMBOL_GPL(put_user_pages);
 
 /**
- * struct late_put - a put that waits for the lock of its page
+ * struct late_put - a put that waits for the lock of a folio
  * @work: queued
- * @page: the page, with its pin
+ * @folio: the folio
+ * @npages: pins on it that are to be put
  */
 struct late_put {
 	struct work_struct work;
-	struct page *page;
+	struct folio *folio;
+	unsigned long npages;
 };
 
 static void late_put_work(struct work_struct *work)
 {
 	struct late_put *late = container_of(work, struct late_put, work);
 
-	put_user_pages_dirty_lock(&late->page, 1);
+	folio_lock(late->folio);
+	folio_mark_dirty(late->folio);
+	folio_unlock(late->folio);
+	unpin_user_folio(late->folio, late->npages);
 	kfree(late);
 }
 
 /* Let a thread wait for the lock; false if there is no memory for that */
-static bool put_late(struct page *page)
+static bool put_late(struct folio *folio, unsigned long npages)
 {
 	struct late_put *late = kmalloc(sizeof(*late),
 					GFP_ATOMIC | __GFP_NOWARN);
@@ -73,7 +78,8 @@ static bool put_late(struct page *page)
 	if (!late)
 		return false;
 	INIT_WORK(&late->work, late_put_work);
-	late->page = page;
+	late->folio = folio;
+	late->npages = npages;
 	schedule_work(&late->work);
 	return true;
 }
@@ -108,17 +114,20 @@ static bool try_mark_dirty(struct folio *folio)
  */
 void put_user_pages_dirty(struct page **pages, unsigned long npages)
 {
-	unsigned long i;
+	unsigned long n;
 
-	for (i = 0; i < npages; i++) {
-		struct folio *folio = page_folio(pages[i]);
+	for (; npages; pages += n, npages -= n) {
+		struct folio *folio = page_folio(pages[0]);
 
+		n = 1;
+		while (n < npages && page_folio(pages[n]) == folio)
+			n++;
 		if (!try_mark_dirty(folio)) {
-			if (put_late(pages[i]))
+			if (put_late(folio, n))
 				continue;
 			folio_mark_dirty(folio);
 		}
-		unpin_user_page(pages[i]);
+		unpin_user_folio(folio, n);
 	}
 }
 EXPORT_SYMBOL_GPL(put_user_pages_dirty);

@@ -212,25 +212,35 @@ static void put_user_pages_dirty_leaves_locked_page_to_thread(struct kunit *test
 {
 	struct put_test *t = test->priv;
 	struct page *pages[] = { t->small[0], t->small[1], t->small[2] };
-	struct folio *folio = page_folio(pages[1]);
+	struct folio *small = page_folio(pages[1]), *huge;
 	int i;
 
-	folio_lock(folio);
+	put_test_pin_huge(test);
+	huge = page_folio(t->huge[0]);
+	folio_lock(small);
+	folio_lock(huge);
 	preempt_disable();
 	put_user_pages_dirty(pages, ARRAY_SIZE(pages));
+	put_user_pages_dirty(t->huge, PUT_TEST_PAGES);
 	preempt_enable();
 	KUNIT_EXPECT_TRUE(test, PageDirty(pages[0]) && PageDirty(pages[2]));
 	KUNIT_EXPECT_EQ(test, pin_test_pins(pages[0]), 0);
 	KUNIT_EXPECT_EQ(test, pin_test_pins(pages[2]), 0);
 	msleep(50);
-	KUNIT_EXPECT_FALSE(test, folio_test_dirty(folio));
+	KUNIT_EXPECT_FALSE(test, folio_test_dirty(small));
+	KUNIT_EXPECT_FALSE(test, folio_test_dirty(huge));
 	KUNIT_EXPECT_EQ(test, pin_test_pins(pages[1]), 1);
+	KUNIT_EXPECT_EQ(test, pin_test_pins(t->huge[0]), PUT_TEST_PAGES);
 
-	folio_unlock(folio);
-	for (i = 0; i < 100 && pin_test_pins(pages[1]); i++)
+	folio_unlock(huge);
+	folio_unlock(small);
+	for (i = 0; i < 100 && (pin_test_pins(pages[1]) ||
+				pin_test_pins(t->huge[0])); i++)
 		msleep(20);
-	KUNIT_EXPECT_TRUE(test, folio_test_dirty(folio));
+	KUNIT_EXPECT_TRUE(test, folio_test_dirty(small));
+	KUNIT_EXPECT_TRUE(test, folio_test_dirty(huge));
 	KUNIT_EXPECT_EQ(test, pin_test_pins(pages[1]), 0);
+	KUNIT_EXPECT_EQ(test, pin_test_pins(t->huge[0]), 0);
 
 	put_user_pages(t->small + 3, PUT_TEST_PAGES - 3);
 }
