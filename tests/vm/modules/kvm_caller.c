@@ -72,6 +72,29 @@ static void leave(struct kvm_vcpu *vcpu, int idx)
 	mutex_unlock(&vcpu->mutex);
 }
 
+static int caller_unmap(struct kvm_caller *kc, unsigned long flags)
+{
+	bool dirty = flags & KVM_CALLER_DIRTY;
+	struct kvm_vcpu *vcpu;
+	int idx;
+
+	if (!kc->vcpu)
+		return -ENXIO;
+	vcpu = vcpu_of(kc->vcpu);
+	idx = enter(vcpu);
+	if (flags & KVM_CALLER_ATOMIC) {
+		preempt_disable();
+		kvm_vcpu_unmap_atomic(vcpu, &kc->map, dirty);
+		preempt_enable();
+	} else {
+		kvm_vcpu_unmap(vcpu, &kc->map, dirty);
+	}
+	leave(vcpu, idx);
+	fput(kc->vcpu);
+	kc->vcpu = NULL;
+	return 0;
+}
+
 static int caller_map(struct kvm_caller *kc, void __user *argp)
 {
 	struct kvm_caller_map arg;
@@ -98,34 +121,15 @@ static int caller_map(struct kvm_caller *kc, void __user *argp)
 
 	kc->vcpu = file;
 	arg.pinned = !!kc->map.pinned_page;
-	return copy_to_user(argp, &arg, sizeof(arg)) ? -EFAULT : 0;
+	if (copy_to_user(argp, &arg, sizeof(arg))) {
+		caller_unmap(kc, 0);
+		return -EFAULT;
+	}
+	return 0;
 
 err:
 	fput(file);
 	return ret;
-}
-
-static int caller_unmap(struct kvm_caller *kc, unsigned long flags)
-{
-	bool dirty = flags & KVM_CALLER_DIRTY;
-	struct kvm_vcpu *vcpu;
-	int idx;
-
-	if (!kc->vcpu)
-		return -ENXIO;
-	vcpu = vcpu_of(kc->vcpu);
-	idx = enter(vcpu);
-	if (flags & KVM_CALLER_ATOMIC) {
-		preempt_disable();
-		kvm_vcpu_unmap_atomic(vcpu, &kc->map, dirty);
-		preempt_enable();
-	} else {
-		kvm_vcpu_unmap(vcpu, &kc->map, dirty);
-	}
-	leave(vcpu, idx);
-	fput(kc->vcpu);
-	kc->vcpu = NULL;
-	return 0;
 }
 
 static int caller_copy(struct kvm_caller *kc, void __user *argp)

@@ -739,10 +739,11 @@ static int kvm_map_page(FIXTURE_DATA(faults) *self)
 	return ret == 1 ? 0 : ret ?: -EPROTO;
 }
 
+/* EFAULT: the copy of the request failed */
 static int kvm_unmap_page(FIXTURE_DATA(faults) *self, int ret)
 {
 	if (ret)
-		return ret == -EINVAL ? 0 : ret;
+		return ret == -EINVAL || ret == -EFAULT ? 0 : ret;
 	return caller_unmap(self->caller, KVM_CALLER_DIRTY);
 }
 
@@ -767,7 +768,7 @@ static int kvm_pin(FIXTURE_DATA(faults) *self)
 static int kvm_put(FIXTURE_DATA(faults) *self, int ret)
 {
 	if (ret)
-		return ret == -ENOMEM ? 0 : ret;
+		return ret == -ENOMEM || ret == -EFAULT ? 0 : ret;
 	return caller_put(self->caller, self->mem, SIZE);
 }
 
