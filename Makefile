@@ -38,16 +38,18 @@ PHONY += help
 help: ## what there is
 	@echo 'make run          build, boot, and show pinned memory on one screen (JSON=1: as JSON)'
 	@echo 'make test         everything: build, lint, all tests in VMs'
+	@echo 'make test-long    the tests that take long, and only these'
 	@echo
 	@echo 'make tree         build/$(BASE): unpacked package + overlay + hooks'
 	@echo 'make kernel       the test kernels (FLAVOUR=release or debug for one)'
 	@echo 'make programs     test programs, test modules, upstream'"'"'s selftests'
 	@echo 'make check        fast: lint and KUnit'
-	@echo 'make check-vm     tests in VMs (T=name: those that match; FLAVOUR=...; LIST=1: list them)'
+	@echo 'make check-vm     tests in VMs (T=name: those that match; FLAVOUR=..., LONG=1, LIST=1: list them)'
 	@echo 'make shell        a shell in a VM with devices, DAX, disks set up (FLAVOUR=debug, MACHINE=name)'
 	@echo 'make lint         style, hooks, sparse, W=1'
 	@echo 'make refresh      edits in build/$(BASE) back into the hooks'
 	@echo 'make check-series build after each hook (slow)'
+	@echo 'make check-arches build KVM for other architectures (A=NAME: for one; slow)'
 	@echo 'make check-hooks  take each hook out: does its test fail? (slow)'
 	@echo 'make export       build/export: a branch for git send-email'
 	@echo 'make stock        the unpatched kernel, to compare with'
@@ -104,21 +106,28 @@ stock: deps
 
 # --- what runs in the VM ---------------------------------------------------
 HDR := $(TREE)/obj-release/usr
-KSELFTEST_mm    := cow gup_longterm gup_test hmm-tests
-KSELFTEST_iommu := iommufd iommufd_fail_nth
-KSELFTEST := $(MAKE) --no-print-directory -j$(JOBS) CC="ccache gcc" ARCH=x86_64 \
+SELFTESTBIN := $(CURDIR)/build/selftests
+SELFTESTS   := $(TREE)/tools/testing/selftests
+# What to build in each folder of upstream's; kvm's all, as tests/vm/kvm-selftests lists them.
+KSELFTEST_mm    := $(addprefix $(SELFTESTBIN)/mm/,cow gup_longterm gup_test hmm-tests)
+KSELFTEST_iommu := $(addprefix $(SELFTESTBIN)/iommu/,iommufd iommufd_fail_nth)
+KSELFTEST_kvm   := all
+kselftest = $(MAKE) --no-print-directory -j$(JOBS) CC="ccache gcc" ARCH=x86_64 \
 	USERCFLAGS="-include $(CURDIR)/tests/vm/selftests.h" \
-	KHDR_INCLUDES="-isystem $(CURDIR)/$(HDR)/include"
+	KHDR_INCLUDES="-isystem $(CURDIR)/$(HDR)/include" \
+	-C $(SELFTESTS)/$(1) OUTPUT=$(SELFTESTBIN)/$(1) TMPOUT=$(SELFTESTBIN)/$(1)/.tmp
 
 PHONY += programs
 programs: kernel-release
 	@mkdir -p $(TESTBIN) build/selftests
 	@[ build/selftests -nt tests/vm/selftests.h ] || { rm -rf build/selftests/*; touch build/selftests; }
+	@$(foreach d,mm iommu kvm,mkdir -p build/selftests/$(d) && $(LOCK) $(STEP) selftests-$(d) \
+		--what "upstream's selftests ($(d))" -- $(call kselftest,$(d)) $(KSELFTEST_$(d)) &&) :
+	@cd $(SELFTESTS)/kvm && cp -pu --parents */*.sh $(SELFTESTBIN)/kvm
+	@$(call kselftest,kvm) -s emit_tests | sed 's/.*://' >build/selftests/kvm/tests
 	@$(LOCK) $(STEP) programs --what "test programs" -- $(MAKE) --no-print-directory -j$(JOBS) \
-		-C tests/vm/src O=$(CURDIR)/$(TESTBIN) TREE=$(CURDIR)/$(TREE) HDR=$(CURDIR)/$(HDR)
-	@$(foreach d,mm iommu,mkdir -p build/selftests/$(d) && $(LOCK) $(STEP) selftests-$(d) \
-		--what "upstream's selftests ($(d))" -- $(KSELFTEST) -C $(TREE)/tools/testing/selftests/$(d) \
-		OUTPUT=$(CURDIR)/build/selftests/$(d) $(KSELFTEST_$(d):%=$(CURDIR)/build/selftests/$(d)/%) &&) :
+		-C tests/vm/src O=$(CURDIR)/$(TESTBIN) TREE=$(CURDIR)/$(TREE) HDR=$(CURDIR)/$(HDR) \
+		KVM=$(SELFTESTBIN)/kvm
 
 # Test modules, one build per flavour (they see its configuration).
 PHONY += $(FLAVOURS:%=modules-%)
@@ -134,18 +143,23 @@ modules: $(FLAVOURS:%=modules-%)
 # --- VMs -------------------------------------------------------------------
 VM := tests/vm/run
 
-VMFLAGS := $(if $(FLAVOUR),--flavour $(FLAVOUR)) $(if $(filter 1,$(V)),--verbose)
+VMFLAGS := $(if $(FLAVOUR),--flavour $(FLAVOUR)) $(if $(LONG),--long) $(if $(filter 1,$(V)),--verbose)
 
-# Builds the kernels that the chosen tests need, no others.
+# What the chosen tests need: no other kernels.
+PHONY += build-vm
+build-vm: deps
+	@kernels=$$($(VM) --kernels $(VMFLAGS) $(T)) && for k in $$kernels; do \
+		$(MAKE) --no-print-directory $$(case $$k in stock) echo stock FLAVOUR=release;; \
+		stock-debug) echo stock FLAVOUR=debug;; *) echo kernel-$$k modules-$$k;; esac) || exit; \
+	done && $(MAKE) --no-print-directory programs
+
 PHONY += check-vm
-check-vm: deps
 ifdef LIST
+check-vm: deps
 	@$(VM) --list $(VMFLAGS) $(T)
 else
-	@kernels=$$($(VM) --kernels $(VMFLAGS) $(T)) && \
-		$(MAKE) --no-print-directory $$(for k in $$kernels; do case $$k in \
-		stock) echo stock FLAVOUR=release;; stock-debug) echo stock FLAVOUR=debug;; \
-		*) echo kernel-$$k modules-$$k;; esac; done) programs && $(VM) $(VMFLAGS) $(T)
+check-vm: build-vm
+	@$(VM) $(VMFLAGS) $(T)
 endif
 
 PHONY += check-kunit
@@ -176,6 +190,10 @@ PHONY += test
 test:
 	@scripts/test
 
+PHONY += test-long
+test-long:
+	@scripts/test --long
+
 # --- the patches -----------------------------------------------------------
 PHONY += lint
 lint: kernel-release
@@ -188,6 +206,10 @@ check-hooks: deps
 PHONY += check-series
 check-series: kernel-release
 	@$(LOCK) scripts/check-series
+
+PHONY += check-arches
+check-arches: tree
+	@$(LOCK) scripts/check-arches $(A)
 
 PHONY += export
 export: tree

@@ -8,7 +8,7 @@
  * one here, and the few cases that need the real thing fail on stock, too
  * (tests.conf knows them).
  */
-#ifndef USERPIN_SELFTESTS_H
+#if !defined(USERPIN_SELFTESTS_H) && !defined(__ASSEMBLER__)
 #define USERPIN_SELFTESTS_H
 
 #include <unistd.h>
@@ -19,7 +19,10 @@
 #define MOCK_FLAGS_DEVICE_PASID		0
 #define MOCK_PASID_WIDTH		20
 
-/* kselftest_harness.h gives each case 30 s of a real machine. */
+/*
+ * kselftest_harness.h gives each case 30 s of a real machine, KVM's tests wait
+ * 1, 2 and 10 s for what a guest does.
+ */
 static inline unsigned int patient_alarm(unsigned int seconds)
 {
 	return alarm(20 * seconds);
