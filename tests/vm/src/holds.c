@@ -11,7 +11,6 @@
 #include "test.h"
 
 #define MEMORY	"/sys/devices/system/memory"
-#define KSM	"/sys/kernel/mm/ksm"
 
 #define N	64UL
 #define SIZE	(N * PAGE)
@@ -574,11 +573,8 @@ TEST_F(holds, ksm)
 	note_pfns(pinned, N, pfn);
 	ASSERT_EQ(0, madvise(pinned, SIZE, MADV_MERGEABLE));
 	ASSERT_EQ(0, madvise(loose, SIZE, MADV_MERGEABLE));
-	write_text(KSM "/smart_scan", "0");
-	write_text(KSM "/sleep_millisecs", "1");
-	write_text(KSM "/pages_to_scan", "1000");
 	m.scans = read_long(KSM "/full_scans", 0);
-	ASSERT_EQ(0, write_text(KSM "/run", "1"));
+	ASSERT_EQ(0, ksm_start());
 	EXPECT_TRUE(wait_for(merged, &m, 120000))
 		TH_LOG("pages that are not pinned were not merged");
 	EXPECT_EQ(0UL, moved(pinned, N, pfn));

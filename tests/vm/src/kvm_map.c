@@ -499,8 +499,6 @@ struct merge {
 	long scans;
 };
 
-#define KSM	"/sys/kernel/mm/ksm"
-
 static bool scanned(void *arg)
 {
 	struct merge *m = arg;
@@ -533,11 +531,8 @@ TEST_F(kvm_map, ksm_waits_for_unmap)
 	ASSERT_EQ(0, madvise(loose, 2 * PAGE, MADV_MERGEABLE));
 	ASSERT_EQ(0, madvise(twin, PAGE, MADV_MERGEABLE));
 	ASSERT_EQ(0, madvise(self->mem, PAGE, MADV_MERGEABLE));
-	write_text(KSM "/smart_scan", "0");
-	write_text(KSM "/sleep_millisecs", "1");
-	write_text(KSM "/pages_to_scan", "1000");
 	m.scans = read_long(KSM "/full_scans", 0);
-	ASSERT_EQ(0, write_text(KSM "/run", "1"));
+	ASSERT_EQ(0, ksm_start());
 	EXPECT_TRUE(wait_for(merged, &m, 60000))
 		TH_LOG("pages that are not pinned were not merged");
 	EXPECT_TRUE(wait_for(scanned, &m, 60000));

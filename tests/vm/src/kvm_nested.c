@@ -378,8 +378,6 @@ TEST_F(kvm_nested, migration)
 		TH_LOG("nothing was moved, so this shows nothing");
 }
 
-#define KSM	"/sys/kernel/mm/ksm"
-
 /* Twins of the pages as they are now: ksmd has something to merge */
 static int go_merge(struct nested *n, char *page)
 {
@@ -399,9 +397,7 @@ TEST_F(kvm_nested, ksm)
 {
 	long scans = read_long(KSM "/full_scans", 0);
 
-	write_text(KSM "/sleep_millisecs", "1");
-	write_text(KSM "/pages_to_scan", "1000");
-	ASSERT_EQ(0, write_text(KSM "/run", "1"));
+	ASSERT_EQ(0, ksm_start());
 	vanish(_metadata, self, go_merge, true);
 	EXPECT_LT(scans, read_long(KSM "/full_scans", 0));
 	EXPECT_EQ(0, write_text(KSM "/run", "2"));

@@ -215,6 +215,14 @@ long move_to(void *mem, size_t n, size_t step, int to)
 	return there;
 }
 
+int ksm_start(void)
+{
+	write_text(KSM "/smart_scan", "0");
+	write_text(KSM "/sleep_millisecs", "1");
+	write_text(KSM "/pages_to_scan", "1000");
+	return write_text(KSM "/run", "1");
+}
+
 int node_of(void *mem)
 {
 	int status = -1;

@@ -49,6 +49,10 @@ int node_of(void *mem);
 #define MOVE_MAX	64UL
 long move_to(void *mem, size_t n, size_t step, int to);
 
+/* KSM: start it, impatient and thorough */
+#define KSM	"/sys/kernel/mm/ksm"
+int ksm_start(void);
+
 /* Capabilities and limits of this process */
 int cap_drop(int cap);
 int set_memlock(size_t bytes);
