@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * Tests of regions of guest memory, which no emulated CPU can ask for: SEV
- * needs AMD's hardware. Included by virt/kvm/region_pin.c.
+ * needs AMD's hardware. Included by virt/kvm/region_pin.c, but not with KVM as a
+ * module: they call what is not exported.
  */
-#ifdef CONFIG_LONGTERM_PIN_KUNIT_TEST
+#if defined(CONFIG_LONGTERM_PIN_KUNIT_TEST) && !defined(MODULE)
 
 #ifndef _VIRT_KVM_TESTS_REGION_PIN_KUNIT_H
 #define _VIRT_KVM_TESTS_REGION_PIN_KUNIT_H
@@ -489,4 +490,4 @@ kunit_test_suite(region_pin_test_suite);
 
 #endif /* _VIRT_KVM_TESTS_REGION_PIN_KUNIT_H */
 
-#endif /* CONFIG_LONGTERM_PIN_KUNIT_TEST */
+#endif /* CONFIG_LONGTERM_PIN_KUNIT_TEST && !MODULE */
