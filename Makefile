@@ -3,7 +3,8 @@
 
 BASE ?= linux-6.12
 include bases/$(BASE).mk
-export BASE BASE_PACKAGE BASE_TARBALL BASE_SERIES V
+include bases/qemu-10.0.mk
+export BASE BASE_PACKAGE BASE_TARBALL BASE_SERIES V QEMU_VERSION QEMU_SUITES QEMU_CONFIG QEMU_STEPS
 
 TREE    := build/$(BASE)
 STOCK   := $(TREE)-stock
@@ -53,6 +54,9 @@ help: ## what there is
 	@echo 'make check-hooks  take each hook out: does its test fail? (slow)'
 	@echo 'make export       build/export: a branch for git send-email'
 	@echo 'make stock        the unpatched kernel, to compare with'
+	@echo 'make qemu         QEMU with qemu-patches/ in build/qemu-$(QEMU_VERSION)/obj'
+	@echo 'make qemu-stock   QEMU without them'
+	@echo 'make qemu-refresh commits in build/qemu-$(QEMU_VERSION) back into qemu-patches/'
 	@echo 'make deps         install the Debian packages all this needs'
 	@echo 'make clean        remove build/'
 	@echo
@@ -103,6 +107,27 @@ stock: deps
 		$(CONFIG_$(or $(FLAVOUR),release))
 	@$(LOCK) $(STEP) stock-$(or $(FLAVOUR),release) --what "stock kernel" --expect $(BASE_STEPS_release) -- \
 		$(KBUILD) -C $(STOCK) O=obj-$(or $(FLAVOUR),release) bzImage modules
+
+# --- QEMU ------------------------------------------------------------------
+QEMU := build/qemu-$(QEMU_VERSION)
+
+PHONY += qemu-tree
+qemu-tree: deps
+	@$(LOCK) scripts/qemu-tree update $(if $(FORCE),--force)
+
+PHONY += qemu-refresh
+qemu-refresh:
+	@$(LOCK) scripts/qemu-tree refresh
+
+PHONY += qemu
+qemu: qemu-tree
+	@$(LOCK) scripts/qemu-build $(QEMU) qemu "QEMU"
+
+# Unpatched, same configuration.
+PHONY += qemu-stock
+qemu-stock: deps
+	@$(LOCK) scripts/qemu-tree stock
+	@$(LOCK) scripts/qemu-build $(QEMU)-stock qemu-stock "stock QEMU"
 
 # --- what runs in the VM ---------------------------------------------------
 HDR := $(TREE)/obj-release/usr
