@@ -175,7 +175,7 @@ PHONY += build-vm
 build-vm: deps
 	@kernels=$$($(VM) --kernels $(VMFLAGS) $(T)) && for k in $$kernels; do \
 		$(MAKE) --no-print-directory $$(case $$k in stock) echo stock FLAVOUR=release;; \
-		stock-debug) echo stock FLAVOUR=debug;; *) echo kernel-$$k modules-$$k;; esac) || exit; \
+		stock-debug) echo stock FLAVOUR=debug;; qemu*) echo $$k;; *) echo kernel-$$k modules-$$k;; esac) || exit; \
 	done && $(MAKE) --no-print-directory programs
 
 PHONY += check-vm
@@ -229,8 +229,9 @@ check-hooks: deps
 	@scripts/check-hooks $(HOOKS)
 
 PHONY += check-series
-check-series: kernel-release
+check-series: kernel-release qemu-tree
 	@$(LOCK) scripts/check-series
+	@$(LOCK) scripts/check-qemu-series
 
 PHONY += check-arches
 check-arches: tree
