@@ -221,7 +221,7 @@ test-long:
 
 # --- the patches -----------------------------------------------------------
 PHONY += lint
-lint: kernel-release
+lint: kernel-release qemu-tree
 	@scripts/lint
 
 PHONY += check-hooks

@@ -7,7 +7,6 @@
  * mmap_fixed: mmap() with MAP_FIXED of a file that may be written and is shared,
  * over what was mapped before; it unmaps that, as a real failure may.
  */
-#define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
 #include <stdbool.h>
@@ -35,6 +34,7 @@ static bool fails(const char *name)
 /* What _FILE_OFFSET_BITS=64 and _FORTIFY_SOURCE call */
 ssize_t __pread64_chk(int fd, void *buf, size_t size, off64_t at, size_t room)
 {
+	(void)room;
 	return pread64(fd, buf, size, at);
 }
 
