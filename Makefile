@@ -199,9 +199,11 @@ shell: kernel-$(or $(FLAVOUR),release) programs modules-$(or $(FLAVOUR),release)
 	@$(VM) --shell --flavour $(or $(FLAVOUR),release) --machine $(or $(MACHINE),full)
 
 DEMO := pindemo $(if $(JSON),--json)
+# A QEMU without our patches: ours, if it was built, else the one that is installed.
+QEMU_UNPATCHED = $(or $(wildcard $(QEMU)-stock/obj/qemu-system-x86_64),$(shell command -v qemu-system-x86_64))
 PHONY += run
 run:
-	@$(MAKE) --no-print-directory kernel-release programs modules-release >&2
+	@$(MAKE) --no-print-directory kernel-release programs modules-release $(if $(JSON),,qemu) >&2
 	@if [ -e $(STOCK)/obj-release/arch/x86/boot/bzImage ]; then \
 		$(VM) --flavour stock --machine full --command 'pindemo --measure' >build/stock-measured && \
 		$(VM) --flavour release --machine full \
@@ -209,6 +211,8 @@ run:
 	else \
 		$(VM) --flavour release --machine full --command '$(DEMO)'; \
 	fi
+	@$(if $(JSON),:,$(VM) --flavour release --machine qemu --command \
+		'qemu_demo $(patsubst build/%,/mnt/userpin/build/%,$(QEMU_UNPATCHED))')
 
 # Builds what it needs itself, so that a build that fails is counted, too.
 PHONY += test

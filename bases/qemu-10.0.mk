@@ -9,6 +9,6 @@ QEMU_SUITES  := trixie trixie-security bookworm-backports
 QEMU_CONFIG := --target-list=x86_64-softmmu --without-default-features --disable-install-blobs \
 	--disable-download --enable-kvm --enable-tcg --enable-vhost-kernel --enable-vhost-net \
 	--enable-vhost-user --enable-vhost-user-blk-server --enable-vhost-vdpa --enable-numa \
-	--enable-tools
+	--enable-tools --firmwarepath=/usr/share/qemu:/usr/share/seabios:/usr/lib/ipxe/qemu
 # Only for the progress display before a build of one's own has been counted.
 QEMU_STEPS := 2440
