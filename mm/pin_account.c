@@ -218,10 +218,10 @@ static long gup_batch(struct pin_account *acct, unsigned long start,
 	gup_flags |= FOLL_LONGTERM;
 
 	/*
-	 * GUP-fast does not see the mapping. For reading it would take what an
-	 * earlier write left in a private mapping of a DAX file, and refuse the
-	 * page beside it. Only a live mm is current's, and an account leaves
-	 * only a dead one.
+	 * GUP-fast does not see the mapping. For reading it would take what is
+	 * there of one that the process may not read, and refuse the page
+	 * beside it. Only a live mm is current's, and an account leaves only a
+	 * dead one.
 	 */
 	if (gup_flags & FOLL_WRITE && current->mm &&
 	    pin_account_is_for(acct, current->mm)) {

@@ -43,7 +43,7 @@ const char * const pin_reason_names[PIN_REASON_NR] = {
 /* What it means, and what helps */
 static const char * const reason_texts[PIN_REASON_NR] = {
 	[PIN_REASON_FSDAX] =
-		"blocks of a DAX file system cannot be pinned; use anonymous memory, a memfd, hugetlbfs, device-dax, or map the file private and writable",
+		"blocks of a DAX file system cannot be pinned; use anonymous memory, a memfd, hugetlbfs, device-dax, or map the file private",
 	[PIN_REASON_FILE] =
 		"the file system must see each write to a shared file, a device hides them; use anonymous memory, a memfd, tmpfs, hugetlbfs, or map the file private",
 	[PIN_REASON_SECRETMEM] =
@@ -117,8 +117,7 @@ static struct pin_finding find_reason(struct mm_struct *mm, unsigned long start,
 	} else if (vma->vm_flags & (VM_IO | VM_PFNMAP)) {
 		found.reason = PIN_REASON_PFNMAP;
 		found.pfnmap = vma->vm_flags & VM_PFNMAP;
-	} else if (vma_is_fsdax(vma) &&
-		   !(write && is_cow_mapping(vma->vm_flags))) {
+	} else if (vma_is_fsdax(vma) && !is_cow_mapping(vma->vm_flags)) {
 		found.reason = PIN_REASON_FSDAX;
 	} else if (vma_is_secretmem(vma)) {
 		found.reason = PIN_REASON_SECRETMEM;

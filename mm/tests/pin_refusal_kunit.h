@@ -293,6 +293,7 @@ static void file_that_guest_writes_ends_pin(struct kunit *test)
 
 static void shared_fsdax_is_fsdax(struct kunit *test)
 {
+	struct refusal_test *t = test->priv;
 	struct file *file;
 	unsigned long addr;
 
@@ -300,35 +301,45 @@ static void shared_fsdax_is_fsdax(struct kunit *test)
 		kunit_skip(test, "no FS_DAX in this kernel");
 	addr = refusal_map_file(test, &plain_fops, S_DAX, MAP_SHARED, &file);
 	KUNIT_EXPECT_EQ(test, refusal_pin(test, addr, FOLL_WRITE), -EOPNOTSUPP);
-	expect_refused(test, PIN_REASON_FSDAX);
+	KUNIT_EXPECT_EQ(test, refusal_pin(test, addr, 0), -EOPNOTSUPP);
+	KUNIT_EXPECT_EQ(test, t->acct->refused[PIN_REASON_FSDAX], 2);
 	KUNIT_EXPECT_EQ(test, file_count(file), 1);
 }
 
-static void private_fsdax_is_pinned_for_writing_only(struct kunit *test)
+static void private_fsdax_is_pinned_as_a_copy(struct kunit *test)
 {
 	struct file *file;
 	unsigned long addr;
+	struct page *page;
 
 	if (!IS_ENABLED(CONFIG_FS_DAX))
 		kunit_skip(test, "no FS_DAX in this kernel");
 	addr = refusal_map_file(test, &plain_fops, S_DAX, MAP_PRIVATE, &file);
-	KUNIT_EXPECT_EQ(test, refusal_pin(test, addr, 0), -EOPNOTSUPP);
-	expect_refused(test, PIN_REASON_FSDAX);
+	KUNIT_EXPECT_FALSE(test, PageAnon(pin_test_page(test, addr)));
+	KUNIT_EXPECT_EQ(test, refusal_pin(test, addr, 0), 1);
+	page = pin_test_page(test, addr);
+	KUNIT_EXPECT_TRUE(test, PageAnon(page));
+	/* It is the process's own already */
 	KUNIT_EXPECT_EQ(test, refusal_pin(test, addr, FOLL_WRITE), 1);
-	expect_refused(test, PIN_REASON_FSDAX);
-	/* The page that is there now is not the file's, but the next may be */
+	KUNIT_EXPECT_PTR_EQ(test, pin_test_page(test, addr), page);
+	expect_refused(test, PIN_REASON_NR);
+
+	addr = refusal_map_file(test, &plain_fops, S_DAX, MAP_PRIVATE, &file);
+	KUNIT_EXPECT_EQ(test, refusal_pin(test, addr, FOLL_WRITE), 1);
 	KUNIT_EXPECT_TRUE(test, PageAnon(pin_test_page(test, addr)));
-	KUNIT_EXPECT_EQ(test, refusal_pin(test, addr, 0), -EOPNOTSUPP);
+	expect_refused(test, PIN_REASON_NR);
 }
 
 static void private_fsdax_beyond_its_end_is_fault(struct kunit *test)
 {
+	struct refusal_test *t = test->priv;
 	struct file *file;
 	unsigned long addr;
 
 	addr = refusal_map_file(test, &beyond_fops, S_DAX, MAP_PRIVATE, &file);
 	KUNIT_EXPECT_EQ(test, refusal_pin(test, addr, FOLL_WRITE), -EFAULT);
-	expect_refused(test, PIN_REASON_FAULT);
+	KUNIT_EXPECT_EQ(test, refusal_pin(test, addr, 0), -EFAULT);
+	KUNIT_EXPECT_EQ(test, t->acct->refused[PIN_REASON_FAULT], 2);
 }
 
 static void pfnmap_is_pfnmap(struct kunit *test)
@@ -477,7 +488,7 @@ static struct kunit_case pin_refusal_test_cases[] = {
 	KUNIT_CASE(other_memory_that_guest_writes_is_pinned),
 	KUNIT_CASE(file_that_guest_writes_ends_pin),
 	KUNIT_CASE(shared_fsdax_is_fsdax),
-	KUNIT_CASE(private_fsdax_is_pinned_for_writing_only),
+	KUNIT_CASE(private_fsdax_is_pinned_as_a_copy),
 	KUNIT_CASE(private_fsdax_beyond_its_end_is_fault),
 	KUNIT_CASE(pfnmap_is_pfnmap),
 	KUNIT_CASE(pfnmap_is_no_refusal_to_holder_that_maps_it),

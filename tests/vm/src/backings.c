@@ -4,6 +4,12 @@
  * which errno and for which reason; what is charged and held; does DMA reach it
  * in both directions; is everything given back.
  */
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <linux/fiemap.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+
 #include "test.h"
 
 /* Reading this register of an edu device tells what it is; the next inverts */
@@ -385,31 +391,186 @@ TEST_F(mixed, map)
 }
 
 /*
- * Refused memory stays refused when its pages are private copies already, from
- * a pin for writing: the answer is a matter of the mapping, not of its history.
+ * What is pinned of a private mapping of a DAX file is a copy, for reading as
+ * well: the device does not see the file change, and holds nothing of it.
  */
-TEST(dax_read_after_write)
+#define COPY	(2 * MB)
+
+FIXTURE(dax_copy)
 {
-	static const char *const names[] = {
-		"dax-ext4-private", "dax-xfs-private"
-	};
-	struct area a;
 	struct vfio v;
-	size_t i;
+	struct snap before, base;
+	char *scratch;
+	char *old;		/* what was in the file */
+	char *addr;		/* its private mapping */
+	void *reserved;
+	size_t reserved_size;
+	const char *dir;
+	char path[256];
+	int fd;
+};
+
+FIXTURE_VARIANT(dax_copy)
+{
+	const char *where;
+	bool hole;		/* the file has no blocks */
+	bool huge;		/* mapped in one piece before it is pinned */
+};
+
+#define COPIES(_fs, _where)						\
+	FIXTURE_VARIANT_ADD(dax_copy, _fs##_small)			\
+		{ .where = _where };					\
+	FIXTURE_VARIANT_ADD(dax_copy, _fs##_huge)			\
+		{ .where = _where, .huge = true };			\
+	FIXTURE_VARIANT_ADD(dax_copy, _fs##_hole)			\
+		{ .where = _where, .hole = true };			\
+	FIXTURE_VARIANT_ADD(dax_copy, _fs##_huge_hole)			\
+		{ .where = _where, .hole = true, .huge = true }
+
+COPIES(ext4, "USERPIN_DAX_EXT4");
+COPIES(xfs, "USERPIN_DAX_XFS");
+
+/*
+ * Blocks that can be mapped in one piece: of twice as many the first go, up to a
+ * multiple of their size on the disk.
+ */
+static int allocate_aligned(int fd)
+{
+	struct {
+		struct fiemap map;
+		struct fiemap_extent extent;
+	} f = { .map = { .fm_length = ~0ULL, .fm_extent_count = 1 } };
+	off_t before;
+
+	if (fallocate(fd, 0, 0, 2 * COPY) || ioctl(fd, FS_IOC_FIEMAP, &f.map))
+		return -errno;
+	before = -f.extent.fe_physical % COPY;
+	if (f.extent.fe_length < before + COPY)
+		return -ENOSPC;
+	if (before && fallocate(fd, FALLOC_FL_COLLAPSE_RANGE, 0, before))
+		return -errno;
+	return ftruncate(fd, COPY) ? -errno : 0;
+}
+
+FIXTURE_SETUP(dax_copy)
+{
+	NEED_DEVICES(1U);
+	self->dir = getenv(variant->where);
+	ASSERT_NE(NULL, self->dir);
+	self->scratch = anon_pages(PAGE);
+	ASSERT_NE(NULL, self->scratch);
+	self->old = anon_pages(COPY);
+	ASSERT_NE(NULL, self->old);
+	memset(self->old, 0, COPY);
+	ASSERT_EQ(0, snap(&self->before));
+
+	snprintf(self->path, sizeof(self->path), "%s/dax_copy", self->dir);
+	self->fd = open(self->path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC,
+			0600);
+	ASSERT_LE(0, self->fd);
+	if (variant->hole) {
+		ASSERT_EQ(0, ftruncate(self->fd, COPY));
+	} else {
+		fill(self->old, COPY, 7);
+		ASSERT_EQ(0, allocate_aligned(self->fd));
+		ASSERT_EQ((ssize_t)COPY, pwrite(self->fd, self->old, COPY, 0));
+	}
+
+	self->addr = reserve(COPY, COPY, &self->reserved,
+			     &self->reserved_size);
+	ASSERT_NE(NULL, self->addr);
+	ASSERT_NE(MAP_FAILED, mmap(self->addr, COPY, PROT_READ | PROT_WRITE,
+				   MAP_PRIVATE | MAP_FIXED, self->fd, 0));
+	if (!variant->huge)
+		ASSERT_EQ(0, madvise(self->addr, COPY, MADV_NOHUGEPAGE));
+	ASSERT_EQ(0, madvise(self->addr, COPY, MADV_POPULATE_READ));
+	ASSERT_EQ(variant->huge, mapped_huge(self->addr));
+
+	ASSERT_EQ(0, vfio_open(&self->v, 0));
+	ASSERT_EQ(0, vfio_map(&self->v, self->scratch, IOVA_SCRATCH, PAGE,
+			      MAP_RW));
+	ASSERT_EQ(0, snap(&self->base));
+}
+
+FIXTURE_TEARDOWN(dax_copy)
+{
+	vfio_close(&self->v);
+	munmap(self->reserved, self->reserved_size);
+	close(self->fd);
+	unlink(self->path);
+	EXPECT_BACK(&self->before);
+}
+
+/* Whether the device still reads what was in the file, at both ends */
+static bool device_sees_old(FIXTURE_DATA(dax_copy) *self)
+{
+	size_t at[] = { 0, COPY - EDU_LEN };
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(at); i++)
+		if (edu_copy(&self->v.dev[0], IOVA_SCRATCH, IOVA + at[i],
+			     EDU_LEN) ||
+		    memcmp(self->scratch, self->old + at[i], EDU_LEN))
+			return false;
+	return true;
+}
+
+TEST_F(dax_copy, pinned_for_reading)
+{
+	long n = COPY / PAGE, i, copies = 0;
+	char *shared;
+
+	ASSERT_EQ(0, vfio_map(&self->v, self->addr, IOVA, COPY, MAP_R));
+	EXPECT_STATE(&self->base, n, n, n);
+	for (i = 0; i < n; i++)
+		copies += !!(pfn_flags(pfn_of(self->addr + i * PAGE)) &
+			     PF_ANON);
+	EXPECT_EQ(n, copies);
+	EXPECT_EQ(0, memcmp(self->addr, self->old, COPY));
+	EXPECT_TRUE(device_sees_old(self));
+
+	shared = mmap(NULL, COPY, PROT_READ | PROT_WRITE, MAP_SHARED, self->fd,
+		      0);
+	ASSERT_NE(MAP_FAILED, (void *)shared);
+	fill(shared, COPY, 8);
+	EXPECT_EQ(0, memcmp(self->addr, self->old, COPY));
+	/* If a page of the file were pinned, its blocks would not go */
+	ASSERT_TRUE(device_sees_old(self));
+
+	ASSERT_EQ(0, ftruncate(self->fd, 0));
+	ASSERT_EQ(0, munmap(shared, COPY));
+	ASSERT_EQ(0, munmap(self->addr, COPY));
+	ASSERT_EQ(0, close(self->fd));
+	ASSERT_EQ(0, unlink(self->path));
+	EXPECT_EQ(0, remount(self->dir));
+	EXPECT_STATE(&self->base, n, n, n);
+	EXPECT_TRUE(device_sees_old(self));
+	EXPECT_EQ((long)COPY, vfio_unmap(&self->v, IOVA, COPY));
+	EXPECT_BACK(&self->base);
+}
+
+/*
+ * A device may read what the process may read, also where a page is there: the
+ * answer is a matter of the mapping, not of its pages.
+ */
+TEST(no_right_to_read)
+{
+	struct snap base;
+	char *scratch, *mem;
+	struct vfio v;
 
 	NEED_DEVICES(1U);
+	scratch = anon_pages(PAGE);
+	mem = anon_pages(PAGE);
+	ASSERT_NE(NULL, scratch);
+	ASSERT_NE(NULL, mem);
 	ASSERT_EQ(0, vfio_open(&v, 0));
-	for (i = 0; i < ARRAY_SIZE(names); i++) {
-		if (area_open(backing_find(names[i]), &a, NULL, NULL))
-			SKIP(return, "%s", a.why);
-		ASSERT_EQ(0, vfio_map(&v, a.addr, IOVA, a.size, MAP_RW));
-		EXPECT_EQ((long)a.size, vfio_unmap(&v, IOVA, a.size));
-		EXPECT_EQ(-EOPNOTSUPP, vfio_map(&v, a.addr, IOVA, a.size,
-						MAP_R))
-			TH_LOG("%s", names[i]);
-		vfio_unmap_all(&v);
-		area_close(&a);
-	}
+	ASSERT_EQ(0, vfio_map(&v, scratch, IOVA_SCRATCH, PAGE, MAP_RW));
+	ASSERT_EQ(0, snap(&base));
+	ASSERT_EQ(0, mprotect(mem, PAGE, PROT_WRITE));
+	EXPECT_EQ(-EFAULT, vfio_map(&v, mem, IOVA, PAGE, MAP_R));
+	EXPECT_REFUSED(&base, FAULT, 1);
+	EXPECT_STATE(&base, 0, 0, 0);
 	vfio_close(&v);
 }
 

@@ -6,9 +6,7 @@
  */
 #include <fcntl.h>
 #include <linux/capability.h>
-#include <mntent.h>
 #include <signal.h>
-#include <sys/mount.h>
 
 #include "kvm_lib.h"
 #include "test.h"
@@ -234,27 +232,6 @@ TEST_F(kvm_map, pfnmap_page_is_put_if_it_was_taken)
 }
 
 /* --- What was written is not lost --------------------------------------------- */
-
-static int remount(const char *dir)
-{
-	const char *how = strstr(dir, "dax") ? "dax=always" : NULL;
-	FILE *mounts = setmntent("/proc/mounts", "r");
-	struct mntent *m;
-	int ret = -ENOENT;
-
-	if (!mounts)
-		return -errno;
-	while (ret == -ENOENT && (m = getmntent(mounts))) {
-		if (strcmp(m->mnt_dir, dir))
-			continue;
-		ret = 0;
-		if (umount(dir) ||
-		    mount(m->mnt_fsname, dir, m->mnt_type, 0, how))
-			ret = -errno;
-	}
-	endmntent(mounts);
-	return ret;
-}
 
 /* What the disk has at the start of a file */
 static int on_disk(const char *path, char *page)

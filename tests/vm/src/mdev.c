@@ -477,6 +477,54 @@ TEST_F(join, by_another_process)
 	EXPECT_BACK(&bench->base);
 }
 
+/*
+ * The same with private memory of a DAX file: what is pinned is a copy of what
+ * that process has there, not of what the one has that attaches.
+ */
+TEST_F(join, dax_by_another_process)
+{
+	const long half = 32 * KB;
+	struct bench *bench = &self->b;
+	char want[64 * KB];
+	int sv[2], status;
+	struct area a;
+	pid_t pid;
+
+	fill(want, sizeof(want), 1000);
+	ASSERT_EQ(0, chan_pair(sv));
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		if (area_open(backing_find("dax-ext4-private"), &a, NULL,
+			      bench->mem) || a.size != sizeof(want) ||
+		    memcmp(a.addr, want, sizeof(want)))
+			_exit(1);
+		if (vfio_map(&bench->v, a.addr, IOVA, half, MAP_R) ||
+		    vfio_map(&bench->v, a.addr + half, IOVA + half, half,
+			     MAP_RW) ||
+		    chan_put(sv[1], 0) || chan_get(sv[1], NULL))
+			_exit(2);
+		if (memcmp(a.addr, want, half))
+			_exit(3);
+		/* The device has copied the beginning */
+		if (memcmp(a.addr + half, want, EDU_LEN))
+			_exit(4);
+		if (memcmp(a.addr + half + EDU_LEN, want + half + EDU_LEN,
+			   half - EDU_LEN))
+			_exit(5);
+		_exit(0);
+	}
+	ASSERT_EQ(0, chan_get(sv[0], NULL));
+	fill(bench->mem, SIZE, 51);
+	ASSERT_EQ(0, vfio_add(&bench->v, 0));
+	EXPECT_EQ(0, edu_copy(&bench->v.dev[1], IOVA + half, IOVA, EDU_LEN));
+	EXPECT_EQ(0, chan_put(sv[0], 0));
+	EXPECT_EQ(0, reap(pid, 60000, &status));
+	EXPECT_EQ(0, status);
+	EXPECT_EQ(2 * half, vfio_unmap_all(&bench->v));
+	EXPECT_BACK(&bench->base);
+}
+
 /* Who mapped is dead: its memory cannot be pinned any more */
 TEST_F(join, after_the_owner_died)
 {

@@ -49,9 +49,9 @@ static bool map_some(struct worker *w, struct vfio *v, uint64_t iova,
 	unsigned int flags = pick(w, 4) ? MAP_RW : MAP_R;
 	int ret, want = -b->err;
 
-	/* A device that only reads may read files, but not those on DAX */
+	/* A device that only reads may read files */
 	if (flags == MAP_R)
-		want = b->how & HOW_DAX ? -EOPNOTSUPP : 0;
+		want = 0;
 	if (n > pages)
 		n = pages;
 	at = pick(w, pages - n + 1);

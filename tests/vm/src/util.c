@@ -2,10 +2,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <linux/fs.h>
+#include <mntent.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -69,6 +73,27 @@ int write_text(const char *path, const char *text)
 	else if (n != len)
 		ret = -EIO;
 	close(fd);
+	return ret;
+}
+
+int remount(const char *dir)
+{
+	const char *how = strstr(dir, "dax") ? "dax=always" : NULL;
+	FILE *mounts = setmntent("/proc/mounts", "r");
+	struct mntent *m;
+	int ret = -ENOENT;
+
+	if (!mounts)
+		return -errno;
+	while (ret == -ENOENT && (m = getmntent(mounts))) {
+		if (strcmp(m->mnt_dir, dir))
+			continue;
+		ret = 0;
+		if (umount(dir) ||
+		    mount(m->mnt_fsname, dir, m->mnt_type, 0, how))
+			ret = -errno;
+	}
+	endmntent(mounts);
 	return ret;
 }
 
@@ -179,6 +204,28 @@ uint64_t pfn_of(const void *addr)
 uint64_t pfn_flags(uint64_t pfn)
 {
 	return read_entry("/proc/kpageflags", pfn);
+}
+
+bool mapped_huge(const void *addr)
+{
+	struct page_region region;
+	struct pm_scan_arg arg = {
+		.size = sizeof(arg),
+		.start = (uintptr_t)addr,
+		.end = (uintptr_t)addr + PAGE,
+		.vec = (uintptr_t)&region,
+		.vec_len = 1,
+		.category_mask = PAGE_IS_PRESENT | PAGE_IS_HUGE,
+		.return_mask = PAGE_IS_HUGE,
+	};
+	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	int n;
+
+	if (fd < 0)
+		return false;
+	n = ioctl(fd, PAGEMAP_SCAN, &arg);
+	close(fd);
+	return n == 1;
 }
 
 uint64_t folio_of(uint64_t pfn, long *n)

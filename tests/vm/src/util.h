@@ -19,6 +19,7 @@
 #define ROUND_UP(x, a)	(((x) + (a) - 1) / (a) * (a))
 
 /* Bits of /proc/kpageflags */
+#define PF_ANON		(1ULL << 12)
 #define PF_TAIL		(1ULL << 16)
 #define PF_THP		(1ULL << 22)
 
@@ -27,6 +28,8 @@ char *slurp(const char *path);
 int write_text(const char *path, const char *text);
 long read_long(const char *path, long otherwise);
 bool file_exists(const char *path);
+/* Unmount a disk's file system, and mount it again as it was */
+int remount(const char *dir);
 
 /* Time. cond() is asked until it says yes or @ms have passed. */
 uint64_t now_ms(void);
@@ -40,6 +43,8 @@ bool filled(const void *at, size_t len, unsigned int seed);
 /* Page frames of this process; 0 when there is none */
 uint64_t pfn_of(const void *addr);
 uint64_t pfn_flags(uint64_t pfn);
+/* Is there a page, mapped in one piece with all others of its page table? */
+bool mapped_huge(const void *addr);
 /* The first frame of the folio that @pfn belongs to; in *@n how many it has */
 uint64_t folio_of(uint64_t pfn, long *n);
 
