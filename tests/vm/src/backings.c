@@ -549,6 +549,17 @@ TEST_F(dax_copy, pinned_for_reading)
 	EXPECT_BACK(&self->base);
 }
 
+/* A container with its scratch page, and a page that is not mapped yet */
+static int open_with_page(struct vfio *v, char **scratch, char **mem)
+{
+	*scratch = anon_pages(PAGE);
+	*mem = anon_pages(PAGE);
+	if (!*scratch || !*mem)
+		return -ENOMEM;
+	return vfio_open(v, 0) ?:
+	       vfio_map(v, *scratch, IOVA_SCRATCH, PAGE, MAP_RW);
+}
+
 /*
  * A device may read what the process may read, also where a page is there: the
  * answer is a matter of the mapping, not of its pages.
@@ -560,12 +571,7 @@ TEST(no_right_to_read)
 	struct vfio v;
 
 	NEED_DEVICES(1U);
-	scratch = anon_pages(PAGE);
-	mem = anon_pages(PAGE);
-	ASSERT_NE(NULL, scratch);
-	ASSERT_NE(NULL, mem);
-	ASSERT_EQ(0, vfio_open(&v, 0));
-	ASSERT_EQ(0, vfio_map(&v, scratch, IOVA_SCRATCH, PAGE, MAP_RW));
+	ASSERT_EQ(0, open_with_page(&v, &scratch, &mem));
 	ASSERT_EQ(0, snap(&base));
 	ASSERT_EQ(0, mprotect(mem, PAGE, PROT_WRITE));
 	EXPECT_EQ(-EFAULT, vfio_map(&v, mem, IOVA, PAGE, MAP_R));
@@ -615,12 +621,7 @@ TEST(no_dma_without_a_map)
 	char *scratch, *mem;
 
 	NEED_DEVICES(1U);
-	scratch = anon_pages(PAGE);
-	mem = anon_pages(PAGE);
-	ASSERT_NE(NULL, scratch);
-	ASSERT_NE(NULL, mem);
-	ASSERT_EQ(0, vfio_open(&v, 0));
-	ASSERT_EQ(0, vfio_map(&v, scratch, IOVA_SCRATCH, PAGE, MAP_RW));
+	ASSERT_EQ(0, open_with_page(&v, &scratch, &mem));
 	ASSERT_EQ(0, vfio_map(&v, mem, IOVA, PAGE, MAP_RW));
 	EXPECT_EQ(0, edu_check(&v.dev[0], mem, IOVA, PAGE));
 	EXPECT_EQ((long)PAGE, vfio_unmap(&v, IOVA, PAGE));
