@@ -165,45 +165,81 @@ static void unaccount_pages(struct pin_ledger *ledger, struct page **pages,
 	}
 }
 
+/**
+ * struct pin_request - pages that a holder asks for
+ * @acct: the holder
+ * @owner: whose limit applies
+ * @start: address of the first page
+ * @npages: how many pages
+ * @gup_flags: FOLL_*
+ * @done: how many of them are pinned
+ * @reason: why the next ones are refused; PIN_REASON_NR where the mapping tells
+ */
+struct pin_request {
+	struct pin_account *acct;
+	const struct pin_owner *owner;
+	unsigned long start;
+	unsigned long npages;
+	unsigned int gup_flags;
+	unsigned long done;
+	enum pin_reason reason;
+};
+
+/* Charge for what was added to the ledger since it had @charge and @held */
+static int commit(struct pin_request *req, unsigned long charge,
+		  unsigned long held)
+{
+	struct pin_ledger *ledger = req->acct->ledger;
+	int ret = 0;
+
+	/* What is pinned already may be pinned again whatever the limits are */
+	if (ledger->charge > charge)
+		ret = pin_ledger_commit(ledger, req->owner);
+	/* After a part of the request, the call for the rest is the refusal */
+	if (!ret && ledger->held > held)
+		ret = pin_ledger_commit_held(ledger, req->npages - req->done,
+					     req->done);
+	if (ret)
+		req->reason = ret == -EBUSY ? PIN_REASON_CGROUP :
+					      PIN_REASON_MEMLOCK;
+	return ret;
+}
+
 /*
  * Enter pinned pages in the ledger. Returns how many of them are counted, or an
- * error with its reason.
+ * error, and @req has its reason.
  */
-static long account_pages(struct pin_account *acct,
-			  const struct pin_owner *owner, struct page **pages,
-			  unsigned long npages, enum pin_reason *reason)
+static long account_pages(struct pin_request *req, struct page **pages,
+			  unsigned long npages)
 {
-	struct pin_ledger *ledger = acct->ledger;
-	unsigned long done = 0, counted = 0, n, charge;
+	struct pin_ledger *ledger = req->acct->ledger;
+	unsigned long done = 0, counted = 0, n, charge, held;
 	long ret;
 
 	guard(mutex)(&ledger->lock);
 
 	charge = ledger->charge;
+	held = ledger->held;
 	for (; done < npages; done += n) {
 		n = contiguous(pages + done, npages - done);
 		ret = pin_ledger_add(ledger, page_to_pfn(pages[done]), n);
 		if (ret < 0) {
-			*reason = ret == -EOVERFLOW ? PIN_REASON_OVERFLOW :
-						      PIN_REASON_NOMEM;
+			req->reason = ret == -EOVERFLOW ? PIN_REASON_OVERFLOW :
+							  PIN_REASON_NOMEM;
 			goto undo;
 		}
 		counted += ret;
 	}
 
-	/* What is pinned already may be pinned again whatever the limit is */
-	if (ledger->charge > charge) {
-		ret = pin_ledger_commit(ledger, owner);
-		if (ret) {
-			*reason = PIN_REASON_MEMLOCK;
-			goto undo;
-		}
-	}
-	account_acquired(acct, counted);
+	ret = commit(req, charge, held);
+	if (ret)
+		goto undo;
+	account_acquired(req->acct, counted);
 	return counted;
 
 undo:
 	unaccount_pages(ledger, pages, done);
+	pin_ledger_settle(ledger);
 	return ret;
 }
 
@@ -285,24 +321,25 @@ static unsigned long pages_before_file(struct pin_account *acct,
  * interrupts off all the while. Nor does it look for signals, so a caller would
  * go on for as long as there is memory.
  */
-static long pin_batch(struct pin_account *acct, const struct pin_owner *owner,
-		      unsigned long start, unsigned long npages,
-		      unsigned int gup_flags, struct page **pages,
-		      enum pin_reason *reason)
+static long pin_batch(struct pin_request *req, struct page **pages)
 {
-	unsigned long table = PMD_SIZE - (start & ~PMD_MASK);
+	unsigned long start = req->start + (req->done << PAGE_SHIFT);
+	unsigned long table = PMD_SIZE - (start & ~PMD_MASK), npages;
+	struct pin_account *acct = req->acct;
 	long pinned, ret;
 
 	cond_resched();
 	if (fatal_signal_pending(current))
 		return -EINTR;
 
-	npages = min3(npages, table >> PAGE_SHIFT, PIN_BATCH_PAGES);
-	pinned = gup_batch(acct, start, npages, gup_flags, pages);
+	npages = min3(req->npages - req->done, table >> PAGE_SHIFT,
+		      PIN_BATCH_PAGES);
+	pinned = gup_batch(acct, start, npages, req->gup_flags, pages);
 	if (pinned < 0)
 		return pinned;
 
-	if (acct->flags & PIN_ACCOUNT_WRITES && !(gup_flags & FOLL_WRITE)) {
+	if (acct->flags & PIN_ACCOUNT_WRITES &&
+	    !(req->gup_flags & FOLL_WRITE)) {
 		ret = pages_before_file(acct, start, pinned);
 		put_user_pages(pages + ret, pinned - ret);
 		pinned = ret;
@@ -310,7 +347,7 @@ static long pin_batch(struct pin_account *acct, const struct pin_owner *owner,
 			return -EFAULT;
 	}
 
-	ret = account_pages(acct, owner, pages, pinned, reason);
+	ret = account_pages(req, pages, pinned);
 	if (ret < 0) {
 		put_user_pages(pages, pinned);
 		return ret;
@@ -323,16 +360,24 @@ static long pin_batch(struct pin_account *acct, const struct pin_owner *owner,
 			if (!pin_account_counts(page_to_pfn(pages[i])))
 				put_user_page(pages[i]);
 	}
+	req->done += pinned;
 	return pinned;
 }
 
-static void trace_pinned(struct pin_account *acct, unsigned long start,
-			 unsigned long npages)
+/* What the holder is told when the last batch gave @ret */
+static long pin_result(struct pin_request *req, long ret)
 {
-	struct pin_ledger *ledger = acct->ledger;
+	struct pin_ledger *ledger = req->acct->ledger;
 
-	trace_pin(acct->name, start, npages, READ_ONCE(ledger->charge),
-		  READ_ONCE(ledger->held));
+	if (req->done) {
+		trace_pin(req->acct->name, req->start, req->done,
+			  READ_ONCE(ledger->charge), READ_ONCE(ledger->held));
+		return req->done;
+	}
+	if (!ret)
+		return 0;
+	return pin_refuse(req->acct, req->owner, req->start, req->npages,
+			  req->gup_flags, ret, req->reason);
 }
 
 /**
@@ -356,6 +401,7 @@ static void trace_pinned(struct pin_account *acct, unsigned long start,
  * -EOPNOTSUPP: refused, for reason fsdax or file.
  * -EFAULT: refused, for reason secretmem, pfnmap or fault.
  * -ENOMEM: refused, for reason memlock, migrate or nomem.
+ * -EBUSY: refused, for reason cgroup.
  * -EOVERFLOW: refused, for reason overflow.
  * -ESRCH: the account's mm is dead.
  * -EINTR: a fatal signal came.
@@ -366,26 +412,19 @@ long pin_user_pages_account(struct pin_account *acct,
 			    unsigned long npages, unsigned int gup_flags,
 			    struct page **pages)
 {
-	enum pin_reason reason = PIN_REASON_NR;
-	unsigned long done = 0;
+	struct pin_request req = {
+		.acct = acct,
+		.owner = owner,
+		.start = start,
+		.npages = npages,
+		.gup_flags = gup_flags,
+		.reason = PIN_REASON_NR,
+	};
 	long ret = 0;
 
-	while (done < npages) {
-		unsigned long addr = start + (done << PAGE_SHIFT);
-
-		ret = pin_batch(acct, owner, addr, npages - done, gup_flags,
-				pages + done, &reason);
-		if (ret < 0)
-			break;
-		done += ret;
-	}
-	if (done) {
-		trace_pinned(acct, start, done);
-		return done;
-	}
-	if (!ret)
-		return 0;
-	return pin_refuse(acct, owner, start, npages, gup_flags, ret, reason);
+	while (req.done < npages && ret >= 0)
+		ret = pin_batch(&req, pages + req.done);
+	return pin_result(&req, ret);
 }
 EXPORT_SYMBOL_GPL(pin_user_pages_account);
 
@@ -434,8 +473,14 @@ long pin_user_extents_account(struct pin_account *acct,
 			      unsigned int max_extents,
 			      unsigned int *nr_extents)
 {
-	enum pin_reason reason = PIN_REASON_NR;
-	unsigned long done = 0;
+	struct pin_request req = {
+		.acct = acct,
+		.owner = owner,
+		.start = start,
+		.npages = npages,
+		.gup_flags = gup_flags,
+		.reason = PIN_REASON_NR,
+	};
 	struct page **pages;
 	unsigned int nr = 0;
 	long ret = 0;
@@ -447,32 +492,22 @@ long pin_user_extents_account(struct pin_account *acct,
 	pages = kmalloc_array(min(npages, PIN_BATCH_PAGES), sizeof(*pages),
 			      GFP_KERNEL);
 	if (!pages) {
-		reason = PIN_REASON_NOMEM;
+		req.reason = PIN_REASON_NOMEM;
 		ret = -ENOMEM;
 	}
 
 	/* In a batch each page may become an extent */
-	while (pages && done < npages &&
-	       max_extents - nr >= min(npages - done, PIN_BATCH_PAGES)) {
-		unsigned long addr = start + (done << PAGE_SHIFT);
-
-		ret = pin_batch(acct, owner, addr, npages - done, gup_flags,
-				pages, &reason);
+	while (pages && req.done < npages &&
+	       max_extents - nr >= min(npages - req.done, PIN_BATCH_PAGES)) {
+		ret = pin_batch(&req, pages);
 		if (ret < 0)
 			break;
 		nr = append_extents(extents, nr, pages, ret);
-		done += ret;
 	}
 	kfree(pages);
 
 	*nr_extents = nr;
-	if (done) {
-		trace_pinned(acct, start, done);
-		return done;
-	}
-	if (!ret)
-		return 0;
-	return pin_refuse(acct, owner, start, npages, gup_flags, ret, reason);
+	return pin_result(&req, ret);
 }
 EXPORT_SYMBOL_GPL(pin_user_extents_account);
 
@@ -561,8 +596,8 @@ EXPORT_SYMBOL_GPL(put_user_pfns_account);
  * pin_account_settle() - end an operation of pins or puts
  * @acct: the holder
  *
- * Makes the account's part of RLIMIT_MEMLOCK exact again: it is taken in steps
- * while pages are pinned, and given back late while they are put.
+ * Makes what is charged to RLIMIT_MEMLOCK and to the cgroup exact again: it is
+ * taken in steps while pages are pinned, and given back late while they are put.
  *
  * Context: Process context. May sleep; takes the mmap_lock of the account's mm.
  */
@@ -603,7 +638,8 @@ EXPORT_SYMBOL_GPL(pin_account_refused);
  * @mm: its mm, which is current->mm
  *
  * After exec(), and when a process takes over from one that ended. All accounts
- * of the dead mm come along. Takes the same time however much is pinned.
+ * of the dead mm come along. Takes the same time however much is pinned. What is
+ * held stays charged to the cgroup that it was charged to.
  *
  * Context: Process context. May sleep; takes the mmap_lock of @mm.
  * Return: 0, also if @mm owns the account already; or, with nothing changed,
@@ -635,30 +671,38 @@ EXPORT_SYMBOL_GPL(pin_account_adopt);
  * Context: Process context. May sleep; takes the mmap_lock of the account's mm.
  * Return: 0; or, with nothing changed,
  * -ENOMEM: RLIMIT_MEMLOCK does not allow it, or no memory for the ledger.
+ * -EBUSY: the cgroup's limit of longterm_pin does not allow it.
  * -EOVERFLOW: a page has as many pins as it may have.
  * -EINTR: a fatal signal came.
  */
 int pin_account_move_in(struct pin_account *to, const struct pin_owner *owner,
 			unsigned long pfn, unsigned long npages)
 {
+	struct pin_request req = {
+		.acct = to,
+		.owner = owner,
+		.npages = npages,
+	};
 	struct pin_ledger *ledger = to->ledger;
-	unsigned long charge;
+	unsigned long charge, held;
 	long counted;
-	int ret = 0;
+	int ret;
 
 	guard(mutex)(&ledger->lock);
 
 	charge = ledger->charge;
+	held = ledger->held;
 	counted = pin_ledger_add(ledger, pfn, npages);
 	if (counted < 0)
 		return counted;
-	if (ledger->charge > charge)
-		ret = pin_ledger_commit(ledger, owner);
-	if (ret)
+	ret = commit(&req, charge, held);
+	if (ret) {
 		pin_ledger_sub_all(ledger, pfn, npages);
-	else
-		account_acquired(to, counted);
-	return ret;
+		pin_ledger_settle(ledger);
+		return ret;
+	}
+	account_acquired(to, counted);
+	return 0;
 }
 EXPORT_SYMBOL_GPL(pin_account_move_in);
 
@@ -678,9 +722,13 @@ int pin_account_move_in_pages(struct pin_account *to,
 			      const struct pin_owner *owner,
 			      struct page **pages, unsigned long npages)
 {
-	enum pin_reason reason;
+	struct pin_request req = {
+		.acct = to,
+		.owner = owner,
+		.npages = npages,
+	};
 
-	return min(account_pages(to, owner, pages, npages, &reason), 0);
+	return min(account_pages(&req, pages, npages), 0);
 }
 EXPORT_SYMBOL_GPL(pin_account_move_in_pages);
 

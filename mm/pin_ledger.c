@@ -35,13 +35,20 @@
  *  8. Frames without a struct page, and all other reserved pages, the zero page
  *     among them, are not counted. They are not freed either. Holders that
  *     remember only PFNs may put them all the same.
+ *  9. What is held is charged to the cgroup in which the ledger was made, in
+ *     steps: ledger->in_cgroup >= ledger->held whenever no pin is under way, and
+ *     they are equal when each holder has settled. The cgroup stays the same,
+ *     wherever processes go.
+ * 10. A limit refuses only what makes charge or held grow. What is pinned
+ *     already may be pinned again.
  *
  * Large folios have an entry each, order-0 pages a counter each. Counters come
  * in chunks: with an entry for each 4K page, the tree would cost a quarter of
  * the time that it takes to map memory for a device.
  *
  * Locks: ledger->lock > mmap_lock, and ledger->lock > pin_ledgers_lock, in which
- * nothing is waited for. A pin or a put takes nothing that another ledger has.
+ * nothing is waited for. A pin or a put takes nothing that another ledger has,
+ * but for a spinlock once in a step that is charged to the cgroups.
  */
 
 #include <linux/export.h>
@@ -80,9 +87,18 @@ static int __init pin_chunks_init(void)
 }
 subsys_initcall(pin_chunks_init);
 
+static void ledger_free(struct pin_ledger *ledger)
+{
+	put_misc_cg(ledger->cgroup);
+	kfree(ledger);
+}
+
 /**
  * pin_ledger_get() - get the ledger of a mm, made if there is none
  * @mm: the mm; the caller keeps its mm_struct alive
+ *
+ * A new one is charged to the cgroup of the current process, of whatever mm it
+ * is; that of kernel threads is the root.
  *
  * Context: Process context. May sleep; takes pin_ledgers_lock.
  * Return: the ledger with a reference, or NULL without memory.
@@ -102,6 +118,7 @@ struct pin_ledger *pin_ledger_get(struct mm_struct *mm)
 	xa_init_flags(&new->chunks, XA_FLAGS_ACCOUNT);
 	INIT_LIST_HEAD(&new->accounts);
 	new->mm = mm;
+	new->cgroup = get_current_misc_cg();
 
 	mutex_lock(&pin_ledgers_lock);
 	ledger = mm->pin_ledger;
@@ -113,7 +130,8 @@ struct pin_ledger *pin_ledger_get(struct mm_struct *mm)
 	ledger->refs++;
 	mutex_unlock(&pin_ledgers_lock);
 
-	kfree(new);
+	if (new)
+		ledger_free(new);
 	return ledger;
 }
 
@@ -159,12 +177,13 @@ void pin_ledger_put(struct pin_ledger *ledger)
 	ledger->mm->pin_ledger = NULL;
 	mutex_unlock(&pin_ledgers_lock);
 
-	WARN_ON(ledger->charge || ledger->held || ledger->committed);
+	WARN_ON(ledger->charge || ledger->held || ledger->committed ||
+		ledger->in_cgroup);
 	WARN_ON(has_entries(&ledger->folios) || has_entries(&ledger->chunks));
 	xa_destroy(&ledger->folios);
 	xa_destroy(&ledger->chunks);
 	mmdrop(ledger->mm);
-	kfree(ledger);
+	ledger_free(ledger);
 }
 
 /**
@@ -539,7 +558,39 @@ int pin_ledger_commit(struct pin_ledger *ledger, const struct pin_owner *owner)
 }
 
 /**
- * pin_ledger_settle() - give back what is committed beyond the charge
+ * pin_ledger_commit_held() - charge the ledger's cgroup for what it holds
+ * @ledger: the ledger
+ * @npages: pages that the request has yet to pin, and those just added
+ * @quiet: a failure is no refusal yet
+ *
+ * As far as the request goes, takes a step where the limit allows, since each
+ * charge walks all cgroups above; pin_ledger_settle() gives back what is left,
+ * of memory that was held before.
+ *
+ * Context: Process context. ledger->lock is held.
+ * Return: 0; or
+ * -EBUSY: the limit of the cgroup, or of one above it, does not allow it.
+ */
+int pin_ledger_commit_held(struct pin_ledger *ledger, unsigned long npages,
+			   bool quiet)
+{
+	long ret;
+
+	lockdep_assert_held(&ledger->lock);
+
+	if (ledger->held <= ledger->in_cgroup)
+		return 0;
+	ret = pin_cgroup_charge(ledger->cgroup,
+				ledger->held - ledger->in_cgroup,
+				min(npages, PIN_CGROUP_STEP), quiet);
+	if (ret < 0)
+		return ret;
+	ledger->in_cgroup += ret;
+	return 0;
+}
+
+/**
+ * pin_ledger_settle() - give back what is committed beyond charge and held
  * @ledger: the ledger
  *
  * Context: Process context. May sleep; ledger->lock is held, takes mmap_lock.
@@ -551,6 +602,11 @@ void pin_ledger_settle(struct pin_ledger *ledger)
 
 	lockdep_assert_held(&ledger->lock);
 
+	if (ledger->in_cgroup > ledger->held) {
+		pin_cgroup_uncharge(ledger->cgroup,
+				    ledger->in_cgroup - ledger->held);
+		ledger->in_cgroup = ledger->held;
+	}
 	if (!spare)
 		return;
 	mmap_write_lock(mm);
@@ -577,7 +633,7 @@ void pin_account_name_process(struct pin_account *acct)
  * @mm: the new mm
  *
  * The pins stay as they are, whatever their number; what is charged for them
- * moves.
+ * to RLIMIT_MEMLOCK moves. The cgroup stays.
  *
  * Context: Process context. May sleep; takes ledger->lock, and in it the
  * mmap_lock of @mm and pin_ledgers_lock.

@@ -17,6 +17,8 @@
 #include <linux/user_pages.h>
 #include <linux/xarray.h>
 
+#include "pin_cgroup.h"
+
 /*
  * Counters of small pages come in chunks. A chunk covers 2 MiB: of that, all or
  * nothing has struct pages, whatever memory is plugged in.
@@ -52,6 +54,10 @@
  * @held: pages, sum over folios with any pin of their whole size
  * @committed: pages of mm->locked_vm that this ledger has taken; at least
  *	@charge but while a pin is under way
+ * @cgroup: of the process that made the ledger; never changes; NULL in a kernel
+ *	without the misc controller
+ * @in_cgroup: pages charged to @cgroup; at least @held but while a pin is under
+ *	way
  * @accounts: the holders
  */
 struct pin_ledger {
@@ -63,6 +69,8 @@ struct pin_ledger {
 	unsigned long charge;
 	unsigned long held;
 	unsigned long committed;
+	struct misc_cg *cgroup;
+	unsigned long in_cgroup;
 	struct list_head accounts;
 };
 
@@ -119,6 +127,8 @@ unsigned long pin_ledger_sub(struct pin_ledger *ledger, unsigned long pfn,
 void pin_ledger_sub_all(struct pin_ledger *ledger, unsigned long pfn,
 			unsigned long npages);
 int pin_ledger_commit(struct pin_ledger *ledger, const struct pin_owner *owner);
+int pin_ledger_commit_held(struct pin_ledger *ledger, unsigned long npages,
+			   bool quiet);
 void pin_ledger_settle(struct pin_ledger *ledger);
 int pin_ledger_adopt(struct pin_ledger *ledger, const struct pin_owner *owner,
 		     struct mm_struct *mm);
@@ -127,6 +137,9 @@ void pin_account_name_process(struct pin_account *acct);
 int pin_refuse(struct pin_account *acct, const struct pin_owner *owner,
 	       unsigned long start, unsigned long npages,
 	       unsigned int gup_flags, int err, enum pin_reason reason);
+/* How names that users choose are written, see pin_escape() */
+#define PIN_ESCAPE	(ESCAPE_ANY | ESCAPE_NAP | ESCAPE_APPEND)
+
 void pin_escape(char *buf, size_t size, const char *name, const char *more);
 
 extern const char * const pin_reason_names[PIN_REASON_NR];

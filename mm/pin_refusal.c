@@ -53,7 +53,7 @@ static const char * const reason_texts[PIN_REASON_NR] = {
 	[PIN_REASON_MEMLOCK] =
 		"RLIMIT_MEMLOCK would be exceeded; raise it, or grant CAP_IPC_LOCK",
 	[PIN_REASON_CGROUP] =
-		"the cgroup's limit of longterm_pin would be exceeded; raise it in misc.max",
+		"pins would hold more than the cgroup's limit of longterm_pin; to raise it, write \"longterm_pin BYTES\" to its misc.max",
 	[PIN_REASON_MIGRATE] =
 		"a page in CMA or movable memory could not be moved out of it",
 	[PIN_REASON_OVERFLOW] =
@@ -147,49 +147,76 @@ void pin_escape(char *buf, size_t size, const char *name, const char *more)
 	size_t n;
 
 	snprintf(only, sizeof(only), "\"\\%s", more);
-	n = string_escape_mem(name, strlen(name), buf, size - 1,
-			      ESCAPE_ANY | ESCAPE_NAP | ESCAPE_APPEND, only);
+	n = string_escape_mem(name, strlen(name), buf, size - 1, PIN_ESCAPE,
+			      only);
 	buf[min(n, size - 1)] = '\0';
 }
 
 /* Bytes of an escaped path in the log; a line of it holds about 1000 */
 #define LOG_PATH_MAX		512
 
-static void escape_path(char *buf, struct file *file)
+/* The path of a file or a cgroup, escaped; to be freed; NULL without memory */
+static char *escaped_path(struct file *file, struct misc_cg *cg)
 {
 	char *name = kmalloc(PATH_MAX, GFP_KERNEL | __GFP_NOWARN);
-	const char *path = name ? file_path(file, name, PATH_MAX) : "?";
+	char *buf = kmalloc(LOG_PATH_MAX, GFP_KERNEL | __GFP_NOWARN);
+	const char *path = "?";
 
-	pin_escape(buf, LOG_PATH_MAX, IS_ERR(path) ? "?" : path, "");
+	if (name && file)
+		path = file_path(file, name, PATH_MAX);
+	else if (name)
+		path = pin_cgroup_path(cg, NULL, name, PATH_MAX);
+	if (buf)
+		pin_escape(buf, LOG_PATH_MAX, IS_ERR(path) ? "?" : path, "");
 	kfree(name);
+	return buf;
 }
 
-/* One line; what users choose, names of processes and files, is escaped */
+static void log_line(struct pin_account *acct, const struct pin_owner *owner,
+		     unsigned long start, unsigned long npages,
+		     enum pin_reason reason, const char *what)
+{
+	char task_comm[TASK_COMM_LEN], comm[4 * TASK_COMM_LEN];
+
+	get_task_comm(task_comm, owner->task);
+	pin_escape(comm, sizeof(comm), task_comm, "");
+	pr_warn("refused %s: %s of \"%s\" [%d], 0x%lx-0x%lx%s: %s\n",
+		pin_reason_names[reason], acct->name, comm,
+		task_tgid_nr(owner->task), start,
+		start + (npages << PAGE_SHIFT), what ?: "",
+		reason_texts[reason]);
+}
+
+/*
+ * One line; what users choose, names of processes, files and cgroups, is
+ * escaped. The cgroup is the one whose limit is the nearest now.
+ */
 static void log_refusal(struct pin_account *acct, const struct pin_owner *owner,
 			unsigned long start, unsigned long npages,
 			enum pin_reason reason, struct file *file)
 {
-	unsigned long end = start + (npages << PAGE_SHIFT);
-	char task_comm[TASK_COMM_LEN], comm[4 * TASK_COMM_LEN];
-	const char *type = "";
-	char *path = NULL;
+	char *path = NULL, *what = NULL;
+	struct misc_cg *cg = NULL;
+	u64 max, room;
 
 	if (!__ratelimit(&acct->log_limit))
 		return;
 
-	get_task_comm(task_comm, owner->task);
-	pin_escape(comm, sizeof(comm), task_comm, "");
-	if (file) {
-		type = file_inode(file)->i_sb->s_type->name;
-		path = kmalloc(LOG_PATH_MAX, GFP_KERNEL | __GFP_NOWARN);
-		if (path)
-			escape_path(path, file);
-	}
-	pr_warn("refused %s: %s of \"%s\" [%d], 0x%lx-0x%lx%s%s%s%s: %s\n",
-		pin_reason_names[reason], acct->name, comm,
-		task_tgid_nr(owner->task), start, end,
-		file ? ", file \"" : "", path ?: "", file ? "\" on " : "", type,
-		reason_texts[reason]);
+	if (reason == PIN_REASON_CGROUP)
+		cg = pin_cgroup_tightest(acct->ledger->cgroup, &max, &room);
+	if (file || cg)
+		path = escaped_path(file, cg);
+	if (path && file)
+		what = kasprintf(GFP_KERNEL | __GFP_NOWARN,
+				 ", file \"%s\" on %s", path,
+				 file_inode(file)->i_sb->s_type->name);
+	else if (path)
+		what = kasprintf(GFP_KERNEL | __GFP_NOWARN,
+				 ", cgroup \"%s\"%s limited to %llu bytes", path,
+				 pin_cgroup_removed(cg) ? " (removed)" : "",
+				 max);
+	log_line(acct, owner, start, npages, reason, what);
+	kfree(what);
 	kfree(path);
 }
 

@@ -8,8 +8,11 @@
 #include <linux/debugfs.h>
 #include <linux/mm.h>
 #include <linux/module.h>
+#include <linux/nsproxy.h>
 #include <linux/sched/signal.h>
 #include <linux/seq_file.h>
+#include <linux/slab.h>
+#include <linux/string_helpers.h>
 
 #include "pin_ledger.h"
 
@@ -33,6 +36,38 @@ static void show_account(struct seq_file *m, struct pin_account *acct)
 		seq_printf(m, " %llu", READ_ONCE(acct->refused[i]));
 }
 
+static void show_limit(struct seq_file *m, struct task_struct *task)
+{
+	unsigned long limit;
+
+	if (!task) {
+		seq_puts(m, "limit -\n");
+		return;
+	}
+	limit = task_rlimit(task, RLIMIT_MEMLOCK);
+	if (limit == RLIM_INFINITY)
+		seq_puts(m, "limit unlimited\n");
+	else
+		seq_printf(m, "limit %lu\n", limit >> PAGE_SHIFT);
+}
+
+/* As the reader would find it */
+static void show_cgroup(struct seq_file *m, struct misc_cg *cg)
+{
+	char *buf = NULL;
+	const char *path = "-";
+
+	if (cg) {
+		buf = kmalloc(PATH_MAX, GFP_KERNEL);
+		path = buf ? pin_cgroup_path(cg, current->nsproxy->cgroup_ns,
+					     buf, PATH_MAX) : "?";
+	}
+	seq_puts(m, "cgroup ");
+	seq_escape_mem(m, path, strlen(path), PIN_ESCAPE, "\"\\ ");
+	seq_puts(m, cg && pin_cgroup_removed(cg) ? " removed\n" : "\n");
+	kfree(buf);
+}
+
 /**
  * longterm_pins_show() - write the text of /proc/<pid>/longterm_pins
  * @m: where to
@@ -44,7 +79,6 @@ static void show_account(struct seq_file *m, struct pin_account *acct)
 void longterm_pins_show(struct seq_file *m, struct mm_struct *mm,
 			struct task_struct *task)
 {
-	unsigned long limit;
 	struct pin_ledger *ledger = mm ? pin_ledger_find(mm) : NULL;
 	unsigned long charge = 0, held = 0;
 	struct pin_account *acct;
@@ -60,19 +94,12 @@ void longterm_pins_show(struct seq_file *m, struct mm_struct *mm,
 		charge = ledger->charge;
 		held = ledger->held;
 		mutex_unlock(&ledger->lock);
-		pin_ledger_put(ledger);
 	}
 	seq_printf(m, "charge %lu\nheld %lu\n", charge, held);
-
-	if (!task) {
-		seq_puts(m, "limit -\n");
-		return;
-	}
-	limit = task_rlimit(task, RLIMIT_MEMLOCK);
-	if (limit == RLIM_INFINITY)
-		seq_puts(m, "limit unlimited\n");
-	else
-		seq_printf(m, "limit %lu\n", limit >> PAGE_SHIFT);
+	show_limit(m, task);
+	show_cgroup(m, ledger ? ledger->cgroup : NULL);
+	if (ledger)
+		pin_ledger_put(ledger);
 }
 
 #ifdef CONFIG_DEBUG_FS

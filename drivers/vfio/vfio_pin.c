@@ -339,6 +339,7 @@ static int move_account(struct vfio_pinner *pinner,
  * Return: 0; or, with nothing changed, an error:
  * -ENODEV: the current task has no mm.
  * -ENOMEM: the new owner's limit does not allow it, or no memory.
+ * -EBUSY: the limit of the new owner's cgroup does not allow it.
  * -EINTR: a fatal signal came.
  * -EOVERFLOW: a page has as many pins as can be counted.
  */

@@ -66,7 +66,7 @@ static inline void put_user_page_ref(struct page *page)
  * @PIN_REASON_SECRETMEM: memfd_secret() memory, which has no kernel mapping
  * @PIN_REASON_PFNMAP: a mapping without struct pages, device memory mostly
  * @PIN_REASON_MEMLOCK: RLIMIT_MEMLOCK
- * @PIN_REASON_CGROUP: the cgroup's limit of long-term pins
+ * @PIN_REASON_CGROUP: the cgroup's limit of what pins hold, see mm/pin_cgroup.c
  * @PIN_REASON_MIGRATE: the page is in memory that must stay movable and could
  *	not be moved out of it
  * @PIN_REASON_OVERFLOW: the page or folio has as many pins as can be counted

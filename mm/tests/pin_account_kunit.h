@@ -401,6 +401,97 @@ static void refusal_in_second_table_leaves_first_pinned(struct kunit *test)
 	account_put(t, t->acct, 0, TABLE_PAGES);
 }
 
+static void cgroup_refuses_and_leaves_nothing(struct kunit *test)
+{
+	struct account_test *t = test->priv;
+	struct misc_cg *cg = pin_test_cgroups(test, 2);
+
+	pin_test_join(&t->acct->ledger->cgroup, cg);
+	pin_test_cgroup_limit(&cg[1], 20);
+	t->owner.lock_cap = true;
+	KUNIT_EXPECT_EQ(test, account_pin(t, t->acct, t->addr, 0, 21), -EBUSY);
+	KUNIT_EXPECT_TRUE(test, account_at_rest(t->acct));
+	KUNIT_EXPECT_EQ(test, pin_test_usage(cg), 0);
+	KUNIT_EXPECT_EQ(test, t->base.mm->locked_vm, 0);
+	KUNIT_EXPECT_EQ(test, pin_test_pins(pin_test_page(test, t->addr)), 0);
+	KUNIT_EXPECT_EQ(test, t->acct->refused[PIN_REASON_CGROUP], 1);
+	KUNIT_EXPECT_EQ(test, account_refusals(t->acct), 1);
+	KUNIT_EXPECT_EQ(test, pin_test_cgroup_refusals(&cg[1]), 1);
+
+	KUNIT_EXPECT_EQ(test, account_pin(t, t->acct, t->addr, 0, 20), 20);
+	KUNIT_EXPECT_EQ(test, pin_test_usage(cg), 20);
+	account_put(t, t->acct, 0, 20);
+	pin_account_settle(t->acct);
+	KUNIT_EXPECT_EQ(test, pin_test_usage(cg), 0);
+}
+
+static void refusal_by_one_limit_charges_the_other_nothing(struct kunit *test)
+{
+	struct account_test *t = test->priv;
+	struct misc_cg *cg = pin_test_cgroups(test, 1);
+
+	pin_test_join(&t->acct->ledger->cgroup, cg);
+	pin_test_limit(20);
+	pin_test_cgroup_limit(cg, 30);
+	KUNIT_EXPECT_EQ(test, account_pin(t, t->acct, t->addr, 0, 31), -ENOMEM);
+	KUNIT_EXPECT_EQ(test, pin_test_usage(cg), 0);
+	KUNIT_EXPECT_EQ(test, pin_test_cgroup_refusals(cg), 0);
+	pin_test_limit(2 * TABLE_PAGES);
+	KUNIT_EXPECT_EQ(test, account_pin(t, t->acct, t->addr, 0, TABLE_PAGES),
+			-EBUSY);
+	KUNIT_EXPECT_EQ(test, t->base.mm->locked_vm, 0);
+	KUNIT_EXPECT_EQ(test, pin_test_usage(cg), 0);
+}
+
+static void cgroup_allows_again_what_is_held(struct kunit *test)
+{
+	struct account_test *t = test->priv;
+	struct pin_account *b = account_test_create(test, t->base.mm);
+	struct misc_cg *cg = pin_test_cgroups(test, 1);
+	unsigned long huge = pin_test_map_huge(test, PMD_SIZE);
+
+	pin_test_join(&t->acct->ledger->cgroup, cg);
+	pin_test_cgroup_limit(cg, TABLE_PAGES - 1);
+	KUNIT_EXPECT_EQ(test, account_pin(t, t->acct, huge, 0, 1), -EBUSY);
+	pin_test_cgroup_limit(cg, TABLE_PAGES);
+	KUNIT_EXPECT_EQ(test, account_pin(t, t->acct, huge, 0, 1), 1);
+	KUNIT_EXPECT_EQ(test, pin_test_usage(cg), TABLE_PAGES);
+	pin_test_cgroup_limit(cg, 0);
+	KUNIT_EXPECT_EQ(test, account_pin(t, b, huge, 1, 5), 5);
+	KUNIT_EXPECT_EQ(test, account_pin(t, b, t->addr, 6, 1), -EBUSY);
+	KUNIT_EXPECT_EQ(test, pin_test_usage(cg), TABLE_PAGES);
+	account_put(t, b, 1, 5);
+	account_put(t, t->acct, 0, 1);
+	pin_account_destroy(b);
+	KUNIT_EXPECT_EQ(test, pin_test_usage(cg), 0);
+}
+
+/* A request in two tables is charged at once, and refused but once */
+static void cgroup_counts_one_refusal_of_a_request(struct kunit *test)
+{
+	struct account_test *t = test->priv;
+	struct misc_cg *cg = pin_test_cgroups(test, 1);
+
+	pin_test_join(&t->acct->ledger->cgroup, cg);
+	KUNIT_EXPECT_EQ(test, account_pin(t, t->acct, t->addr, 0,
+					  2 * TABLE_PAGES), 2 * TABLE_PAGES);
+	KUNIT_EXPECT_EQ(test, pin_test_usage(cg), 2 * TABLE_PAGES);
+	account_put(t, t->acct, 0, 2 * TABLE_PAGES);
+	pin_account_settle(t->acct);
+
+	pin_test_cgroup_limit(cg, TABLE_PAGES + 10);
+	KUNIT_EXPECT_EQ(test, account_pin(t, t->acct, t->addr, 0,
+					  2 * TABLE_PAGES), TABLE_PAGES);
+	KUNIT_EXPECT_EQ(test, account_refusals(t->acct), 0);
+	KUNIT_EXPECT_EQ(test, pin_test_cgroup_refusals(cg), 0);
+	KUNIT_EXPECT_EQ(test, account_pin(t, t->acct, t->addr, TABLE_PAGES,
+					  TABLE_PAGES), -EBUSY);
+	KUNIT_EXPECT_EQ(test, t->acct->refused[PIN_REASON_CGROUP], 1);
+	KUNIT_EXPECT_EQ(test, pin_test_cgroup_refusals(cg), 1);
+	KUNIT_EXPECT_EQ(test, pin_test_usage(cg), TABLE_PAGES);
+	account_put(t, t->acct, 0, TABLE_PAGES);
+}
+
 static void hole_ends_pin(struct kunit *test)
 {
 	struct account_test *t = test->priv;
@@ -888,6 +979,30 @@ static void move_keeps_to_limit_and_leaves_nothing(struct kunit *test)
 	pin_account_destroy(to);
 }
 
+static void move_keeps_to_cgroup_and_leaves_nothing(struct kunit *test)
+{
+	struct account_test *t = test->priv;
+	struct misc_cg *cg = pin_test_cgroups(test, 1);
+	struct pin_account *to;
+
+	move_test_pin(test);
+	to = account_test_create(test, pin_test_other_mm(test));
+	pin_test_join(&to->ledger->cgroup, cg);
+	pin_test_cgroup_limit(cg, MOVE_PAGES - 1);
+	KUNIT_EXPECT_EQ(test, pin_account_move_in_pages(to, &t->owner, t->pages,
+							MOVE_PAGES), -EBUSY);
+	KUNIT_EXPECT_TRUE(test, account_at_rest(to));
+	KUNIT_EXPECT_EQ(test, pin_test_usage(cg), 0);
+	KUNIT_EXPECT_EQ(test, to->ledger->mm->locked_vm, 0);
+	pin_test_cgroup_limit(cg, MOVE_PAGES);
+	KUNIT_EXPECT_EQ(test, move_test_in(t, to), 0);
+	KUNIT_EXPECT_EQ(test, pin_test_usage(cg), MOVE_PAGES);
+	move_test_out(t, to);
+	account_put(t, t->acct, 0, MOVE_PAGES);
+	pin_account_destroy(to);
+	KUNIT_EXPECT_EQ(test, pin_test_usage(cg), 0);
+}
+
 static void move_overflow_leaves_nothing(struct kunit *test)
 {
 	struct account_test *t = test->priv;
@@ -1170,6 +1285,10 @@ static struct kunit_case pin_account_test_cases[] = {
 	KUNIT_CASE(limit_refuses_and_leaves_nothing),
 	KUNIT_CASE(limit_allows_again_what_is_pinned),
 	KUNIT_CASE(refusal_in_second_table_leaves_first_pinned),
+	KUNIT_CASE(cgroup_refuses_and_leaves_nothing),
+	KUNIT_CASE(refusal_by_one_limit_charges_the_other_nothing),
+	KUNIT_CASE(cgroup_allows_again_what_is_held),
+	KUNIT_CASE(cgroup_counts_one_refusal_of_a_request),
 	KUNIT_CASE(hole_ends_pin),
 	KUNIT_CASE(overflow_refuses_and_leaves_nothing),
 	KUNIT_CASE(reserved_page_is_not_counted_and_keeps_no_pin),
@@ -1188,6 +1307,7 @@ static struct kunit_case pin_account_test_cases[] = {
 	KUNIT_CASE(moved_pins_are_in_both_accounts_between),
 	KUNIT_CASE(move_can_be_undone),
 	KUNIT_CASE(move_keeps_to_limit_and_leaves_nothing),
+	KUNIT_CASE(move_keeps_to_cgroup_and_leaves_nothing),
 	KUNIT_CASE(move_overflow_leaves_nothing),
 	KUNIT_CASE(holder_can_report_pfnmap_itself),
 	KUNIT_CASE(account_is_not_made_without_memory),

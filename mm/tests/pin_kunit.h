@@ -11,8 +11,11 @@
 #include <linux/debugfs.h>
 #include <linux/fault-inject.h>
 #include <linux/kthread.h>
+#include <linux/limits.h>
+#include <linux/misc_cgroup.h>
 #include <linux/mm.h>
 #include <linux/mman.h>
+#include <linux/nsproxy.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/sizes.h>
@@ -213,6 +216,86 @@ static inline void pin_test_killed(bool killed)
 	}
 	unlock_task_sighand(current, &flags);
 }
+
+#ifdef CONFIG_LONGTERM_PIN_CGROUP
+/* Cgroups without limits, each the child of the next; their path is / */
+static inline struct misc_cg *pin_test_cgroups(struct kunit *test,
+					       unsigned int n)
+{
+	struct misc_cg *cg = kunit_kcalloc(test, n, sizeof(*cg), GFP_KERNEL);
+	struct misc_cg *root = get_current_misc_cg();
+	unsigned int i, type;
+
+	KUNIT_ASSERT_NOT_NULL(test, cg);
+	for (i = 0; i < n; i++) {
+		cg[i].css.cgroup = root->css.cgroup;
+		cg[i].css.flags = CSS_NO_REF;
+		cg[i].css.parent = i + 1 < n ? &cg[i + 1].css : NULL;
+		for (type = 0; type < MISC_CG_RES_TYPES; type++)
+			cg[i].res[type].max = U64_MAX;
+	}
+	put_misc_cg(root);
+	return cg;
+}
+
+static inline void pin_test_cgroup_limit(struct misc_cg *cg,
+					 unsigned long npages)
+{
+	cg->res[MISC_CG_RES_LONGTERM_PIN].max =
+		npages == ULONG_MAX ? U64_MAX : (u64)npages << PAGE_SHIFT;
+}
+
+/* Pages that a cgroup is charged */
+static inline u64 pin_test_usage(struct misc_cg *cg)
+{
+	return atomic64_read(&cg->res[MISC_CG_RES_LONGTERM_PIN].usage) >>
+	       PAGE_SHIFT;
+}
+
+/* Charges that were refused */
+static inline u64 pin_test_cgroup_refusals(struct misc_cg *cg)
+{
+	return atomic64_read(&cg->res[MISC_CG_RES_LONGTERM_PIN].events_local);
+}
+
+/* Let a ledger that holds nothing be of another cgroup */
+static inline void pin_test_join(struct misc_cg **of_ledger, struct misc_cg *cg)
+{
+	put_misc_cg(*of_ledger);
+	*of_ledger = cg;
+}
+#else
+/* Never made, but the tests are compiled */
+struct misc_cg {
+	int none;
+};
+
+static inline struct misc_cg *pin_test_cgroups(struct kunit *test,
+					       unsigned int n)
+{
+	kunit_skip(test, "no misc controller in this kernel");
+	return NULL;
+}
+
+static inline void pin_test_cgroup_limit(struct misc_cg *cg,
+					 unsigned long npages)
+{
+}
+
+static inline u64 pin_test_usage(struct misc_cg *cg)
+{
+	return 0;
+}
+
+static inline u64 pin_test_cgroup_refusals(struct misc_cg *cg)
+{
+	return 0;
+}
+
+static inline void pin_test_join(struct misc_cg **of_ledger, struct misc_cg *cg)
+{
+}
+#endif
 
 /**
  * struct pin_test_mmap_lock - another thread that holds a mmap_lock

@@ -838,6 +838,121 @@ static void fatal_signal_ends_wait_of_commit(struct kunit *test)
 	ledger_sub(t, t->pfn, 1);
 }
 
+/* After RLIMIT_MEMLOCK, as accounts do */
+static int ledger_commit_held(struct ledger_test *t, unsigned long npages)
+{
+	if (ledger_commit(t, true))
+		return -ENOMEM;
+	guard(mutex)(&t->ledger->lock);
+	return pin_ledger_commit_held(t->ledger, npages, false);
+}
+
+static void held_is_charged_to_cgroup(struct kunit *test)
+{
+	struct ledger_test *t = test->priv;
+	struct misc_cg *cg = pin_test_cgroups(test, 2);
+
+	pin_test_join(&t->ledger->cgroup, cg);
+	ledger_add(t, t->pfn, 3);
+	KUNIT_EXPECT_EQ(test, pin_test_usage(cg), 0);
+	KUNIT_EXPECT_EQ(test, ledger_commit_held(t, 3), 0);
+	KUNIT_EXPECT_EQ(test, pin_test_usage(cg), 3);
+	/* Nothing is left to be charged */
+	KUNIT_EXPECT_EQ(test, ledger_commit_held(t, 3), 0);
+	KUNIT_EXPECT_EQ(test, pin_test_usage(cg), 3);
+
+	/* A page of a folio holds all of it, and the next page no more */
+	ledger_add(t, t->pfn + AREA_FOLIO, 1);
+	KUNIT_EXPECT_EQ(test, ledger_commit_held(t, 1), 0);
+	KUNIT_EXPECT_EQ(test, pin_test_usage(cg), 3 + AREA_FOLIO_SIZE);
+	ledger_add(t, t->pfn + AREA_FOLIO, 2);
+	KUNIT_EXPECT_EQ(test, ledger_commit_held(t, 2), 0);
+	KUNIT_EXPECT_EQ(test, pin_test_usage(cg), 3 + AREA_FOLIO_SIZE);
+	KUNIT_EXPECT_EQ(test, pin_test_usage(&cg[1]), 3 + AREA_FOLIO_SIZE);
+
+	ledger_sub(t, t->pfn + AREA_FOLIO, 1);
+	ledger_settle(t);
+	KUNIT_EXPECT_EQ(test, pin_test_usage(cg), 3 + AREA_FOLIO_SIZE);
+	ledger_sub(t, t->pfn + AREA_FOLIO, 2);
+	KUNIT_EXPECT_EQ(test, pin_test_usage(cg), 3 + AREA_FOLIO_SIZE);
+	ledger_settle(t);
+	KUNIT_EXPECT_EQ(test, pin_test_usage(cg), 3);
+	ledger_sub(t, t->pfn, 3);
+	ledger_settle(t);
+	KUNIT_EXPECT_EQ(test, pin_test_usage(cg), 0);
+	KUNIT_EXPECT_EQ(test, t->ledger->in_cgroup, 0);
+}
+
+static void cgroup_is_charged_a_step_of_the_request(struct kunit *test)
+{
+	struct ledger_test *t = test->priv;
+	struct misc_cg *cg = pin_test_cgroups(test, 1);
+
+	pin_test_join(&t->ledger->cgroup, cg);
+	ledger_add(t, t->pfn, 10);
+	KUNIT_EXPECT_EQ(test, ledger_commit_held(t, 50), 0);
+	KUNIT_EXPECT_EQ(test, pin_test_usage(cg), 50);
+	/* What fits in the step needs no other */
+	ledger_add(t, t->pfn + 10, 40);
+	KUNIT_EXPECT_EQ(test, ledger_commit_held(t, 1000), 0);
+	KUNIT_EXPECT_EQ(test, pin_test_usage(cg), 50);
+	ledger_add(t, t->pfn + 50, 1);
+	KUNIT_EXPECT_EQ(test, ledger_commit_held(t, 10 * PIN_CGROUP_STEP), 0);
+	KUNIT_EXPECT_EQ(test, pin_test_usage(cg), 50 + PIN_CGROUP_STEP);
+	ledger_settle(t);
+	KUNIT_EXPECT_EQ(test, pin_test_usage(cg), 51);
+	ledger_sub(t, t->pfn, 51);
+	ledger_settle(t);
+}
+
+static void cgroup_refuses_to_the_page(struct kunit *test)
+{
+	struct ledger_test *t = test->priv;
+	struct misc_cg *cg = pin_test_cgroups(test, 2);
+
+	pin_test_join(&t->ledger->cgroup, cg);
+	pin_test_cgroup_limit(&cg[1], 100);
+	ledger_add(t, t->pfn, 100);
+	KUNIT_EXPECT_EQ(test, ledger_commit_held(t, 500), 0);
+	KUNIT_EXPECT_EQ(test, pin_test_usage(cg), 100);
+	ledger_add(t, t->pfn + 100, 1);
+	KUNIT_EXPECT_EQ(test, ledger_commit_held(t, 1), -EBUSY);
+	KUNIT_EXPECT_EQ(test, t->ledger->in_cgroup, 100);
+	KUNIT_EXPECT_EQ(test, pin_test_usage(cg), 100);
+	ledger_sub(t, t->pfn, 101);
+	ledger_settle(t);
+	KUNIT_EXPECT_EQ(test, pin_test_usage(&cg[1]), 0);
+}
+
+/* A kernel thread is in the root */
+static void ledger_is_of_cgroup_of_its_maker(struct kunit *test)
+{
+	struct ledger_test *t = test->priv;
+	struct misc_cg *cg = get_current_misc_cg();
+
+	KUNIT_EXPECT_PTR_EQ(test, t->ledger->cgroup, cg);
+	put_misc_cg(cg);
+}
+
+static void adopted_ledger_stays_in_its_cgroup(struct kunit *test)
+{
+	struct ledger_test *t = test->priv;
+	struct misc_cg *cg = pin_test_cgroups(test, 1);
+	struct mm_struct *new = pin_test_other_mm(test);
+
+	pin_test_join(&t->ledger->cgroup, cg);
+	ledger_add(t, t->pfn, 10);
+	KUNIT_EXPECT_EQ(test, ledger_commit_held(t, 10), 0);
+	pin_test_cgroup_limit(cg, 5);
+	pin_test_mm_dies(test, &t->base);
+	KUNIT_EXPECT_EQ(test, pin_ledger_adopt(t->ledger, &t->owner, new), 0);
+	KUNIT_EXPECT_PTR_EQ(test, t->ledger->cgroup, cg);
+	KUNIT_EXPECT_EQ(test, pin_test_usage(cg), 10);
+	ledger_sub(t, t->pfn, 10);
+	ledger_settle(t);
+	KUNIT_EXPECT_EQ(test, pin_test_usage(cg), 0);
+}
+
 static void ledger_works_when_mm_is_dead(struct kunit *test)
 {
 	struct ledger_test *t = test->priv;
@@ -1260,6 +1375,11 @@ static struct kunit_case pin_ledger_test_cases[] = {
 	KUNIT_CASE(step_of_privileged_holder_is_not_for_others),
 	KUNIT_CASE(limit_is_that_of_owner),
 	KUNIT_CASE(fatal_signal_ends_wait_of_commit),
+	KUNIT_CASE(held_is_charged_to_cgroup),
+	KUNIT_CASE(cgroup_is_charged_a_step_of_the_request),
+	KUNIT_CASE(cgroup_refuses_to_the_page),
+	KUNIT_CASE(ledger_is_of_cgroup_of_its_maker),
+	KUNIT_CASE(adopted_ledger_stays_in_its_cgroup),
 	KUNIT_CASE(ledger_works_when_mm_is_dead),
 	KUNIT_CASE(adopt_moves_charge_of_dead_mm),
 	KUNIT_CASE(adopt_is_for_dead_mm_only),

@@ -13,6 +13,9 @@
 	"holder pages peak acquired released fsdax file secretmem "	\
 	"pfnmap memlock cgroup migrate overflow nomem fault"
 
+/* Of a kernel thread */
+#define REPORT_CGROUP	(IS_ENABLED(CONFIG_LONGTERM_PIN_CGROUP) ? "/" : "-")
+
 /**
  * struct report_test - what each test starts with
  * @base: a process
@@ -82,7 +85,8 @@ static const char *report_want(struct report_test *t, const char *limit)
 	snprintf(t->want, sizeof(t->want),
 		 COLUMNS "\n"
 		 "%s 11 12 13 14 15 16 17 18 19 20 21 22 23 24\n"
-		 "charge 101\nheld 102\nlimit %s\n", t->acct->name, limit);
+		 "charge 101\nheld 102\nlimit %s\ncgroup %s\n", t->acct->name,
+		 limit, REPORT_CGROUP);
 	return t->want;
 }
 
@@ -122,7 +126,7 @@ static void process_without_ledger_has_totals(struct kunit *test)
 	pin_test_limit(103);
 	longterm_pins_show(&t->m, mm, current);
 	KUNIT_EXPECT_STREQ(test, report_text(t),
-			   COLUMNS "\ncharge 0\nheld 0\nlimit 103\n");
+			   COLUMNS "\ncharge 0\nheld 0\nlimit 103\ncgroup -\n");
 	KUNIT_EXPECT_NULL(test, mm->pin_ledger);
 }
 

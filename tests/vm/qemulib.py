@@ -521,7 +521,7 @@ class Pins:
         self.holders, last = {}, {}
         for line in lines:
             name, *values = line.split()
-            if len(values) == 1:
+            if len(values) < len(columns):      # the last line may have a word more
                 last[name] = int(values[0]) if values[0].isdigit() else values[0]
             else:
                 self.holders[name] = dict(zip(columns, map(int, values)))

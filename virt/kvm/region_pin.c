@@ -282,6 +282,7 @@ static bool same_process(struct kvm_pinned_regions *from)
  * Return: 0; or, with nothing changed,
  * -ENOMEM: RLIMIT_MEMLOCK of the calling process does not allow it, or no
  * memory.
+ * -EBUSY: the limit of its cgroup does not allow it.
  * -EINTR: a fatal signal came.
  */
 int kvm_move_regions_begin(struct kvm_pinned_regions *to,

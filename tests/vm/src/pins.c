@@ -101,6 +101,18 @@ static int total(char *word[], int n, const char *key, long *value)
 	return number(word[1], value);
 }
 
+/* cgroup PATH [removed] */
+static int last_line(char *word[], int n, struct pins *p)
+{
+	if (n < 2 || n > 3 || strcmp(word[0], "cgroup") ||
+	    strlen(word[1]) >= sizeof(p->cgroup) ||
+	    (n == 3 && strcmp(word[2], "removed")))
+		return -EBADMSG;
+	strcpy(p->cgroup, word[1]);
+	p->removed = n == 3;
+	return 0;
+}
+
 int pins_parse(const char *text, struct pins *p)
 {
 	static const char *const key[] = { "charge", "held", "limit" };
@@ -126,13 +138,14 @@ int pins_parse(const char *text, struct pins *p)
 			    holder_columns(word, &p->holder[p->nr++]))
 				goto out;
 		} else {
-			if (totals == 3 ||
-			    total(word, n, key[totals], value[totals]))
+			if (totals == 4 ||
+			    (totals == 3 ? last_line(word, n, p) :
+			     total(word, n, key[totals], value[totals])))
 				goto out;
 			totals++;
 		}
 	}
-	if (totals == 3)
+	if (totals == 4)
 		ret = 0;
 out:
 	free(copy);
@@ -278,6 +291,40 @@ long vmstat(const char *key)
 	return value;
 }
 
+long cgroup_value(const char *dir, const char *file, const char *key)
+{
+	char path[512], *text, *at;
+	size_t len = strlen(key);
+	long value = -1;
+
+	snprintf(path, sizeof(path), "%s/%s", dir, file);
+	text = slurp(path);
+	if (!text)
+		return -1;
+	for (at = text; at; at = strchr(at, '\n')) {
+		at += *at == '\n';
+		if (strncmp(at, key, len) || at[len] != ' ')
+			continue;
+		at += len + 1;
+		value = !strncmp(at, "max", 3) ? LONG_MAX : atol(at);
+		break;
+	}
+	free(text);
+	return value;
+}
+
+long cgroup_held(const char *dir)
+{
+	long bytes = cgroup_value(dir, "misc.current", "longterm_pin");
+
+	return bytes < 0 ? -1 : bytes / (long)PAGE;
+}
+
+const char *cgroup_root(void)
+{
+	return getenv("USERPIN_CGROUP") ?: "/sys/fs/cgroup";
+}
+
 int snap(struct snap *s)
 {
 	int ret = 0;
@@ -293,6 +340,7 @@ int snap(struct snap *s)
 	s->counted = vmstat("nr_longterm_pinned");
 	s->foll = vmstat("nr_foll_pin_acquired") -
 		  vmstat("nr_foll_pin_released");
+	s->cgroups = cgroup_held(cgroup_root());
 	return ret;
 }
 
@@ -310,6 +358,7 @@ const char *snap_differs(const struct snap *a, const struct snap *b)
 		{ "VmPin", a->vmpin, b->vmpin },
 		{ "nr_longterm_pinned", a->counted, b->counted },
 		{ "nr_foll_pin", a->foll, b->foll },
+		{ "misc.current", a->cgroups, b->cgroups },
 	};
 	unsigned int i;
 

@@ -49,12 +49,14 @@ struct pins {
 	int nr;
 	struct holder holder[MAX_HOLDERS];
 	long charge, held, limit;
+	char cgroup[512];	/* as the kernel escapes it */
+	bool removed;		/* that cgroup has been */
 };
 
 /* 0, or -errno; -EBADMSG when the text is not what it must be */
 int pins_parse(const char *text, struct pins *p);
 int pins_read(pid_t pid, struct pins *p);
-/* The list in debugfs. charge, held and limit of @p are not set. */
+/* The list in debugfs. What is not of a holder is not set in @p. */
 int pins_read_all(struct pins *p);
 bool pins_supported(void);
 
@@ -66,12 +68,20 @@ long pins_refused(const struct pins *p, enum reason why);
 long status_pages(pid_t pid, const char *key);
 long vmstat(const char *key);
 
+/* The number behind a word in a cgroup's file; LONG_MAX for "max", or -1 */
+long cgroup_value(const char *dir, const char *file, const char *key);
+/* The cgroup's misc.current of longterm_pin, in pages, or -1 */
+long cgroup_held(const char *dir);
+/* Where all cgroups are */
+const char *cgroup_root(void);
+
 /* Everything that a map changes and its unmap must put back */
 struct snap {
 	struct pins pins;
 	long vmlck, vmpin;
 	long counted;		/* nr_longterm_pinned */
 	long foll;		/* nr_foll_pin_acquired - released */
+	long cgroups;		/* misc.current of all cgroups together */
 };
 
 int snap(struct snap *s);

@@ -43,7 +43,8 @@
 
 /*
  * Since @base, so many pins were added, charged so much, holding so much.
- * VmLck and nr_longterm_pinned follow the charge, nr_foll_pin_* the pins.
+ * VmLck and nr_longterm_pinned follow the charge, nr_foll_pin_* the pins, what
+ * cgroups are charged what is held.
  */
 #define EXPECT_STATE(base, pages, charge, held)				\
 	__expect_state(_metadata, __LINE__, base, pages, charge, held)
@@ -69,6 +70,8 @@ static inline void __expect_state(struct __test_metadata *_metadata, int line,
 		TH_LOG("nr_longterm_pinned, line %d", line);
 	EXPECT_EQ(pages, now.foll - base->foll)
 		TH_LOG("nr_foll_pin, line %d", line);
+	EXPECT_EQ(held, now.cgroups - base->cgroups)
+		TH_LOG("misc.current, line %d", line);
 }
 
 /* Since @base, @times refusals for @why, and for no other reason */

@@ -245,7 +245,7 @@ TEST_F(who, list_is_for_root)
 
 TEST_F(who, format)
 {
-	char want[1024], *text;
+	char want[1024], cgroup[256], *text;
 	struct pins p;
 	const char *name;
 	int fd, n, got;
@@ -254,6 +254,11 @@ TEST_F(who, format)
 	ASSERT_NE(NULL, text);
 	EXPECT_EQ(0, pins_parse(text, &p));
 	EXPECT_EQ(0, p.nr);
+	EXPECT_STREQ("-", p.cgroup);
+	free(text);
+	text = slurp("/proc/self/cgroup");
+	ASSERT_NE(NULL, text);
+	ASSERT_EQ(1, sscanf(text, "0::%255s", cgroup));
 	free(text);
 
 	ASSERT_EQ(0, set_memlock(1000 * PAGE + 123));
@@ -264,8 +269,8 @@ TEST_F(who, format)
 	n = snprintf(want, sizeof(want),
 		     "holder pages peak acquired released fsdax file secretmem pfnmap memlock cgroup migrate overflow nomem fault\n"
 		     "%s %ld %ld %ld 0 0 0 0 0 0 0 0 0 0 0\n"
-		     "charge %ld\nheld %ld\nlimit 1000\n",
-		     name, N, N, N, N, N);
+		     "charge %ld\nheld %ld\nlimit 1000\ncgroup %s\n",
+		     name, N, N, N, N, N, cgroup);
 	text = slurp("/proc/self/longterm_pins");
 	ASSERT_NE(NULL, text);
 	EXPECT_STREQ(want, text);

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The limit of a cgroup on what long-term pins hold: see mm/pin_cgroup.c. In a
+ * kernel without the misc controller there is no cgroup (NULL) and no limit.
+ */
+#ifndef _MM_PIN_CGROUP_H
+#define _MM_PIN_CGROUP_H
+
+#include <linux/limits.h>
+#include <linux/misc_cgroup.h>
+#include <linux/sizes.h>
+#include <linux/types.h>
+
+struct cgroup_namespace;
+
+/* Pages charged at once, where there is room: 32 MiB */
+#define PIN_CGROUP_STEP		(SZ_32M >> PAGE_SHIFT)
+
+#ifdef CONFIG_LONGTERM_PIN_CGROUP
+long pin_cgroup_charge(struct misc_cg *cg, unsigned long npages,
+		       unsigned long step, bool quiet);
+void pin_cgroup_uncharge(struct misc_cg *cg, unsigned long npages);
+struct misc_cg *pin_cgroup_tightest(struct misc_cg *cg, u64 *max, u64 *room);
+bool pin_cgroup_removed(struct misc_cg *cg);
+const char *pin_cgroup_path(struct misc_cg *cg, struct cgroup_namespace *ns,
+			    char *buf, size_t size);
+#else
+static inline long pin_cgroup_charge(struct misc_cg *cg, unsigned long npages,
+				     unsigned long step, bool quiet)
+{
+	return npages;
+}
+
+static inline void pin_cgroup_uncharge(struct misc_cg *cg, unsigned long npages)
+{
+}
+
+static inline struct misc_cg *pin_cgroup_tightest(struct misc_cg *cg, u64 *max,
+						  u64 *room)
+{
+	*max = U64_MAX;
+	*room = U64_MAX;
+	return NULL;
+}
+
+static inline bool pin_cgroup_removed(struct misc_cg *cg)
+{
+	return false;
+}
+
+static inline const char *pin_cgroup_path(struct misc_cg *cg,
+					  struct cgroup_namespace *ns,
+					  char *buf, size_t size)
+{
+	return "-";
+}
+#endif
+
+#endif /* _MM_PIN_CGROUP_H */
