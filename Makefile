@@ -44,6 +44,10 @@ help: ## what there is
 	@echo 'make tree         build/$(BASE): unpacked package + overlay + hooks'
 	@echo 'make kernel       the test kernels (FLAVOUR=release or debug for one)'
 	@echo 'make programs     test programs, test modules, upstream'"'"'s selftests'
+	@echo 'make pinstat      tools/pinstat, in build/pinstat'
+	@echo 'make deb          its Debian package, in build/deb'
+	@echo 'make deb-kernel   Debian packages of the patched kernel (slow)'
+	@echo 'make fuzz-pinstat its parsers by libFuzzer (SECS=seconds)'
 	@echo 'make check        fast: lint and KUnit'
 	@echo 'make check-vm     tests in VMs (T=name: those that match; FLAVOUR=..., LONG=1, LIST=1: list them)'
 	@echo 'make shell        a shell in a VM with devices, DAX, disks set up (FLAVOUR=debug, MACHINE=name)'
@@ -143,7 +147,7 @@ kselftest = $(MAKE) --no-print-directory -j$(JOBS) CC="ccache gcc" ARCH=x86_64 \
 	-C $(SELFTESTS)/$(1) OUTPUT=$(SELFTESTBIN)/$(1) TMPOUT=$(SELFTESTBIN)/$(1)/.tmp
 
 PHONY += programs
-programs: kernel-release
+programs: kernel-release pinstat
 	@mkdir -p $(TESTBIN) build/selftests
 	@[ build/selftests -nt tests/vm/selftests.h ] || { rm -rf build/selftests/*; touch build/selftests; }
 	@$(foreach d,mm iommu kvm,mkdir -p build/selftests/$(d) && $(LOCK) $(STEP) selftests-$(d) \
@@ -153,6 +157,32 @@ programs: kernel-release
 	@$(LOCK) $(STEP) programs --what "test programs" -- $(MAKE) --no-print-directory -j$(JOBS) \
 		-C tests/vm/src O=$(CURDIR)/$(TESTBIN) TREE=$(CURDIR)/$(TREE) HDR=$(CURDIR)/$(HDR) \
 		KVM=$(SELFTESTBIN)/kvm
+
+# pinstat, and its parsers under the sanitizers
+PINSTAT := $(CURDIR)/build/pinstat
+PHONY += pinstat
+pinstat: deps
+	@$(LOCK) $(STEP) pinstat --what "pinstat" -- $(MAKE) --no-print-directory -j$(JOBS) CC="ccache gcc" \
+		-C tools/pinstat O=$(PINSTAT) all $(PINSTAT)/fuzz
+
+# Packages: pinstat's, and the kernel's by its own target (release configuration).
+PHONY += deb
+deb: deps
+	@rm -rf build/deb/pinstat && mkdir -p build/deb && cp -r tools/pinstat build/deb/pinstat
+	@cd build/deb/pinstat && $(CURDIR)/$(STEP) deb --what "pinstat's package" -- dpkg-buildpackage -b -us -uc
+	@ls build/deb/pinstat_*.deb
+
+PHONY += deb-kernel
+deb-kernel: kernel-release
+	@$(LOCK) $(STEP) deb-kernel --what "the kernel's packages" -- \
+		$(KBUILD) -C $(TREE) O=obj-release KDEB_SOURCE_COMPRESS=none bindeb-pkg
+	@ls $(TREE)/linux-*.deb
+
+# By libFuzzer, for SECS seconds
+PHONY += fuzz-pinstat
+fuzz-pinstat: deps
+	@$(MAKE) --no-print-directory -C tools/pinstat O=$(PINSTAT) $(PINSTAT)/libfuzz
+	@tests/pinstat/fuzz $(or $(SECS),60)
 
 # Test modules, one build per flavour (they see its configuration).
 PHONY += $(FLAVOURS:%=modules-%)

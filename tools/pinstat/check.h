@@ -1,0 +1,8 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* pinstat check: can the memory of a VM be pinned? argv[0] is "check". */
+#ifndef PINSTAT_CHECK_H
+#define PINSTAT_CHECK_H
+
+int check_main(int argc, char **argv);
+
+#endif

@@ -1,0 +1,595 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * libvirt's XML of a domain. Which kind of memory comes of it is decided as libvirt
+ * does when it builds QEMU's command line (there is no other description of it).
+ */
+#include <ctype.h>
+#include <err.h>
+#include <libxml/parser.h>
+#include <libxml/tree.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <unistd.h>
+
+#include "pins.h"
+#include "sysroot.h"
+#include "vm.h"
+
+#define QEMU_NAMESPACE	"http://libvirt.org/schemas/domain/qemu/1.0"
+
+enum access { ACCESS_NONE, ACCESS_SHARED, ACCESS_PRIVATE };
+
+struct domain {
+	struct vm *vm;
+	const char *file, *backing_dir;
+	const struct mounts *mounts;
+	xmlNode *backing;		/* <memoryBacking>, or NULL */
+	xmlNode *cells;			/* <numa>, or NULL */
+	enum access access;
+	char *wrong;
+};
+
+/* The first thing that is wrong is told */
+__attribute__((format(printf, 3, 4)))
+static void wrong(struct domain *d, const xmlNode *node, const char *fmt, ...)
+{
+	va_list ap;
+	char *text, *name;
+
+	if (d->wrong)
+		return;
+	va_start(ap, fmt);
+	if (vasprintf(&text, fmt, ap) < 0)
+		err(2, "no memory");
+	va_end(ap);
+	name = escape(text, strlen(text));
+	d->wrong = xasprintf("%s:%ld: %s", d->file, node ?
+			     xmlGetLineNo((xmlNode *)node) : 1, name);
+	free(name);
+	free(text);
+}
+
+/* --- Elements ---------------------------------------------------------------- */
+
+static bool is_element(const xmlNode *node, const char *name)
+{
+	return node->type == XML_ELEMENT_NODE &&
+		!strcmp((const char *)node->name, name);
+}
+
+/* The first with this name, beginning at @node */
+static xmlNode *element(xmlNode *node, const char *name)
+{
+	while (node && !is_element(node, name))
+		node = node->next;
+	return node;
+}
+
+static xmlNode *child(const xmlNode *node, const char *name)
+{
+	return node ? element(node->children, name) : NULL;
+}
+
+#define for_each_child(pos, node, name) \
+	for (pos = child(node, name); pos; pos = element(pos->next, name))
+
+static char *steal(xmlChar *text)
+{
+	char *copy = text ? xstrdup((char *)text) : NULL;
+
+	xmlFree(text);
+	return copy;
+}
+
+static char *attribute(const xmlNode *node, const char *name)
+{
+	return node ? steal(xmlGetProp((xmlNode *)node, (const xmlChar *)name)) :
+		      NULL;
+}
+
+static bool attribute_is(const xmlNode *node, const char *name,
+			 const char *value)
+{
+	char *is = attribute(node, name);
+	bool ret = is && !strcmp(is, value);
+
+	free(is);
+	return ret;
+}
+
+/* Without white space around it */
+static char *content(const xmlNode *node)
+{
+	char *text = steal(xmlNodeGetContent((xmlNode *)node)) ?: xstrdup("");
+	size_t len = strlen(text), skip = strspn(text, " \t\r\n");
+
+	while (len > skip && isspace((unsigned char)text[len - 1]))
+		len--;
+	memmove(text, text + skip, len - skip);
+	text[len - skip] = '\0';
+	return text;
+}
+
+/* --- Sizes ------------------------------------------------------------------- */
+
+/* As libvirt: KB is 1000, K and KiB are 1024, in any case of letters */
+static bool unit_scale(const char *unit, uint64_t *scale)
+{
+	static const char letters[] = "kmgtpe";
+	const char *letter;
+	uint64_t base = 1024;
+	int i;
+
+	*scale = 1;
+	if (!strcasecmp(unit, "b") || !strcasecmp(unit, "bytes"))
+		return true;
+	letter = *unit ? strchr(letters, tolower((unsigned char)*unit)) : NULL;
+	if (!letter)
+		return false;
+	if (!strcasecmp(unit + 1, "b"))
+		base = 1000;
+	else if (unit[1] && strcasecmp(unit + 1, "ib"))
+		return false;
+	for (i = 0; i <= letter - letters; i++)
+		*scale *= base;
+	return true;
+}
+
+static uint64_t scaled(struct domain *d, const xmlNode *node, char *number,
+		       char *unit)
+{
+	uint64_t value = 0, scale = 1024;
+
+	if (!parse_number(number ?: "", &value) ||
+	    (unit && !unit_scale(unit, &scale)))
+		wrong(d, node, "<%s>: '%s%s%s' is no size", node->name,
+		      number ?: "", unit ? " " : "", unit ?: "");
+	else if (__builtin_mul_overflow(value, scale, &value) ||
+		 value > INT64_MAX)
+		wrong(d, node, "<%s>: %s%s%s is too large", node->name, number,
+		      unit ? " " : "", unit ?: "");
+	free(number);
+	free(unit);
+	return d->wrong ? 0 : value;
+}
+
+static uint64_t element_size(struct domain *d, const xmlNode *node)
+{
+	return node ? scaled(d, node, content(node), attribute(node, "unit")) :
+		      0;
+}
+
+static uint64_t element_number(struct domain *d, const xmlNode *node,
+			       uint64_t otherwise)
+{
+	char *text = node ? content(node) : NULL;
+
+	if (text && !parse_number(text, &otherwise))
+		wrong(d, node, "<%s>: '%s' is no number", node->name, text);
+	free(text);
+	return otherwise;
+}
+
+/* --- Memory ------------------------------------------------------------------ */
+
+static enum access access_of(const xmlNode *node, const char *name)
+{
+	return attribute_is(node, name, "shared") ? ACCESS_SHARED :
+	       attribute_is(node, name, "private") ? ACCESS_PRIVATE :
+						     ACCESS_NONE;
+}
+
+/* Of a cell of <numa>: what is added to that node is alike */
+static enum access access_of_node(struct domain *d, uint64_t node)
+{
+	uint64_t next = 0, id;
+	xmlNode *cell;
+	char *text;
+
+	for_each_child(cell, d->cells, "cell") {
+		text = attribute(cell, "id");
+		if (!text || !parse_number(text, &id))
+			id = next;
+		free(text);
+		next = id + 1;
+		if (id == node)
+			return access_of(cell, "memAccess");
+	}
+	return ACCESS_NONE;
+}
+
+/* Of "0-3,5"; what excludes ("^2") is after what includes */
+static bool in_nodeset(const char *set, uint64_t node)
+{
+	bool in = false, no;
+	uint64_t from, to;
+	char *end;
+
+	while (*set) {
+		no = *set == '^';
+		from = to = strtoull(set + no, &end, 10);
+		if (*end == '-')
+			to = strtoull(end + 1, &end, 10);
+		if (node >= from && node <= to)
+			in = !no;
+		set = end + strcspn(end, ",");
+		set += *set == ',';
+	}
+	return in;
+}
+
+/*
+ * Does libvirt take huge pages for memory of this guest node, UINT64_MAX: none?
+ * @pagesize: 0 is the default
+ */
+static bool huge_pages(struct domain *d, uint64_t node, uint64_t *pagesize)
+{
+	xmlNode *hugepages = child(d->backing, "hugepages"), *page;
+	bool found = hugepages && !child(hugepages, "page");
+	char *nodes;
+
+	*pagesize = 0;
+	for_each_child(page, hugepages, "page") {
+		nodes = attribute(page, "nodeset");
+		if (!nodes || (node != UINT64_MAX && in_nodeset(nodes, node))) {
+			*pagesize = scaled(d, page, attribute(page, "size"),
+					   attribute(page, "unit"));
+			found = true;
+		}
+		/* Pages for this node in particular come first */
+		if (nodes && found && in_nodeset(nodes, node)) {
+			free(nodes);
+			break;
+		}
+		free(nodes);
+	}
+	return found;
+}
+
+/*
+ * @path: of what is in a file of its own, or NULL; @pagesize: of <source>, or 0.
+ * Takes @name and @path.
+ */
+static struct backend *add_backend(struct domain *d, char *name, uint64_t size,
+				   enum access access, uint64_t node,
+				   char *path, uint64_t pagesize)
+{
+	struct backend *b = vm_backend(d->vm, name);
+	const char *source = d->vm->source ?: "", *dir;
+	bool huge = pagesize || huge_pages(d, node, &pagesize);
+
+	/* These are pages like any others */
+	if (huge && pagesize == (uint64_t)sysconf(_SC_PAGESIZE))
+		huge = false;
+	if (access == ACCESS_NONE)
+		access = access_of_node(d, node);
+	if (access == ACCESS_NONE)
+		access = d->access;
+	b->size = b->needed = size;
+	b->share = access == ACCESS_SHARED;
+	if (path) {
+		b->kind = BACKEND_FILE;
+		b->path = path;
+		return b;
+	}
+
+	b->hugetlb = huge;
+	b->pagesize = huge ? pagesize : 0;
+	dir = huge ? hugetlbfs_dir(d->mounts, pagesize) : NULL;
+	if (!strcmp(source, "memfd")) {
+		b->kind = BACKEND_MEMFD;
+		if (access == ACCESS_NONE)
+			b->share = true;
+	} else if (huge) {
+		b->kind = BACKEND_FILE;
+		b->made = true;
+		if (dir)
+			b->path = xasprintf("%s/libvirt/qemu/", dir);
+	} else if (access != ACCESS_NONE || !strcmp(source, "file")) {
+		b->kind = BACKEND_FILE;
+		b->made = true;
+		b->path = xasprintf("%s/", d->backing_dir);
+	}
+	return b;
+}
+
+/* <devices><memory>: DIMMs and the like. Returns their size. */
+static uint64_t add_memory_device(struct domain *d, xmlNode *node,
+				  unsigned int n)
+{
+	static const struct {
+		const char *model, *alias;
+		enum backend_use use;
+	} models[] = {
+		{ "dimm", "dimm", USE_RAM },
+		{ "nvdimm", "nvdimm", USE_NVDIMM },
+		{ "virtio-pmem", "virtiopmem", USE_VIRTIO_PMEM },
+		{ "virtio-mem", "virtiomem", USE_VIRTIO_MEM },
+	};
+	xmlNode *source = child(node, "source"), *target = child(node, "target");
+	xmlNode *path = child(source, "path"), *requested;
+	uint64_t size = element_size(d, child(target, "size"));
+	char *model = attribute(node, "model") ?: xstrdup("");
+	char *alias = attribute(child(node, "alias"), "name"), *name;
+	struct backend *b;
+	size_t i;
+
+	for (i = 0; i < sizeof(models) / sizeof(*models); i++)
+		if (!strcmp(models[i].model, model))
+			break;
+	/* Others, as sgx-epc, are no RAM to devices */
+	if (i < sizeof(models) / sizeof(*models)) {
+		name = alias ? escape(alias, strlen(alias)) :
+			       xasprintf("%s%u", models[i].alias, n);
+		b = add_backend(d, name, size, access_of(node, "access"),
+				element_number(d, child(target, "node"),
+					       UINT64_MAX),
+				path ? content(path) : NULL,
+				element_size(d, child(source, "pagesize")));
+		b->use = models[i].use;
+		requested = child(target, "requested");
+		if (requested)
+			b->needed = element_size(d, requested);
+	}
+	free(model);
+	free(alias);
+	return size;
+}
+
+static void add_ram(struct domain *d, xmlNode *root)
+{
+	xmlNode *devices = child(root, "devices"), *node;
+	uint64_t added = 0, ram = 0, id = 0;
+	struct vm *vm = d->vm;
+	unsigned int n = 0;
+	char *text;
+
+	for_each_child(node, d->cells, "cell") {
+		uint64_t size = scaled(d, node, attribute(node, "memory"),
+				       attribute(node, "unit"));
+
+		text = attribute(node, "id");
+		if (text && !parse_number(text, &id))
+			wrong(d, node, "<cell>: '%s' is no number", text);
+		free(text);
+		add_backend(d, xasprintf("ram-node%llu",
+					 (unsigned long long)id), size,
+			    ACCESS_NONE, id, NULL, 0);
+		ram = add_counts(ram, size);
+		id++;
+	}
+	if (!d->cells) {
+		for_each_child(node, devices, "memory")
+			added = add_counts(added, element_size(d,
+					child(child(node, "target"), "size")));
+		ram = element_size(d, child(root, "memory"));
+		if (added >= ram)
+			wrong(d, child(root, "memory") ?: root,
+			      ram ? "<memory> includes that of devices, which is more" :
+				    "no <memory>, or none in it");
+		ram -= added;
+		add_backend(d, xstrdup("ram"), ram, ACCESS_NONE, UINT64_MAX,
+			    NULL, 0);
+		added = 0;
+	}
+	for_each_child(node, devices, "memory")
+		added = add_counts(added, add_memory_device(d, node, n++));
+	vm->total = add_counts(ram, added);
+}
+
+/* Takes the list of <shmem> */
+static void add_shmem(struct domain *d, xmlNode *devices)
+{
+	struct backend *b;
+	xmlNode *node;
+	char *name;
+
+	for_each_child(node, devices, "shmem") {
+		xmlNode *model = child(node, "model");
+		xmlNode *size = child(node, "size");
+
+		name = attribute(node, "name") ?: xstrdup("");
+		b = vm_backend(d->vm, escape(name, strlen(name)));
+		b->use = USE_IVSHMEM;
+		b->share = true;
+		/* libvirt's default for ivshmem-plain */
+		b->size = size ? element_size(d, size) : 4 << 20;
+		b->needed = b->size;
+		/* Of the other model a server has it, as a memfd or in /dev/shm */
+		b->kind = BACKEND_MEMFD;
+		if (attribute_is(model, "type", "ivshmem-plain")) {
+			b->kind = BACKEND_FILE;
+			b->path = xasprintf("/dev/shm/%s", name);
+		}
+		free(name);
+	}
+}
+
+/* --- Devices ----------------------------------------------------------------- */
+
+/* A disk, or what is below it, is on NVMe by VFIO */
+static bool has_source_type(xmlNode *node, const char *type)
+{
+	for (; node; node = child(node, "backingStore"))
+		if (attribute_is(node, "type", type))
+			return true;
+	return false;
+}
+
+static void add_devices(struct domain *d, xmlNode *devices)
+{
+	struct pinners *p = &d->vm->pinners[0];
+	xmlNode *node;
+
+	for_each_child(node, devices, "hostdev") {
+		if (attribute_is(node, "type", "mdev"))
+			p->mdev++;
+		else if (attribute_is(child(node, "driver"), "iommufd", "yes"))
+			p->iommufd++;
+		else if (attribute_is(node, "type", "pci"))
+			p->vfio++;
+	}
+	for_each_child(node, devices, "interface") {
+		if (attribute_is(node, "type", "hostdev"))
+			p->vfio++;
+		else if (attribute_is(node, "type", "vdpa"))
+			p->vdpa++;
+	}
+	for_each_child(node, devices, "disk") {
+		if (has_source_type(node, "nvme"))
+			p->nvme++;
+		else if (has_source_type(node, "vhostvdpa"))
+			p->vdpa++;
+	}
+	d->vm->viommu[0] = child(devices, "iommu");
+}
+
+static void add_commandline(struct domain *d, xmlNode *root)
+{
+	char **argv = NULL, *why, *arg;
+	xmlNode *node, *list;
+	size_t argc = 0;
+
+	for_each_child(list, root, "commandline") {
+		if (!list->ns ||
+		    strcmp((const char *)list->ns->href, QEMU_NAMESPACE))
+			continue;
+		for_each_child(node, list, "arg") {
+			arg = attribute(node, "value") ?: xstrdup("");
+			argv = reallocarray(argv, argc + 1, sizeof(*argv));
+			if (!argv)
+				err(2, "no memory");
+			argv[argc++] = arg;
+		}
+		why = qemu_parse(d->vm, argv, argc, true);
+		if (why)
+			wrong(d, list, "<qemu:commandline>: %s", why);
+		free(why);
+		while (argc)
+			free(argv[--argc]);
+	}
+	free(argv);
+}
+
+static void domain_read(struct domain *d, xmlNode *root)
+{
+	xmlNode *hard = child(child(root, "memtune"), "hard_limit");
+	xmlNode *devices = child(root, "devices"), *node;
+	struct vm *vm = d->vm;
+	char *text;
+
+	if (!is_element(root, "domain")) {
+		wrong(d, root, "<%s> is no <domain>", root->name);
+		return;
+	}
+	if (!attribute_is(root, "type", "kvm") &&
+	    !attribute_is(root, "type", "qemu")) {
+		wrong(d, root, "a domain, but not of QEMU (type='kvm' or 'qemu')");
+		return;
+	}
+	node = child(root, "name");
+	text = node ? content(node) : xstrdup("");
+	vm->name = escape(text, strlen(text));
+	free(text);
+	vm->libvirt = true;
+	node = child(devices, "emulator");
+	vm->emulator = node ? content(node) : NULL;
+
+	d->backing = child(root, "memoryBacking");
+	d->cells = child(child(root, "cpu"), "numa");
+	d->access = access_of(child(d->backing, "access"), "mode");
+	vm->shared = d->access == ACCESS_SHARED;
+	vm->private = d->access == ACCESS_PRIVATE;
+	vm->locked = child(d->backing, "locked");
+	text = attribute(child(d->backing, "source"), "type");
+	vm->source = text ? escape(text, strlen(text)) : NULL;
+	free(text);
+	if (hard) {
+		vm->hard_limit = element_size(d, hard);
+		/* The largest that there is stands for none */
+		vm->hard_limited = vm->hard_limit >> 10 < INT64_MAX >> 10;
+	}
+	vm->sev = attribute_is(child(root, "launchSecurity"), "type", "sev");
+
+	add_ram(d, root);
+	add_shmem(d, devices);
+	add_devices(d, devices);
+	add_commandline(d, root);
+}
+
+struct parse_state {
+	bool dtd;
+	char *message;		/* the first error's; those after it follow from it */
+	int line;
+};
+
+#if LIBXML_VERSION < 21200
+#define const_since_2_12
+#else
+#define const_since_2_12 const
+#endif
+
+static void xml_error(void *data, const_since_2_12 xmlError *error)
+{
+	struct parse_state *state = ((xmlParserCtxt *)data)->_private;
+
+	if (state->message || error->level < XML_ERR_ERROR)
+		return;
+	state->message = xstrdup(error->message ?: "no XML");
+	state->message[strcspn(state->message, "\n")] = '\0';
+	state->line = error->line;
+}
+
+/* No domain has one, and bombs are made of them */
+static void no_dtd(void *data, const xmlChar *name, const xmlChar *external,
+		   const xmlChar *system)
+{
+	xmlParserCtxt *parser = data;
+	struct parse_state *state = parser->_private;
+
+	(void)name;
+	(void)external;
+	(void)system;
+	state->dtd = true;
+	state->line = parser->input ? parser->input->line : 1;
+	xmlStopParser(parser);
+}
+
+char *domain_parse(struct vm *vm, const char *xml, size_t len, const char *file,
+		   const char *backing_dir, const struct mounts *mounts)
+{
+	struct domain d = {
+		.vm = vm, .file = file, .backing_dir = backing_dir,
+		.mounts = mounts,
+	};
+	xmlParserCtxt *parser = xmlNewParserCtxt();
+	struct parse_state state = { 0 };
+	char *message;
+	xmlDoc *doc;
+
+	if (!parser)
+		err(2, "no memory");
+	parser->_private = &state;
+	parser->sax->internalSubset = no_dtd;
+	parser->sax->serror = xml_error;
+	/* Not XML_PARSE_HUGE: the library's limits hold */
+	doc = xmlCtxtReadMemory(parser, xml, len, NULL, NULL, XML_PARSE_NONET);
+	if (state.dtd) {
+		d.wrong = xasprintf("%s:%d: a document type, which no domain has",
+				    file, state.line);
+	} else if (!doc) {
+		message = state.message ? escape(state.message,
+						 strlen(state.message)) :
+					  xstrdup("no XML");
+		d.wrong = xasprintf("%s:%d: %s", file, state.line ?: 1, message);
+		free(message);
+	} else {
+		domain_read(&d, xmlDocGetRootElement(doc));
+	}
+	free(state.message);
+	xmlFreeDoc(doc);
+	xmlFreeParserCtxt(parser);
+	return d.wrong;
+}

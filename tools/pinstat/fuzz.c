@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The parsers, with input that nobody vouches for. By libFuzzer (make fuzz), or,
+ * with REPLAY, with each of some files, whole and damaged in ways that are the
+ * same each time.
+ */
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "pins.h"
+#include "sysroot.h"
+
+static void printable(const char *text)
+{
+	for (; text && *text; text++)
+		if (*text < ' ' || *text > '~')
+			abort();
+}
+
+static void try_pins(const char *text, size_t len)
+{
+	struct pins pins;
+	size_t i, r;
+
+	pins_parse(&pins, text, len);
+	for (i = 0; i < pins.nr; i++) {
+		printable(pins.holders[i].name);
+		holder_refused(&pins.holders[i], &pins.reasons);
+	}
+	for (r = 0; r < pins.reasons.nr; r++)
+		printable(pins.reasons.names[r]);
+	printable(pins.cgroup);
+	pins_free(&pins);
+}
+
+static void try_list(const char *text, size_t len)
+{
+	struct list list;
+	size_t i;
+
+	list_parse(&list, text, len);
+	for (i = 0; i < list.nr; i++) {
+		printable(list.lines[i].comm);
+		printable(list.lines[i].holder.name);
+	}
+	list_free(&list);
+}
+
+static void try_command(const char *text, size_t len)
+{
+	char *name = vm_name(text, len);
+
+	printable(name);
+	free(name);
+}
+
+static void try_status(const char *text, size_t len)
+{
+	/* As sysroot_read() gives it */
+	char *copy = xcalloc(len + 1, 1);
+
+	memcpy(copy, text, len);
+	status_kb(copy, "VmLck:");
+	status_kb(copy, "VmPin:");
+	free(copy);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	const char *text = (const char *)data;
+
+	try_pins(text, size);
+	try_list(text, size);
+	try_command(text, size);
+	try_status(text, size);
+	return 0;
+}
+
+#ifdef REPLAY
+static uint64_t seed = 1;
+
+static uint64_t random_below(uint64_t n)
+{
+	/* xorshift: the same sequence each time */
+	seed ^= seed << 13;
+	seed ^= seed >> 7;
+	seed ^= seed << 17;
+	return n ? seed % n : 0;
+}
+
+/* One byte changed, a piece cut out or doubled, or the end cut off */
+static size_t damage(char *text, size_t len, size_t room)
+{
+	static const char nasty[] = "\0\n -9\xff\\\"{[,=:%<&";
+	size_t at = random_below(len), n = random_below(len - at);
+
+	if (!len)
+		return 0;
+	switch (random_below(4)) {
+	case 0:
+		text[at] = nasty[random_below(sizeof(nasty))];
+		return len;
+	case 1:
+		memmove(text + at, text + at + n, len - at - n);
+		return len - n;
+	case 2:
+		if (len + n > room)
+			return len;
+		memmove(text + at + n, text + at, len - at);
+		return len + n;
+	default:
+		return at;
+	}
+}
+
+int main(int argc, char **argv)
+{
+	int i, round;
+
+	for (i = 1; i < argc; i++) {
+		size_t len, now, room;
+		char *text = sysroot_read(&len, "%s", argv[i]), *copy;
+
+		if (!text) {
+			perror(argv[i]);
+			return 1;
+		}
+		/* Exactly as long as it is: what is read beyond is noticed */
+		for (round = 0; round < 300; round++) {
+			room = 2 * len + 16;
+			copy = xcalloc(room, 1);
+			memcpy(copy, text, len);
+			now = len;
+			if (round) {
+				now = damage(copy, now, room);
+				if (round % 3 == 0)
+					now = damage(copy, now, room);
+			}
+			copy = realloc(copy, now ? now : 1);
+			LLVMFuzzerTestOneInput((uint8_t *)copy, now);
+			free(copy);
+		}
+		free(text);
+	}
+	return 0;
+}
+#endif

@@ -1,0 +1,568 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The kernel's rules are in docs/architecture.md, QEMU's in docs/qemu.md; libvirt's
+ * limit is what its qemuDomainGetMemLockLimitBytes() says.
+ */
+#include "judge.h"
+
+#include <err.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "columns.h"
+#include "pins.h"
+#include "sysroot.h"
+
+__attribute__((format(printf, 3, 4)))
+static void advise(struct advices *list, char *code, const char *fmt, ...)
+{
+	va_list ap;
+	char *text;
+	size_t i;
+
+	va_start(ap, fmt);
+	if (vasprintf(&text, fmt, ap) < 0)
+		err(2, "no memory");
+	va_end(ap);
+	/* Several backends may need the same */
+	for (i = 0; i < list->nr; i++)
+		if (!strcmp(list->list[i].text, text)) {
+			free(text);
+			free(code);
+			return;
+		}
+	list->list = reallocarray(list->list, list->nr + 1,
+				  sizeof(*list->list));
+	if (!list->list)
+		err(2, "no memory");
+	list->list[list->nr++] = (struct advice){ text, code };
+}
+
+static void advices_free(struct advices *list)
+{
+	size_t i;
+
+	for (i = 0; i < list->nr; i++) {
+		free(list->list[i].text);
+		free(list->list[i].code);
+	}
+	free(list->list);
+}
+
+const char *use_name(enum backend_use use)
+{
+	static const char * const names[] = {
+		[USE_RAM] = "ram", [USE_VIRTIO_MEM] = "virtio-mem",
+		[USE_NVDIMM] = "nvdimm", [USE_VIRTIO_PMEM] = "virtio-pmem",
+		[USE_IVSHMEM] = "ivshmem",
+	};
+
+	return names[use];
+}
+
+static bool is_storage(const struct backend *b)
+{
+	return b->use == USE_NVDIMM || b->use == USE_VIRTIO_PMEM;
+}
+
+static struct pinners pinners_sum(const struct vm *vm)
+{
+	const struct pinners *a = &vm->pinners[0], *b = &vm->pinners[1];
+
+	return (struct pinners){
+		.vfio = a->vfio + b->vfio, .mdev = a->mdev + b->mdev,
+		.iommufd = a->iommufd + b->iommufd,
+		.nvme = a->nvme + b->nvme, .vdpa = a->vdpa + b->vdpa,
+	};
+}
+
+/* --- The kernel ---------------------------------------------------------------- */
+
+static void refuse(struct verdict *v, const char *reason)
+{
+	v->pin = PIN_NO;
+	v->reason = reason;
+}
+
+static void judge_pin(struct verdict *v, const struct backend *b,
+		      const struct host *host)
+{
+	bool written = b->share && !b->readonly;
+
+	v->pin = PIN_YES;
+	if (b->kind != BACKEND_FILE || b->hugetlb)
+		return;
+	v->file = memfile_look(&host->mounts, b->path);
+	switch (v->file.kind) {
+	case FILE_MEMORY:
+	case FILE_DEVDAX:
+		break;
+	case FILE_TRACKED:
+	case FILE_DISK:
+		if (written)
+			refuse(v, "file");
+		break;
+	case FILE_DAX:
+		if (b->share || !host->kernel)
+			refuse(v, "fsdax");
+		break;
+	case FILE_UNKNOWN:
+		v->pin = PIN_UNKNOWN;
+		v->outcome = OUTCOME_UNKNOWN;
+		v->why = xstrdup("its file system is not known");
+		break;
+	}
+}
+
+/* Why the kernel refuses it */
+static char *reason_text(const struct verdict *v, const struct backend *b)
+{
+	const char *fs = v->file.fs ?: "its file system";
+
+	if (v->file.kind == FILE_DISK)
+		return xstrdup("the kernel must track each write to a disk");
+	if (v->file.kind == FILE_TRACKED)
+		return xasprintf("%s must track each write to a shared file",
+				 fs);
+	if (b->share)
+		return xasprintf("%s with DAX must be able to move and free the file's own memory",
+				 fs);
+	return xasprintf("%s with DAX, which only a kernel of userpin pins when it is private",
+			 fs);
+}
+
+/* --- QEMU ---------------------------------------------------------------------- */
+
+/*
+ * Is memory that was in a file at @path on a memfd now? QEMU names that after the
+ * backend, with or without its way there.
+ */
+static bool has_moved(const struct host *host, const struct backend *b)
+{
+	const char *at = host->maps;
+	size_t len = strlen(b->name);
+
+	while ((at = strstr(at, "/memfd:"))) {
+		at += strlen("/memfd:");
+		if (!strncmp(at, "/objects/", 9))
+			at += 9;
+		if (!strncmp(at, b->name, len) && at[len] == ' ')
+			return true;
+	}
+	return false;
+}
+
+static bool is_mapped(const struct host *host, const char *path)
+{
+	const char *at = host->maps;
+	size_t len = strlen(path);
+
+	if (!len)
+		return false;
+	while ((at = strstr(at, path))) {
+		if (at > host->maps && at[-1] == ' ' &&
+		    (at[len] == '\n' || !strncmp(at + len, " (deleted)", 10)))
+			return true;
+		at++;
+	}
+	return false;
+}
+
+/* Why patched QEMU would leave it where it is; NULL: it moves */
+static char *why_stay(const struct verdict *v, const struct backend *b,
+		      const struct vm *vm)
+{
+	if (!b->share)
+		return xstrdup("nothing but shared memory moves");
+	if (vm->policy == POLICY_OFF)
+		return xstrdup("the machine has ram-pin-fallback=off");
+	if (b->readonly)
+		return xstrdup("its file is open for reading only");
+	if (vm->pid)
+		return xstrdup("it moves at start only: start the VM with the device");
+	if (vm->sev)
+		return xstrdup("the guest is confidential");
+	if (b->use == USE_IVSHMEM)
+		return xstrdup("ivshmem shares it with others");
+	if (v->file.kind == FILE_DISK)
+		return xstrdup("it is a disk");
+	if (vm->policy == POLICY_ON)
+		return NULL;
+	if (is_storage(b))
+		return xasprintf("%s keeps data in it, which only ram-pin-fallback=on gives up",
+				 use_name(b->use));
+	if (!b->made && v->file.content != CONTENT_NONE)
+		return xasprintf("its file %s, which only ram-pin-fallback=on copies",
+				 v->file.content == CONTENT_SOME ?
+				 "has content" : "may have content");
+	return NULL;
+}
+
+static void judge_qemu(struct verdict *v, const struct backend *b,
+		       const struct vm *vm, const struct host *host,
+		       const struct pinners *p)
+{
+	bool assigned = p->vfio || p->iommufd || !(p->mdev || p->vdpa || p->nvme ||
+						   vm->sev);
+	char *reason, *stay = NULL, *then;
+
+	if (v->pin != PIN_NO)
+		return;
+	reason = reason_text(v, b);
+	/* SEV registers all memory as it starts; a kernel without us takes files */
+	if (vm->sev && !vm->pid && (host->kernel || v->file.kind == FILE_DAX)) {
+		v->outcome = OUTCOME_REFUSES;
+		then = xstrdup("SEV cannot register it");
+	} else if (p->nvme && !vm->pid) {
+		v->outcome = OUTCOME_REFUSES;
+		then = xstrdup("the nvme:// drive cannot be opened");
+	} else if (!assigned) {
+		v->outcome = OUTCOME_FAILS;
+		then = xasprintf("QEMU starts, and %s", p->mdev ?
+				 "the mediated device fails when its driver pins" :
+				 p->vdpa ? "the vhost-vdpa device does not work" :
+				 "the guest runs");
+		if (!p->mdev && !p->vdpa)
+			v->outcome = OUTCOME_STARTS;
+	} else if (!host->qemu) {
+		v->outcome = OUTCOME_REFUSES;
+		then = xasprintf("QEMU, unpatched, %s", vm->pid ?
+				 "refuses to add a device" : "does not start");
+	} else {
+		stay = why_stay(v, b, vm);
+		v->outcome = stay ? OUTCOME_REFUSES : OUTCOME_FALLS_BACK;
+		then = stay ? xasprintf("QEMU refuses the device, as %s", stay) :
+			      xstrdup("QEMU moves it to anonymous memory");
+	}
+	v->why = xasprintf("%s; %s", reason, then);
+	free(reason);
+	free(stay);
+	free(then);
+}
+
+/* Where memory of a VM that runs is */
+static void judge_now(struct verdict *v, const struct backend *b,
+		      const struct host *host)
+{
+	if (b->kind != BACKEND_FILE) {
+		v->now = b->kind == BACKEND_MEMFD ? "memfd" : "memory";
+	} else if (host->maps && has_moved(host, b)) {
+		v->now = "moved";
+		v->outcome = OUTCOME_MOVED;
+		free(v->why);
+		v->why = xstrdup("has moved to anonymous memory (memfd), and its file does not follow the guest");
+	} else if (host->maps && is_mapped(host, b->path)) {
+		v->now = "file";
+	}
+}
+
+static uint64_t meminfo(const char *field)
+{
+	char *text = sysroot_read(NULL, "/proc/meminfo");
+	uint64_t kb = text ? status_kb(text, field) : 0;
+
+	free(text);
+	return times(kb, 1024);
+}
+
+/* QEMU moves memory only if that leaves something to the host */
+static void judge_fit(struct judgement *j, const struct vm *vm)
+{
+	uint64_t need = 0, have = meminfo("MemAvailable:"), keep;
+	char *need_text, *have_text;
+	size_t i;
+
+	for (i = 0; i < vm->nr; i++)
+		if (j->verdicts[i].outcome == OUTCOME_FALLS_BACK)
+			need = add_counts(need, vm->backends[i].needed);
+	keep = meminfo("MemTotal:") / 64;
+	if (keep < 128 << 20)
+		keep = 128 << 20;
+	have = have > keep ? have - keep : !!have;
+	if (!have || need <= have)
+		return;
+	need_text = human_size(need);
+	have_text = human_size(have);
+	for (i = 0; i < vm->nr; i++) {
+		struct verdict *v = &j->verdicts[i];
+
+		if (v->outcome != OUTCOME_FALLS_BACK)
+			continue;
+		v->outcome = OUTCOME_REFUSES;
+		free(v->why);
+		v->why = xasprintf("it cannot be pinned (%s), and does not move to anonymous memory, as %s is needed, and %s is available",
+				   v->reason, need_text, have_text);
+	}
+	free(need_text);
+	free(have_text);
+}
+
+/* --- The limit ------------------------------------------------------------------- */
+
+static uint64_t max(uint64_t a, uint64_t b)
+{
+	return a > b ? a : b;
+}
+
+static uint64_t with_room(uint64_t bytes)
+{
+	/* Emulated devices' memory, ROMs, ... as much as libvirt allows for */
+	return bytes ? add_counts(bytes, GIB) : 0;
+}
+
+/* What libvirt sets; 0: nothing */
+static uint64_t libvirt_limit(const struct vm *vm, const char **by)
+{
+	const struct pinners *p = &vm->pinners[0];
+	uint64_t vfio = (uint64_t)p->vfio + p->mdev + p->iommufd;
+	uint64_t factor = (uint64_t)p->nvme + p->vdpa;
+
+	if (vm->hard_limited) {
+		*by = "hard_limit";
+		return vm->hard_limit;
+	}
+	if (vm->locked) {
+		*by = "locked";
+		return MEMLOCK_NONE;
+	}
+	if (vfio)
+		factor += vm->viommu[0] ? vfio : 1;
+	if (!factor)
+		return 0;
+	*by = "libvirt";
+	return with_room(times(factor, vm->total));
+}
+
+static void judge_limit(struct judgement *j, const struct vm *vm,
+			const struct host *host, const struct pinners *p)
+{
+	bool viommu = vm->viommu[0] || vm->viommu[1];
+	uint64_t vfio = (uint64_t)p->vfio + p->mdev, ram = 0, least;
+	uint64_t stock = p->nvme, ledger, others;
+	struct memlock *m = &j->memlock;
+	size_t i;
+
+	for (i = 0; i < vm->nr; i++)
+		ram = add_counts(ram, vm->backends[i].size);
+	if (vfio)
+		stock += viommu ? vfio : 1;
+	ledger = stock || vm->sev;
+	/*
+	 * Counts of their own against the same limit, which are not in the ledger:
+	 * vhost-vdpa's, and per user iommufd's. So is SEV's on stock.
+	 */
+	others = max(p->vdpa, p->iommufd ? (viommu ? p->iommufd : 1) : 0);
+	stock = max(max(stock, others), vm->sev);
+	ledger = max(ledger, others);
+	m->stock = with_room(times(stock, ram));
+	m->ledger = with_room(times(ledger, ram));
+
+	if (vm->libvirt) {
+		m->set = libvirt_limit(vm, &m->set_by);
+	} else if (host->limited) {
+		m->set = host->limit;
+		m->set_by = "process";
+	}
+	/* Without the room, which may not be needed */
+	least = times(host->kernel ? ledger : stock, ram);
+	m->low = least > m->set && (vm->libvirt || host->limited);
+	if (m->low)
+		j->worst = OUTCOME_REFUSES;
+}
+
+/* --- What to do ------------------------------------------------------------------ */
+
+#define FALLBACK_XML \
+	"<qemu:commandline>\n" \
+	"  <qemu:arg value='-machine'/>\n" \
+	"  <qemu:arg value='ram-pin-fallback=on'/>\n" \
+	"</qemu:commandline>"
+
+static void advise_fallback(struct advices *todo, const struct vm *vm,
+			    const char *what, const char *who)
+{
+	if (vm->libvirt)
+		advise(todo, xstrdup(FALLBACK_XML),
+		       "%s, if nobody needs %s: before </domain>, with xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0' on <domain>",
+		       who, what);
+	else
+		advise(todo, xstrdup("-machine ram-pin-fallback=on"),
+		       "%s, if nobody needs %s", who, what);
+}
+
+static void advise_memfd(struct advices *todo, const struct vm *vm,
+			 const struct backend *b, bool must)
+{
+	const char *how = must ? "" : "Better: ";
+	char *xml;
+
+	if (!vm->libvirt || !b->made) {
+		advise(todo, NULL, "%smemory-backend-memfd for %s instead of memory-backend-file",
+		       how, b->name);
+		return;
+	}
+	xml = xasprintf("<memoryBacking>\n  <source type='memfd'/>\n%s</memoryBacking>",
+			vm->shared ? "  <access mode='shared'/>\n" :
+			vm->private ? "  <access mode='private'/>\n" : "");
+	if (vm->source)
+		advise(todo, xml, "%smemory without a file, instead of <source type='%s'/>",
+		       how, vm->source);
+	else
+		advise(todo, xml, "%smemory without a file", how);
+}
+
+static void advise_hugetlbfs(struct advices *todo, const struct backend *b)
+{
+	unsigned long long kib = b->pagesize >> 10;
+
+	advise(todo, kib ? xasprintf("mkdir /dev/hugepages-%lluK\n"
+				     "mount -t hugetlbfs -o pagesize=%lluK none /dev/hugepages-%lluK",
+				     kib, kib, kib) :
+			   xstrdup("mount -t hugetlbfs none /dev/hugepages"),
+	       "Mount a hugetlbfs for these pages, then restart libvirtd");
+}
+
+static void advise_backend(struct judgement *j, const struct vm *vm,
+			   const struct host *host, size_t i)
+{
+	const struct backend *b = &vm->backends[i];
+	const struct verdict *v = &j->verdicts[i];
+	struct advices *todo = &j->todo;
+	bool must = v->outcome != OUTCOME_FALLS_BACK &&
+		    v->outcome != OUTCOME_MOVED;
+
+	if (v->pin == PIN_YES && v->outcome == OUTCOME_REFUSES) {
+		advise_hugetlbfs(todo, b);
+		return;
+	}
+	/* SEV on a kernel that does not mind */
+	if (v->pin != PIN_NO || (j->pinned && v->outcome == OUTCOME_STARTS))
+		return;
+	if (!b->share)
+		advise(todo, NULL, "%s: a kernel of userpin, which pins private memory of DAX files",
+		       b->name);
+	if (b->use == USE_IVSHMEM) {
+		advise(todo, NULL, "%s: a file on tmpfs, such as /dev/shm",
+		       b->name);
+		return;
+	}
+	if (is_storage(b) && b->share && must) {
+		if (vm->libvirt && (host->kernel || v->file.kind != FILE_DAX))
+			advise(todo, xasprintf("<memory model='%s' access='private'>",
+					       use_name(b->use)),
+			       "%s, if what the guest writes need not outlive it",
+			       b->name);
+		if (v->file.kind == FILE_DAX)
+			advise(todo, NULL, "%s: a device-dax (/dev/daxX.Y) instead of a file on DAX",
+			       b->name);
+		if (host->qemu && !vm->sev && vm->policy != POLICY_ON)
+			advise_fallback(todo, vm, "what the guest will write there",
+					b->name);
+		return;
+	}
+	if (is_storage(b))
+		return;
+	advise_memfd(todo, vm, b, must);
+	if (must && host->qemu && !vm->pid && !b->made && b->share &&
+	    v->file.content != CONTENT_NONE && vm->policy == POLICY_AUTO)
+		advise_fallback(todo, vm, "its file to follow the guest",
+				b->name);
+}
+
+static void advise_limit(struct judgement *j, const struct vm *vm,
+			 const struct host *host)
+{
+	const struct memlock *m = &j->memlock;
+	uint64_t need = host->kernel ? m->ledger : m->stock;
+	const struct pinners *p = &vm->pinners[1];
+
+	if (!m->low)
+		return;
+	if (vm->pid) {
+		advise(&j->todo, xasprintf("prlimit --pid %ld --memlock=%llu",
+					   vm->pid, (unsigned long long)need),
+		       "A higher limit of locked memory");
+		return;
+	}
+	advise(&j->todo, xasprintf("<memtune>\n"
+				   "  <hard_limit unit='KiB'>%llu</hard_limit>\n"
+				   "</memtune>",
+				   (unsigned long long)(need + 1023) / 1024),
+	       "%s; it limits what QEMU may use in all, too",
+	       vm->hard_limited ? "A higher limit of locked memory" :
+	       p->vfio || p->mdev || p->iommufd || p->nvme || p->vdpa ?
+	       "libvirt does not see devices of <qemu:commandline>, so it needs a limit" :
+	       "libvirt sets no limit for SEV, so it needs one");
+}
+
+static void note(struct judgement *j, const struct vm *vm,
+		 const struct host *host, const struct pinners *p)
+{
+	bool devdax = false;
+	size_t i;
+
+	for (i = 0; i < vm->nr; i++)
+		devdax |= j->verdicts[i].file.kind == FILE_DEVDAX;
+	if (devdax && !host->kernel)
+		advise(&j->notes, NULL, "This kernel never gives back pins of device-dax.");
+	if (p->iommufd)
+		advise(&j->notes, NULL, "iommufd counts per user what all its processes pin, outside the ledger: the limit must be for all VMs of that user.");
+	if (p->vdpa)
+		advise(&j->notes, NULL, "vhost-vdpa counts what it pins by itself, once per device, outside the ledger.");
+	if (p->mdev)
+		advise(&j->notes, NULL, "Mediated devices pin what their driver asks for, at most all memory once.");
+}
+
+void judge(struct judgement *j, const struct vm *vm, const struct host *host)
+{
+	struct pinners p = pinners_sum(vm);
+	size_t i;
+
+	*j = (struct judgement){ 0 };
+	j->verdicts = xcalloc(vm->nr, sizeof(*j->verdicts));
+	j->pinned = p.vfio || p.mdev || p.iommufd || p.nvme || p.vdpa || vm->sev;
+
+	for (i = 0; i < vm->nr; i++) {
+		const struct backend *b = &vm->backends[i];
+		struct verdict *v = &j->verdicts[i];
+
+		if (b->kind == BACKEND_FILE && !b->path) {
+			v->outcome = OUTCOME_REFUSES;
+			v->why = xstrdup("libvirt finds no hugetlbfs for pages of this size");
+			continue;
+		}
+		judge_pin(v, b, host);
+		judge_qemu(v, b, vm, host, &p);
+		if (vm->pid)
+			judge_now(v, b, host);
+	}
+	judge_fit(j, vm);
+	if (vm->policy_set && !host->qemu) {
+		advise(&j->todo, NULL, "Without ram-pin-fallback: this QEMU does not know it, and does not start");
+		j->worst = OUTCOME_REFUSES;
+	}
+	judge_limit(j, vm, host, &p);
+
+	for (i = 0; i < vm->nr; i++) {
+		struct verdict *v = &j->verdicts[i];
+
+		/* Without hugetlbfs it does not start, with a device or not */
+		if (v->outcome > j->worst && (j->pinned || v->pin == PIN_YES))
+			j->worst = v->outcome;
+		advise_backend(j, vm, host, i);
+	}
+	advise_limit(j, vm, host);
+	note(j, vm, host, &p);
+}
+
+void judgement_free(struct judgement *j, const struct vm *vm)
+{
+	size_t i;
+
+	for (i = 0; i < vm->nr; i++)
+		free(j->verdicts[i].why);
+	free(j->verdicts);
+	advices_free(&j->todo);
+	advices_free(&j->notes);
+}

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* What comes of a VM's memory, and of its limit, when devices pin it */
+#ifndef PINSTAT_JUDGE_H
+#define PINSTAT_JUDGE_H
+
+#include "vm.h"
+
+/* Where it runs */
+struct host {
+	bool kernel;		/* is one of userpin */
+	bool qemu;		/* is patched */
+	struct mounts mounts;
+	const char *maps;	/* of a QEMU that runs; NULL if they cannot be read */
+	bool limited;		/* its limit is known, */
+	uint64_t limit;		/* RLIMIT_MEMLOCK or MEMLOCK_NONE */
+};
+
+enum pin { PIN_YES, PIN_NO, PIN_UNKNOWN };
+
+/* From good to bad */
+enum outcome {
+	OUTCOME_STARTS,
+	OUTCOME_FALLS_BACK,
+	OUTCOME_MOVED,		/* it runs, and has fallen back */
+	OUTCOME_UNKNOWN,
+	OUTCOME_FAILS,		/* QEMU starts, and the device does not work */
+	OUTCOME_REFUSES,
+};
+
+struct verdict {
+	struct memfile file;
+	enum pin pin;
+	const char *reason;	/* the kernel's word for it, or NULL */
+	enum outcome outcome;
+	const char *now;	/* of a VM that runs: where it is; NULL: unknown */
+	char *why;		/* a sentence, or NULL */
+};
+
+struct memlock {
+	/* With room for what else is mapped; 0: none is needed */
+	uint64_t stock, ledger;
+	uint64_t set;		/* MEMLOCK_NONE: no limit */
+	const char *set_by;	/* NULL: nobody raises it, or it is not known */
+	bool low;
+};
+
+/* Text, and the XML or command for it, if any */
+struct advice {
+	char *text, *code;
+};
+
+struct advices {
+	struct advice *list;
+	size_t nr;
+};
+
+struct judgement {
+	struct verdict *verdicts;	/* one for each backend */
+	struct memlock memlock;
+	bool pinned;			/* is there anything that pins? */
+	enum outcome worst;
+	struct advices todo, notes;
+};
+
+void judge(struct judgement *j, const struct vm *vm, const struct host *host);
+void judgement_free(struct judgement *j, const struct vm *vm);
+
+const char *use_name(enum backend_use use);
+
+#endif

@@ -1,0 +1,346 @@
+// SPDX-License-Identifier: GPL-2.0
+#include "pins.h"
+
+#include <ctype.h>
+#include <err.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "sysroot.h"
+
+/* A line with more words than this is none that we know */
+#define MAX_WORDS	64
+
+struct line {
+	char *words[MAX_WORDS];
+	size_t nr;
+};
+
+bool parse_number(const char *text, uint64_t *value)
+{
+	char *end;
+
+	if (!isdigit((unsigned char)*text))
+		return false;
+	errno = 0;
+	*value = strtoull(text, &end, 10);
+	return !errno && !*end;
+}
+
+/* Cut the line at *text into words; false after the last line */
+static bool next_line(char **text, char *end, struct line *line)
+{
+	char *at = *text, *stop, *word;
+
+	if (at >= end)
+		return false;
+	stop = memchr(at, '\n', end - at);
+	if (!stop)
+		stop = end;
+	*stop = '\0';
+	*text = stop + 1;
+	line->nr = 0;
+	/* A 0 in the middle ends the line: the rest is lost, and not understood */
+	while (line->nr < MAX_WORDS && (word = strsep(&at, " ")))
+		line->words[line->nr++] = word;
+	return true;
+}
+
+static void *grow(void *array, size_t nr, size_t size)
+{
+	/* To the next power of two */
+	if (nr & (nr - 1))
+		return array;
+	array = reallocarray(array, nr ? 2 * nr : 1, size);
+	if (!array)
+		err(2, "no memory");
+	return array;
+}
+
+/* The words from @first on are reasons: they come last */
+static void reasons_read(struct reasons *r, const struct line *line,
+			 size_t first)
+{
+	r->names = xcalloc(line->nr - first, sizeof(*r->names));
+	for (r->nr = 0; first + r->nr < line->nr; r->nr++)
+		r->names[r->nr] = escape_rest(line->words[first + r->nr]);
+}
+
+static bool is_header(const struct line *line, size_t at)
+{
+	static const char *const names[] = {
+		"holder", "pages", "peak", "acquired", "released"
+	};
+	size_t i;
+
+	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (at + i >= line->nr || strcmp(line->words[at + i], names[i]))
+			return false;
+	return true;
+}
+
+/* A name, four figures, and one for each of the reasons */
+static bool holder_read(struct holder *h, const struct reasons *r,
+			char *const *words)
+{
+	uint64_t *figures[] = { &h->pages, &h->peak, &h->acquired,
+				&h->released };
+	size_t i;
+
+	h->refused = xcalloc(r->nr, sizeof(*h->refused));
+	h->name = escape_rest(words[0]);
+	for (i = 0; i < 4; i++)
+		if (!parse_number(words[1 + i], figures[i]))
+			return false;
+	for (i = 0; i < r->nr; i++)
+		if (!parse_number(words[5 + i], &h->refused[i]))
+			return false;
+	return *words[0];
+}
+
+static void holder_free(struct holder *h)
+{
+	free(h->name);
+	free(h->refused);
+}
+
+static bool total_read(struct pins *pins, const struct line *line)
+{
+	const char *name = line->words[0], *value = line->words[1];
+
+	if (!strcmp(name, "charge"))
+		return parse_number(value, &pins->charge);
+	if (!strcmp(name, "held"))
+		return parse_number(value, &pins->held);
+	if (!strcmp(name, "limit")) {
+		if (!strcmp(value, "unlimited"))
+			pins->limit = LIMIT_UNLIMITED;
+		else if (strcmp(value, "-"))
+			return parse_number(value, &pins->limit) &&
+			       pins->limit < LIMIT_UNKNOWN;
+		return true;
+	}
+	if (!strcmp(name, "cgroup")) {
+		free(pins->cgroup);
+		pins->cgroup = strcmp(value, "-") ? escape_rest(value) : NULL;
+		/* " removed" */
+		if (pins->cgroup && line->nr > 2) {
+			char *more = escape_rest(line->words[2]);
+			char *both = xasprintf("%s (%s)", pins->cgroup, more);
+
+			free(more);
+			free(pins->cgroup);
+			pins->cgroup = both;
+		}
+	}
+	/* Others are of a newer kernel */
+	return true;
+}
+
+unsigned int pins_parse(struct pins *pins, const char *text, size_t len)
+{
+	char *copy = xcalloc(len + 1, 1), *at = copy;
+	unsigned int number = 1;
+	struct line line;
+	bool ok;
+
+	memset(pins, 0, sizeof(*pins));
+	pins->limit = LIMIT_UNKNOWN;
+	memcpy(copy, text, len);
+
+	ok = next_line(&at, copy + len, &line) && is_header(&line, 0) &&
+	     line.nr < MAX_WORDS;
+	if (ok)
+		reasons_read(&pins->reasons, &line, 5);
+	while (ok && next_line(&at, copy + len, &line)) {
+		number++;
+		/* More words may follow the value */
+		if (line.nr >= 2 && line.nr < 5) {
+			ok = total_read(pins, &line);
+			continue;
+		}
+		ok = line.nr == 5 + pins->reasons.nr;
+		if (!ok)
+			break;
+		pins->holders = grow(pins->holders, pins->nr,
+				     sizeof(*pins->holders));
+		memset(&pins->holders[pins->nr], 0, sizeof(*pins->holders));
+		ok = holder_read(&pins->holders[pins->nr], &pins->reasons,
+				 line.words);
+		if (ok)
+			pins->nr++;
+		else
+			holder_free(&pins->holders[pins->nr]);
+	}
+	free(copy);
+	return ok ? 0 : number;
+}
+
+static void reasons_free(struct reasons *r)
+{
+	size_t i;
+
+	for (i = 0; i < r->nr; i++)
+		free(r->names[i]);
+	free(r->names);
+}
+
+void pins_free(struct pins *pins)
+{
+	size_t i;
+
+	for (i = 0; i < pins->nr; i++)
+		holder_free(&pins->holders[i]);
+	free(pins->holders);
+	free(pins->cgroup);
+	reasons_free(&pins->reasons);
+}
+
+static bool listed_read(struct listed *l, const struct reasons *r,
+			const struct line *line)
+{
+	uint64_t pid;
+
+	l->comm = escape_rest(line->words[1]);
+	if (!parse_number(line->words[0], &pid) || pid > INT32_MAX)
+		return false;
+	l->pid = pid;
+	l->gone = !strcmp(line->words[2], "gone");
+	return holder_read(&l->holder, r, line->words + 3) &&
+	       parse_number(line->words[8 + r->nr], &l->charge) &&
+	       parse_number(line->words[9 + r->nr], &l->held);
+}
+
+static void listed_free(struct listed *l)
+{
+	free(l->comm);
+	holder_free(&l->holder);
+}
+
+unsigned int list_parse(struct list *list, const char *text, size_t len)
+{
+	char *copy = xcalloc(len + 1, 1), *at = copy;
+	unsigned int number = 1;
+	struct line line;
+	bool ok;
+
+	memset(list, 0, sizeof(*list));
+	memcpy(copy, text, len);
+
+	/* pid comm state, a holder's columns, charge held */
+	ok = next_line(&at, copy + len, &line) && is_header(&line, 3) &&
+	     line.nr < MAX_WORDS && line.nr >= 10;
+	if (ok) {
+		line.nr -= 2;
+		reasons_read(&list->reasons, &line, 8);
+	}
+	while (ok && next_line(&at, copy + len, &line)) {
+		number++;
+		ok = line.nr == 10 + list->reasons.nr;
+		if (!ok)
+			break;
+		list->lines = grow(list->lines, list->nr, sizeof(*list->lines));
+		memset(&list->lines[list->nr], 0, sizeof(*list->lines));
+		ok = listed_read(&list->lines[list->nr], &list->reasons, &line);
+		if (ok)
+			list->nr++;
+		else
+			listed_free(&list->lines[list->nr]);
+	}
+	free(copy);
+	return ok ? 0 : number;
+}
+
+void list_free(struct list *list)
+{
+	size_t i;
+
+	for (i = 0; i < list->nr; i++)
+		listed_free(&list->lines[i]);
+	free(list->lines);
+	reasons_free(&list->reasons);
+}
+
+uint64_t add_counts(uint64_t a, uint64_t b)
+{
+	uint64_t sum;
+
+	return __builtin_add_overflow(a, b, &sum) ? UINT64_MAX : sum;
+}
+
+uint64_t holder_refused(const struct holder *h, const struct reasons *reasons)
+{
+	uint64_t sum = 0;
+	size_t i;
+
+	for (i = 0; i < reasons->nr; i++)
+		sum = add_counts(sum, h->refused[i]);
+	return sum;
+}
+
+static const char *status_field(const char *text, const char *field)
+{
+	size_t len = strlen(field);
+
+	while (text && strncmp(text, field, len)) {
+		text = strchr(text, '\n');
+		if (text)
+			text++;
+	}
+	if (!text)
+		return NULL;
+	text += len;
+	return text + strspn(text, " \t");
+}
+
+uint64_t status_kb(const char *text, const char *field)
+{
+	const char *value = status_field(text, field);
+
+	return value && isdigit((unsigned char)*value) ?
+		strtoull(value, NULL, 10) : 0;
+}
+
+static bool is_qemu(const char *program)
+{
+	const char *slash = strrchr(program, '/');
+
+	program = slash ? slash + 1 : program;
+	return strstr(program, "qemu") || !strcmp(program, "kvm");
+}
+
+/* "guest=a,,b,debug-threads=on", or just the name: "a,b" */
+static char *name_option(const char *option)
+{
+	char *name, *out, *escaped;
+
+	if (!strncmp(option, "guest=", 6))
+		option += 6;
+	name = out = xcalloc(strlen(option) + 1, 1);
+	while (*option) {
+		if (*option == ',' && *++option != ',')
+			break;
+		*out++ = *option++;
+	}
+	escaped = escape(name, out - name);
+	free(name);
+	return escaped;
+}
+
+char *vm_name(const char *cmdline, size_t len)
+{
+	const char *end = cmdline + len, *arg = cmdline, *next;
+	bool follows = false;
+
+	/* The kernel may cut it anywhere */
+	if (!len || end[-1] || !is_qemu(cmdline))
+		return NULL;
+	for (; arg < end; arg = next) {
+		next = arg + strlen(arg) + 1;
+		if (follows)
+			return *arg ? name_option(arg) : NULL;
+		follows = !strcmp(arg, "-name") || !strcmp(arg, "--name");
+	}
+	return NULL;
+}

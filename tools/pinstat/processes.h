@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Processes that hold long-term pins. Counts are in bytes. */
+#ifndef PINSTAT_PROCESSES_H
+#define PINSTAT_PROCESSES_H
+
+#include "pins.h"
+
+struct process {
+	long pid;
+	char *command;		/* escaped; NULL if it cannot be read */
+	char *vm;		/* escaped; NULL if it is no QEMU with a name */
+	bool gone;		/* has ended; its holders are still there */
+	struct pins pins;	/* counts are in bytes, too */
+	uint64_t vmlck;
+	uint64_t untracked;	/* pins that no holder explains: VmPin */
+};
+
+struct processes {
+	struct process *list;
+	size_t nr;
+	size_t reports;		/* processes whose pins could be read */
+	size_t denied;		/* that we may not read */
+	size_t broken;		/* whose report is not understood; has been told */
+};
+
+/*
+ * Of one process. False, and errno, if there is nothing to read; EBADMSG if it is
+ * not understood, which has been told.
+ */
+bool process_read(struct process *p, long pid);
+/*
+ * All that hold pins, and those that ended and whose holders are left; of @pids,
+ * if there are any, those that are there.
+ */
+void processes_read(struct processes *ps, const long *pids, size_t npids);
+uint64_t process_pinned(const struct process *p);
+uint64_t process_refused(const struct process *p);
+void process_free(struct process *p);
+void processes_free(struct processes *ps);
+
+#endif

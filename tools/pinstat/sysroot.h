@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The files of the system, below the folder that --sysroot says, and names from
+ * them made fit for a terminal. All of it is untrusted: processes choose their
+ * names, end between two reads, and write to files while they are read.
+ */
+#ifndef PINSTAT_SYSROOT_H
+#define PINSTAT_SYSROOT_H
+
+#include <dirent.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/stat.h>
+
+/* Without a slash at its end; "" for the running system */
+extern const char *sysroot;
+
+/* All take a path as printf does. They set errno, and print nothing. */
+char *sysroot_path(const char *fmt, ...)
+	__attribute__((format(printf, 1, 2)));
+DIR *sysroot_opendir(const char *fmt, ...)
+	__attribute__((format(printf, 1, 2)));
+bool sysroot_exists(const char *fmt, ...)
+	__attribute__((format(printf, 1, 2)));
+char *sysroot_read(size_t *len, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
+/* Of a file that is open, below the folder or not */
+char *read_fd(size_t *len, int fd);
+
+/* The same text with what is not printable, and backslashes, as \ooo; for free() */
+char *escape(const char *text, size_t len);
+/* Of text in which backslashes are escapes already */
+char *escape_rest(const char *text);
+
+void *xcalloc(size_t n, size_t size);
+char *xstrdup(const char *text);
+char *xasprintf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+#endif

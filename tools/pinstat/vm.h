@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * A virtual machine, as far as pins are concerned: from libvirt's XML, or from the
+ * command line of a QEMU. Names are escaped, paths are not.
+ */
+#ifndef PINSTAT_VM_H
+#define PINSTAT_VM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "memfile.h"
+
+#define GIB		(1ull << 30)
+#define MEMLOCK_NONE	UINT64_MAX	/* unlimited */
+
+enum backend_kind {
+	BACKEND_ANON,
+	BACKEND_MEMFD,
+	BACKEND_FILE,
+};
+
+/* What it is to the guest */
+enum backend_use {
+	USE_RAM,
+	USE_VIRTIO_MEM,
+	USE_NVDIMM,
+	USE_VIRTIO_PMEM,
+	USE_IVSHMEM,
+};
+
+struct backend {
+	char *name;
+	char *path;		/* of BACKEND_FILE; NULL: there is no such file system */
+	uint64_t size, needed;	/* needed: how much of it at once */
+	enum backend_kind kind;
+	enum backend_use use;
+	bool share, readonly, hugetlb;
+	uint64_t pagesize;	/* of huge pages; 0: the default */
+	bool made;		/* libvirt has QEMU make the file */
+};
+
+enum policy { POLICY_AUTO, POLICY_ON, POLICY_OFF };
+
+/* Who pins; [1]: behind libvirt's back, in <qemu:commandline> */
+struct pinners {
+	unsigned int vfio, mdev, iommufd, nvme, vdpa;
+};
+
+struct vm {
+	char *name, *emulator;
+	long pid;			/* 0: it does not run */
+	struct backend *backends;
+	size_t nr;
+	struct pinners pinners[2];
+	uint64_t total;			/* RAM as libvirt counts it */
+	bool libvirt;			/* which will set the limit */
+	bool hard_limited, locked;
+	uint64_t hard_limit;
+	bool viommu[2], sev;
+	enum policy policy;
+	bool policy_set;
+	/* What <memoryBacking> has now, for the remedy */
+	char *source;			/* escaped; NULL: no <source> */
+	bool shared, private;
+};
+
+struct backend *vm_backend(struct vm *vm, char *name);
+uint64_t times(uint64_t a, uint64_t b);
+void vm_free(struct vm *vm);
+
+/*
+ * A domain's XML. NULL, or what is wrong with it, for free(). @backing_dir: where
+ * libvirt has files made; @mounts: where it finds hugetlbfs
+ */
+char *domain_parse(struct vm *vm, const char *xml, size_t len,
+		   const char *file, const char *backing_dir,
+		   const struct mounts *mounts);
+
+/*
+ * QEMU's arguments; @more: they come after those that libvirt makes. NULL, or what
+ * is wrong with them, for free().
+ */
+char *qemu_parse(struct vm *vm, char **argv, size_t argc, bool more);
+
+#endif
