@@ -181,7 +181,6 @@ deb-kernel: kernel-release
 # By libFuzzer, for SECS seconds
 PHONY += fuzz-pinstat
 fuzz-pinstat: deps
-	@$(MAKE) --no-print-directory -C tools/pinstat O=$(PINSTAT) $(PINSTAT)/libfuzz
 	@tests/pinstat/fuzz $(or $(SECS),60)
 
 # Test modules, one build per flavour (they see its configuration).

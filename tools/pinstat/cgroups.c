@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "memfile.h"
 #include "pins.h"
 #include "sysroot.h"
 
@@ -80,7 +81,7 @@ static void tree_read(struct cgroups *cgs, const char *root,
 	DIR *dir;
 
 	cgroup_read(cgs, root, folder);
-	dir = depth ? sysroot_opendir("%s", folder) : NULL;
+	dir = depth ? sysroot_opendir(folder) : NULL;
 	if (!dir)
 		return;		/* removed meanwhile */
 	while ((entry = readdir(dir))) {
@@ -108,20 +109,16 @@ static void tree_read(struct cgroups *cgs, const char *root,
 /* Where the unified hierarchy is mounted; systemd has it elsewhere beside v1's */
 static char *cgroup_root(void)
 {
-	char *text = sysroot_read(NULL, "/proc/self/mountinfo"), *at = text;
-	char *line, *root = NULL;
+	struct mounts m;
+	char *root = NULL;
+	size_t i;
 
-	while (!root && at && (line = strsep(&at, "\n"))) {
-		char *type = strstr(line, " - cgroup2 ");
-		int i;
-
-		/* The fifth word */
-		for (i = 0; type && i < 4; i++)
-			strsep(&line, " ");
-		if (type && line && line < type)
-			root = xstrdup(strsep(&line, " "));
+	if (mounts_read(&m, 0)) {
+		for (i = 0; i < m.nr && !root; i++)
+			if (!strcmp(m.list[i].fs, "cgroup2"))
+				root = xstrdup(m.list[i].dir);
+		mounts_free(&m);
 	}
-	free(text);
 	return root ?: xstrdup("/sys/fs/cgroup");
 }
 

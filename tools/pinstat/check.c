@@ -1,14 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * pinstat check: before a VM is started, can its memory be pinned by devices, and
- * is its limit of locked memory high enough?
- *
- * Exit codes:
- *   0  devices can pin all of it, or there is none that would
- *   1  it cannot be told: no such process, an unknown file system
- *   2  usage, or input that is not understood
- *   3  it starts, but some memory moves to anonymous memory (or has moved)
- *   4  QEMU does not start, refuses a device, or a device does not work
+ * is its limit of locked memory high enough? The exit codes are in usage().
  */
 #include "check.h"
 
@@ -194,7 +187,7 @@ static bool read_limit(long pid, uint64_t *limit)
 
 static void read_process(struct vm *vm, long pid)
 {
-	char **argv = NULL, *text, *at, *wrong, *base;
+	char **argv = NULL, *text, *at, *wrong;
 	size_t len, argc = 0;
 
 	text = sysroot_read(&len, "/proc/%ld/cmdline", pid);
@@ -206,9 +199,7 @@ static void read_process(struct vm *vm, long pid)
 			err(2, "no memory");
 		argv[argc++] = at;
 	}
-	base = argc ? strrchr(argv[0], '/') : NULL;
-	base = base ? base + 1 : argc ? argv[0] : "";
-	if (!strstr(base, "qemu") && strcmp(base, "kvm"))
+	if (!argc || !is_qemu(argv[0]))
 		errx(1, "process %ld is no QEMU", pid);
 	vm->pid = pid;
 	wrong = qemu_parse(vm, argv + 1, argc - 1, false);
@@ -227,6 +218,10 @@ static const char * const outcomes[] = {
 	[OUTCOME_UNKNOWN] = "unknown",
 	[OUTCOME_FAILS] = "device fails",
 	[OUTCOME_REFUSES] = "refuses",
+};
+
+static const char * const policies[] = {
+	[POLICY_AUTO] = "auto", [POLICY_ON] = "on", [POLICY_OFF] = "off",
 };
 
 static const char *outcome_text(const struct vm *vm, const struct verdict *v)
@@ -313,10 +308,6 @@ static void print_count(const char **comma, unsigned int n, const char *what)
 
 static void print_heading(const struct vm *vm, const struct host *host)
 {
-	static const char * const policies[] = {
-		[POLICY_AUTO] = "auto", [POLICY_ON] = "on",
-		[POLICY_OFF] = "off",
-	};
 	const struct pinners *a = &vm->pinners[0], *b = &vm->pinners[1];
 	const char *comma = "";
 
@@ -495,10 +486,6 @@ static void json_advices(const char *key, const struct advices *list,
 static void print_json(const struct vm *vm, const struct host *host,
 		       const struct judgement *j, const struct process *now)
 {
-	static const char * const policies[] = {
-		[POLICY_AUTO] = "auto", [POLICY_ON] = "on",
-		[POLICY_OFF] = "off",
-	};
 	const struct pinners *a = &vm->pinners[0], *b = &vm->pinners[1];
 	const struct memlock *m = &j->memlock;
 	size_t i;

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "judge.h"
 #include "pins.h"
 #include "sysroot.h"
 
@@ -67,11 +68,85 @@ static void try_status(const char *text, size_t len)
 	free(copy);
 }
 
+/* What check makes of a VM, whatever it is, on a kernel and QEMU of either kind */
+static void try_judge(struct vm *vm, const struct mounts *mounts)
+{
+	struct judgement j;
+	struct host host;
+	size_t i;
+	int kind;
+
+	for (i = 0; i < vm->nr; i++)
+		printable(vm->backends[i].name);
+	for (kind = 0; kind < 4; kind++) {
+		host = (struct host){
+			.kernel = kind & 1, .qemu = kind & 2, .mounts = *mounts,
+			.limited = true, .limit = 1 << 20,
+		};
+		judge(&j, vm, &host);
+		for (i = 0; i < vm->nr; i++)
+			printable(j.verdicts[i].why);
+		judgement_free(&j, vm);
+	}
+}
+
+static void try_domain(const char *text, size_t len, const struct mounts *mounts)
+{
+	struct vm vm = { 0 };
+	char *wrong = domain_parse(&vm, text, len, "file", "/ram", mounts);
+
+	printable(wrong);
+	printable(vm.name);
+	if (!wrong)
+		try_judge(&vm, mounts);
+	free(wrong);
+	vm_free(&vm);
+}
+
+/* As many arguments as there are ends of text in it */
+static void try_arguments(const char *text, size_t len,
+			  const struct mounts *mounts)
+{
+	char *copy = xcalloc(len + 1, 1), *at, **argv, *wrong;
+	struct vm vm = { 0 };
+	size_t argc = 0;
+
+	memcpy(copy, text, len);
+	argv = xcalloc(len + 1, sizeof(*argv));
+	for (at = copy; at < copy + len; at += strlen(at) + 1)
+		argv[argc++] = at;
+	wrong = qemu_parse(&vm, argv, argc, false);
+	printable(wrong);
+	printable(vm.name);
+	if (!wrong)
+		try_judge(&vm, mounts);
+	free(wrong);
+	vm_free(&vm);
+	free(argv);
+	free(copy);
+}
+
+static void try_mounts(const char *text, size_t len, struct mounts *mounts)
+{
+	char *copy = xcalloc(len + 1, 1);
+
+	memcpy(copy, text, len);
+	mounts_parse(mounts, copy);
+	free(copy);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	const char *text = (const char *)data;
+	struct mounts mounts = { 0 };
 
+	/* So that none of these files is looked for on this system */
+	sysroot = "/nowhere";
+	try_mounts(text, size, &mounts);
+	try_domain(text, size, &mounts);
+	try_arguments(text, size, &mounts);
+	mounts_free(&mounts);
 	try_pins(text, size);
 	try_list(text, size);
 	try_command(text, size);
@@ -122,8 +197,10 @@ int main(int argc, char **argv)
 
 	for (i = 1; i < argc; i++) {
 		size_t len, now, room;
-		char *text = sysroot_read(&len, "%s", argv[i]), *copy;
+		char *text, *copy;
 
+		sysroot = "";
+		text = sysroot_read(&len, "%s", argv[i]);
 		if (!text) {
 			perror(argv[i]);
 			return 1;

@@ -263,7 +263,7 @@ static uint64_t meminfo(const char *field)
 	uint64_t kb = text ? status_kb(text, field) : 0;
 
 	free(text);
-	return times(kb, 1024);
+	return multiply_counts(kb, 1024);
 }
 
 /* QEMU moves memory only if that leaves something to the host */
@@ -331,7 +331,7 @@ static uint64_t libvirt_limit(const struct vm *vm, const char **by)
 	if (!factor)
 		return 0;
 	*by = "libvirt";
-	return with_room(times(factor, vm->total));
+	return with_room(multiply_counts(factor, vm->total));
 }
 
 static void judge_limit(struct judgement *j, const struct vm *vm,
@@ -355,8 +355,8 @@ static void judge_limit(struct judgement *j, const struct vm *vm,
 	others = max(p->vdpa, p->iommufd ? (viommu ? p->iommufd : 1) : 0);
 	stock = max(max(stock, others), vm->sev);
 	ledger = max(ledger, others);
-	m->stock = with_room(times(stock, ram));
-	m->ledger = with_room(times(ledger, ram));
+	m->stock = with_room(multiply_counts(stock, ram));
+	m->ledger = with_room(multiply_counts(ledger, ram));
 
 	if (vm->libvirt) {
 		m->set = libvirt_limit(vm, &m->set_by);
@@ -365,7 +365,7 @@ static void judge_limit(struct judgement *j, const struct vm *vm,
 		m->set_by = "process";
 	}
 	/* Without the room, which may not be needed */
-	least = times(host->kernel ? ledger : stock, ram);
+	least = multiply_counts(host->kernel ? ledger : stock, ram);
 	m->low = least > m->set && (vm->libvirt || host->limited);
 	if (m->low)
 		j->worst = OUTCOME_REFUSES;

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "props.h"
 #include "sysroot.h"
 
 /* A line with more words than this is none that we know */
@@ -269,6 +270,13 @@ uint64_t add_counts(uint64_t a, uint64_t b)
 	return __builtin_add_overflow(a, b, &sum) ? UINT64_MAX : sum;
 }
 
+uint64_t multiply_counts(uint64_t a, uint64_t b)
+{
+	uint64_t product;
+
+	return __builtin_mul_overflow(a, b, &product) ? UINT64_MAX : product;
+}
+
 uint64_t holder_refused(const struct holder *h, const struct reasons *reasons)
 {
 	uint64_t sum = 0;
@@ -302,7 +310,7 @@ uint64_t status_kb(const char *text, const char *field)
 		strtoull(value, NULL, 10) : 0;
 }
 
-static bool is_qemu(const char *program)
+bool is_qemu(const char *program)
 {
 	const char *slash = strrchr(program, '/');
 
@@ -313,19 +321,17 @@ static bool is_qemu(const char *program)
 /* "guest=a,,b,debug-threads=on", or just the name: "a,b" */
 static char *name_option(const char *option)
 {
-	char *name, *out, *escaped;
+	struct props p;
+	const char *guest;
+	char *name = NULL;
 
-	if (!strncmp(option, "guest=", 6))
-		option += 6;
-	name = out = xcalloc(strlen(option) + 1, 1);
-	while (*option) {
-		if (*option == ',' && *++option != ',')
-			break;
-		*out++ = *option++;
+	if (props_parse(&p, option, "guest")) {
+		guest = props_get(&p, "guest");
+		if (guest && *guest)
+			name = escape(guest, strlen(guest));
 	}
-	escaped = escape(name, out - name);
-	free(name);
-	return escaped;
+	props_free(&p);
+	return name;
 }
 
 char *vm_name(const char *cmdline, size_t len)
@@ -339,7 +345,7 @@ char *vm_name(const char *cmdline, size_t len)
 	for (; arg < end; arg = next) {
 		next = arg + strlen(arg) + 1;
 		if (follows)
-			return *arg ? name_option(arg) : NULL;
+			return name_option(arg);
 		follows = !strcmp(arg, "-name") || !strcmp(arg, "--name");
 	}
 	return NULL;

@@ -60,12 +60,15 @@ unsigned int list_parse(struct list *list, const char *text, size_t len);
 void pins_free(struct pins *pins);
 void list_free(struct list *list);
 
-/* The sum, or the most that there is: the figures are untrusted */
+/* Or the most that there is: the figures are untrusted */
 uint64_t add_counts(uint64_t a, uint64_t b);
+uint64_t multiply_counts(uint64_t a, uint64_t b);
 uint64_t holder_refused(const struct holder *h, const struct reasons *reasons);
 
 /* KiB of a line of /proc/<pid>/status such as "VmPin:"; 0 if there is none */
 uint64_t status_kb(const char *text, const char *field);
+/* Is this program a QEMU, as the first word of its command line says? */
+bool is_qemu(const char *program);
 /* What QEMU's -name says in a command line of len bytes, escaped; NULL if nothing */
 char *vm_name(const char *cmdline, size_t len);
 

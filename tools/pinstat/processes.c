@@ -11,16 +11,9 @@
 
 #include "sysroot.h"
 
-static uint64_t times(uint64_t n, uint64_t factor)
-{
-	uint64_t bytes;
-
-	return __builtin_mul_overflow(n, factor, &bytes) ? UINT64_MAX : bytes;
-}
-
 static uint64_t in_bytes(uint64_t pages)
 {
-	return times(pages, sysconf(_SC_PAGESIZE));
+	return multiply_counts(pages, sysconf(_SC_PAGESIZE));
 }
 
 static void holder_in_bytes(struct holder *h)
@@ -86,8 +79,8 @@ bool process_read(struct process *p, long pid)
 
 	text = sysroot_read(NULL, "/proc/%ld/status", pid);
 	if (text) {
-		p->vmlck = times(status_kb(text, "VmLck:"), 1024);
-		p->untracked = times(status_kb(text, "VmPin:"), 1024);
+		p->vmlck = multiply_counts(status_kb(text, "VmLck:"), 1024);
+		p->untracked = multiply_counts(status_kb(text, "VmPin:"), 1024);
 		free(text);
 	}
 	return true;

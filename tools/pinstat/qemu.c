@@ -9,13 +9,6 @@
 #include "sysroot.h"
 #include "vm.h"
 
-uint64_t times(uint64_t a, uint64_t b)
-{
-	uint64_t product;
-
-	return __builtin_mul_overflow(a, b, &product) ? UINT64_MAX : product;
-}
-
 struct backend *vm_backend(struct vm *vm, char *name)
 {
 	struct backend *b;

@@ -74,16 +74,11 @@ char *sysroot_path(const char *fmt, ...)
 	return path;
 }
 
-DIR *sysroot_opendir(const char *fmt, ...)
+DIR *sysroot_opendir(const char *folder)
 {
-	va_list ap;
-	char *path;
-	DIR *dir;
+	char *path = sysroot_path("%s", folder);
+	DIR *dir = opendir(path);
 
-	va_start(ap, fmt);
-	path = vpath(fmt, ap);
-	va_end(ap);
-	dir = opendir(path);
 	free(path);
 	return dir;
 }

@@ -15,11 +15,10 @@
 /* Without a slash at its end; "" for the running system */
 extern const char *sysroot;
 
-/* All take a path as printf does. They set errno, and print nothing. */
+/* Most take a path as printf does. They set errno, and print nothing. */
 char *sysroot_path(const char *fmt, ...)
 	__attribute__((format(printf, 1, 2)));
-DIR *sysroot_opendir(const char *fmt, ...)
-	__attribute__((format(printf, 1, 2)));
+DIR *sysroot_opendir(const char *folder);
 bool sysroot_exists(const char *fmt, ...)
 	__attribute__((format(printf, 1, 2)));
 char *sysroot_read(size_t *len, const char *fmt, ...)

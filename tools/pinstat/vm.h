@@ -67,7 +67,6 @@ struct vm {
 };
 
 struct backend *vm_backend(struct vm *vm, char *name);
-uint64_t times(uint64_t a, uint64_t b);
 void vm_free(struct vm *vm);
 
 /*
