@@ -11,6 +11,7 @@ at what it has pinned.
         q.wait()
 """
 import base64
+import fnmatch
 import glob
 import json
 import os
@@ -18,6 +19,7 @@ import re
 import select
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -58,7 +60,8 @@ def wait_for(what, true, seconds=10):
 # --- TAP ------------------------------------------------------------------------
 
 class Tap:
-    """t = Tap(); @t.case('what holds') above each function; sys.exit(t.run())"""
+    """t = Tap(); @t.case('what holds') above each function; sys.exit(t.run()): those
+    that the command line names, by shell patterns, or all."""
 
     def __init__(self):
         self.cases = []
@@ -75,9 +78,11 @@ class Tap:
         return add
 
     def run(self):
-        print(f'1..{len(self.cases)}', flush=True)
+        cases = [c for c in self.cases
+                 if len(sys.argv) == 1 or any(fnmatch.fnmatch(c[0], p) for p in sys.argv[1:])]
+        print(f'1..{len(cases)}', flush=True)
         bad = 0
-        for n, (name, function, args) in enumerate(self.cases, 1):
+        for n, (name, function, args) in enumerate(cases, 1):
             start = time.monotonic()
             try:
                 function(*args)
@@ -547,10 +552,15 @@ def pins(pid):
         return Pins(f.read())
 
 
+def status(pid, field):
+    """A size of /proc/<pid>/status, in bytes: status(pid, 'VmLck')."""
+    with open(f'/proc/{pid}/status', encoding='utf-8') as f:
+        return int(re.search(rf'^{field}:\s+(\d+) kB', f.read(), re.M)[1]) * 1024
+
+
 def pinned_vm(pid):
     """VmPin in pages: all that iommufd says of its pins."""
-    with open(f'/proc/{pid}/status', encoding='utf-8') as f:
-        return int(re.search(r'^VmPin:\s+(\d+) kB', f.read(), re.M)[1]) * 1024 // PAGE
+    return status(pid, 'VmPin') // PAGE
 
 
 class Mapping:

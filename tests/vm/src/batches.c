@@ -25,17 +25,6 @@ FIXTURE_TEARDOWN(batches)
 	EXPECT_BACK(&self->before);
 }
 
-static char *small_pages(size_t size)
-{
-	char *mem = mmap(NULL, size, PROT_READ | PROT_WRITE,
-			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-	if (mem == MAP_FAILED)
-		return NULL;
-	madvise(mem, size, MADV_NOHUGEPAGE);
-	return mem;
-}
-
 /* 64 MiB of huge pages are 32 extents at most: one request to the account */
 TEST_F(batches, pin)
 {

@@ -92,10 +92,8 @@ FIXTURE_SETUP(cgroups)
 	ASSERT_EQ(0, mkdir(self->b, 0755));
 	ASSERT_EQ(0, enter(self->a));
 
-	self->mem = mmap(NULL, 64 * MB, PROT_READ | PROT_WRITE,
-			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	ASSERT_NE(MAP_FAILED, (void *)self->mem);
-	ASSERT_EQ(0, madvise(self->mem, 64 * MB, MADV_NOHUGEPAGE));
+	self->mem = small_pages(64 * MB);
+	ASSERT_NE(NULL, self->mem);
 	ASSERT_EQ(0, snap(&self->before));
 	ASSERT_EQ(0, vfio_open(&self->v, 0));
 	ASSERT_EQ(0, snap(&self->base));

@@ -201,12 +201,10 @@ static bool block_online(unsigned long block)
 static char *pages_on_node(int node, size_t size)
 {
 	unsigned long mask = 1UL << node;
-	char *mem = mmap(NULL, size, PROT_READ | PROT_WRITE,
-			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *mem = small_pages(size);
 
-	if (mem == MAP_FAILED)
+	if (!mem)
 		return NULL;
-	madvise(mem, size, MADV_NOHUGEPAGE);
 	if (syscall(SYS_mbind, mem, size, MPOL_BIND, &mask,
 		    8 * sizeof(mask), 0))
 		return NULL;

@@ -20,10 +20,8 @@ FIXTURE_SETUP(limits)
 {
 	NEED_DEVICES(2U);
 	self->other.fd = -1;
-	self->mem = mmap(NULL, 64 * MB, PROT_READ | PROT_WRITE,
-			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	ASSERT_NE(MAP_FAILED, (void *)self->mem);
-	ASSERT_EQ(0, madvise(self->mem, 64 * MB, MADV_NOHUGEPAGE));
+	self->mem = small_pages(64 * MB);
+	ASSERT_NE(NULL, self->mem);
 	ASSERT_EQ(0, snap(&self->before));
 	ASSERT_EQ(0, vfio_open(&self->v, 0));
 	ASSERT_EQ(0, snap(&self->base));

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -142,6 +143,17 @@ bool wait_for(bool (*cond)(void *arg), void *arg, unsigned int ms)
 		sleep_ms(5);
 	}
 	return true;
+}
+
+char *small_pages(size_t size)
+{
+	char *mem = mmap(NULL, size, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (mem == MAP_FAILED)
+		return NULL;
+	madvise(mem, size, MADV_NOHUGEPAGE);
+	return mem;
 }
 
 static inline uint32_t next_word(uint32_t x)

@@ -36,6 +36,9 @@ uint64_t now_ms(void);
 void sleep_ms(unsigned int ms);
 bool wait_for(bool (*cond)(void *arg), void *arg, unsigned int ms);
 
+/* Anonymous memory of small pages; NULL without memory */
+char *small_pages(size_t size);
+
 /* Contents: a sequence that @seed chooses */
 void fill(void *to, size_t len, unsigned int seed);
 bool filled(const void *at, size_t len, unsigned int seed);
