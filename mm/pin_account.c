@@ -173,6 +173,8 @@ static void unaccount_pages(struct pin_ledger *ledger, struct page **pages,
  * @npages: how many pages
  * @gup_flags: FOLL_*
  * @done: how many of them are pinned
+ * @extents: receives what is pinned; or NULL
+ * @nr_extents: how many there are
  * @reason: why the next ones are refused; PIN_REASON_NR where the mapping tells
  */
 struct pin_request {
@@ -182,8 +184,23 @@ struct pin_request {
 	unsigned long npages;
 	unsigned int gup_flags;
 	unsigned long done;
+	struct pin_extent *extents;
+	unsigned int nr_extents;
 	enum pin_reason reason;
 };
+
+static void append_extent(struct pin_request *req, unsigned long pfn,
+			  unsigned long npages)
+{
+	struct pin_extent *next = req->extents + req->nr_extents;
+
+	if (req->nr_extents && next[-1].pfn + next[-1].npages == pfn) {
+		next[-1].npages += npages;
+	} else {
+		*next = (struct pin_extent){ pfn, npages };
+		req->nr_extents++;
+	}
+}
 
 /* Charge for what was added to the ledger since it had @charge and @held */
 static int commit(struct pin_request *req, unsigned long charge,
@@ -205,6 +222,43 @@ static int commit(struct pin_request *req, unsigned long charge,
 	return ret;
 }
 
+static long add_run(struct pin_request *req, unsigned long pfn,
+		    unsigned long npages)
+{
+	long ret = pin_ledger_add(req->acct->ledger, pfn, npages);
+
+	if (ret < 0)
+		req->reason = ret == -EOVERFLOW ? PIN_REASON_OVERFLOW :
+						  PIN_REASON_NOMEM;
+	return ret;
+}
+
+/* As account_pages(), for contiguous pages */
+static long account_run(struct pin_request *req, unsigned long pfn,
+			unsigned long npages)
+{
+	struct pin_ledger *ledger = req->acct->ledger;
+	unsigned long charge, held;
+	long counted, ret;
+
+	guard(mutex)(&ledger->lock);
+
+	charge = ledger->charge;
+	held = ledger->held;
+	counted = add_run(req, pfn, npages);
+	if (counted < 0)
+		return counted;
+
+	ret = commit(req, charge, held);
+	if (ret) {
+		pin_ledger_sub_all(ledger, pfn, npages);
+		pin_ledger_settle(ledger);
+		return ret;
+	}
+	account_acquired(req->acct, counted);
+	return counted;
+}
+
 /*
  * Enter pinned pages in the ledger. Returns how many of them are counted, or an
  * error, and @req has its reason.
@@ -214,6 +268,8 @@ static long account_pages(struct pin_request *req, struct page **pages,
 {
 	struct pin_ledger *ledger = req->acct->ledger;
 	unsigned long done = 0, counted = 0, n, charge, held;
+	unsigned int nr = req->nr_extents;
+	unsigned long last = nr ? req->extents[nr - 1].npages : 0;
 	long ret;
 
 	guard(mutex)(&ledger->lock);
@@ -222,13 +278,12 @@ static long account_pages(struct pin_request *req, struct page **pages,
 	held = ledger->held;
 	for (; done < npages; done += n) {
 		n = contiguous(pages + done, npages - done);
-		ret = pin_ledger_add(ledger, page_to_pfn(pages[done]), n);
-		if (ret < 0) {
-			req->reason = ret == -EOVERFLOW ? PIN_REASON_OVERFLOW :
-							  PIN_REASON_NOMEM;
+		ret = add_run(req, page_to_pfn(pages[done]), n);
+		if (ret < 0)
 			goto undo;
-		}
 		counted += ret;
+		if (req->extents)
+			append_extent(req, page_to_pfn(pages[done]), n);
 	}
 
 	ret = commit(req, charge, held);
@@ -238,9 +293,23 @@ static long account_pages(struct pin_request *req, struct page **pages,
 	return counted;
 
 undo:
+	req->nr_extents = nr;
+	if (nr)
+		req->extents[nr - 1].npages = last;
 	unaccount_pages(ledger, pages, done);
 	pin_ledger_settle(ledger);
 	return ret;
+}
+
+/*
+ * GUP-fast does not see the mapping. For reading it would take what is there of
+ * one that the process may not read, and refuse the page beside it. Only a live
+ * mm is current's, and an account leaves only a dead one.
+ */
+static bool fast_is_right(struct pin_account *acct, unsigned int gup_flags)
+{
+	return gup_flags & FOLL_WRITE && current->mm &&
+	       pin_account_is_for(acct, current->mm);
 }
 
 /* GUP for one batch; as pin_user_pages_remote() */
@@ -253,14 +322,7 @@ static long gup_batch(struct pin_account *acct, unsigned long start,
 
 	gup_flags |= FOLL_LONGTERM;
 
-	/*
-	 * GUP-fast does not see the mapping. For reading it would take what is
-	 * there of one that the process may not read, and refuse the page
-	 * beside it. Only a live mm is current's, and an account leaves only a
-	 * dead one.
-	 */
-	if (gup_flags & FOLL_WRITE && current->mm &&
-	    pin_account_is_for(acct, current->mm)) {
+	if (fast_is_right(acct, gup_flags)) {
 		ret = pin_user_pages_fast(start, npages,
 					  gup_flags | FOLL_NOFAULT, pages);
 		if (ret > 0)
@@ -317,6 +379,33 @@ static unsigned long pages_before_file(struct pin_account *acct,
 }
 
 /*
+ * Pin and account for what one leaf of a huge page maps, into an extent. Returns
+ * 0 where there is none, or where GUP-fast leaves it to others.
+ */
+static long pin_leaf(struct pin_request *req)
+{
+	unsigned long start = req->start + (req->done << PAGE_SHIFT);
+	long pinned, ret;
+	struct page *page;
+
+	if (!fast_is_right(req->acct, req->gup_flags))
+		return 0;
+	pinned = pin_user_leaf_fast(start, req->npages - req->done,
+				    req->gup_flags | FOLL_LONGTERM, &page);
+	if (pinned <= 0)
+		return 0;
+
+	ret = account_run(req, page_to_pfn(page), pinned);
+	if (ret < 0) {
+		unpin_user_page_range_dirty_lock(page, pinned, false);
+		return ret;
+	}
+	append_extent(req, page_to_pfn(page), pinned);
+	req->done += pinned;
+	return pinned;
+}
+
+/*
  * Pin and account for at most what one page table maps: GUP-fast keeps
  * interrupts off all the while. Nor does it look for signals, so a caller would
  * go on for as long as there is memory.
@@ -327,10 +416,6 @@ static long pin_batch(struct pin_request *req, struct page **pages)
 	unsigned long table = PMD_SIZE - (start & ~PMD_MASK), npages;
 	struct pin_account *acct = req->acct;
 	long pinned, ret;
-
-	cond_resched();
-	if (fatal_signal_pending(current))
-		return -EINTR;
 
 	npages = min3(req->npages - req->done, table >> PAGE_SHIFT,
 		      PIN_BATCH_PAGES);
@@ -362,6 +447,15 @@ static long pin_batch(struct pin_request *req, struct page **pages)
 	}
 	req->done += pinned;
 	return pinned;
+}
+
+/* Pin the next pages of a request; @pages is for a batch of them */
+static long pin_next(struct pin_request *req, struct page **pages)
+{
+	cond_resched();
+	if (fatal_signal_pending(current))
+		return -EINTR;
+	return (req->extents ? pin_leaf(req) : 0) ?: pin_batch(req, pages);
 }
 
 /* What the holder is told when the last batch gave @ret */
@@ -423,27 +517,10 @@ long pin_user_pages_account(struct pin_account *acct,
 	long ret = 0;
 
 	while (req.done < npages && ret >= 0)
-		ret = pin_batch(&req, pages + req.done);
+		ret = pin_next(&req, pages + req.done);
 	return pin_result(&req, ret);
 }
 EXPORT_SYMBOL_GPL(pin_user_pages_account);
-
-static unsigned int append_extents(struct pin_extent *extents, unsigned int nr,
-				   struct page **pages, unsigned long npages)
-{
-	unsigned long n;
-
-	for (; npages; pages += n, npages -= n) {
-		unsigned long pfn = page_to_pfn(pages[0]);
-
-		n = contiguous(pages, npages);
-		if (nr && extents[nr - 1].pfn + extents[nr - 1].npages == pfn)
-			extents[nr - 1].npages += n;
-		else
-			extents[nr++] = (struct pin_extent){ pfn, n };
-	}
-	return nr;
-}
 
 /**
  * pin_user_extents_account() - pin pages for long, into contiguous extents
@@ -479,10 +556,10 @@ long pin_user_extents_account(struct pin_account *acct,
 		.start = start,
 		.npages = npages,
 		.gup_flags = gup_flags,
+		.extents = extents,
 		.reason = PIN_REASON_NR,
 	};
 	struct page **pages;
-	unsigned int nr = 0;
 	long ret = 0;
 
 	*nr_extents = 0;
@@ -497,16 +574,13 @@ long pin_user_extents_account(struct pin_account *acct,
 	}
 
 	/* In a batch each page may become an extent */
-	while (pages && req.done < npages &&
-	       max_extents - nr >= min(npages - req.done, PIN_BATCH_PAGES)) {
-		ret = pin_batch(&req, pages);
-		if (ret < 0)
-			break;
-		nr = append_extents(extents, nr, pages, ret);
-	}
+	while (pages && req.done < npages && ret >= 0 &&
+	       max_extents - req.nr_extents >= min(npages - req.done,
+						   PIN_BATCH_PAGES))
+		ret = pin_next(&req, pages);
 	kfree(pages);
 
-	*nr_extents = nr;
+	*nr_extents = req.nr_extents;
 	return pin_result(&req, ret);
 }
 EXPORT_SYMBOL_GPL(pin_user_extents_account);
@@ -683,26 +757,8 @@ int pin_account_move_in(struct pin_account *to, const struct pin_owner *owner,
 		.owner = owner,
 		.npages = npages,
 	};
-	struct pin_ledger *ledger = to->ledger;
-	unsigned long charge, held;
-	long counted;
-	int ret;
 
-	guard(mutex)(&ledger->lock);
-
-	charge = ledger->charge;
-	held = ledger->held;
-	counted = pin_ledger_add(ledger, pfn, npages);
-	if (counted < 0)
-		return counted;
-	ret = commit(&req, charge, held);
-	if (ret) {
-		pin_ledger_sub_all(ledger, pfn, npages);
-		pin_ledger_settle(ledger);
-		return ret;
-	}
-	account_acquired(to, counted);
-	return 0;
+	return min(account_run(&req, pfn, npages), 0);
 }
 EXPORT_SYMBOL_GPL(pin_account_move_in);
 
