@@ -21,10 +21,12 @@
  *     mapped together, also when they come from two calls, so that the IOMMU
  *     can use its largest leaves. PFNs are compared; nothing is concluded from
  *     the folio, which the process may have mapped in any order.
- *  4. The IOMMU's page table remembers the PFNs. Where the IOMMU unmaps a whole
- *     leaf when it is asked for the leaf's first page, a leaf takes one look-up
- *     and one call; elsewhere the PFN of each page is looked up.
- *  5. Putting and unmapping never fail for want of memory.
+ *  4. A mapping remembers its PFNs, as runs of pages. A run takes 8 bytes: at
+ *     worst, with no two pages together, as much as the IOMMU's page table. To
+ *     look up the PFN of each 4K page in that took most of the time that it
+ *     takes to unmap.
+ *  5. Putting and unmapping never fail for want of memory: what they need is
+ *     allocated before anything is mapped.
  *  6. VM_PFNMAP memory has no pages to pin: its PFNs are mapped as they are.
  *     When it is put, the account passes over them.
  *
@@ -57,12 +59,20 @@
 /* PFNs to look up in a VM_PFNMAP mapping before mmap_lock is let go */
 #define VFIO_PFNMAP_MAX		512
 
-/* The largest leaf to be tried, for the memory that takes */
-#define VFIO_PROBE_MAX		SZ_4M
+/* A run is a PFN and, in so many bits, how many pages follow the first one */
+#define VFIO_RUN_BITS		24
 
-/* Extents to unmap before the IOTLB is flushed, and without memory for these */
-#define VFIO_UNMAP_EXTENTS	512
-#define VFIO_UNMAP_FEW		8
+/**
+ * struct vfio_run_block - what a mapping has pinned, in the order of its IOVAs
+ * @next: in the list of the mapping's vfio_pinner
+ * @nr: how many runs
+ * @runs: the runs; no two of them lie together
+ */
+struct vfio_run_block {
+	struct list_head next;
+	unsigned int nr;
+	u64 runs[];
+};
 
 /**
  * struct vfio_pin_account - the account of a container for a mm
@@ -174,6 +184,7 @@ int vfio_pinner_init(struct vfio_pinner *pinner, struct list_head *accounts)
 		return PTR_ERR(account);
 
 	pinner->account = account;
+	INIT_LIST_HEAD(&pinner->runs);
 	mmgrab(mm);
 	pinner->mm = mm;
 	pinner->owner.task = get_task_struct(current->group_leader);
@@ -190,6 +201,7 @@ EXPORT_SYMBOL_GPL(vfio_pinner_init);
  */
 void vfio_pinner_fini(struct vfio_pinner *pinner)
 {
+	WARN_ON(!list_empty(&pinner->runs));
 	pinner->account->users--;
 	put_task_struct(pinner->owner.task);
 	mmdrop(pinner->mm);
@@ -214,107 +226,105 @@ void vfio_pin_settle(struct list_head *accounts)
 }
 EXPORT_SYMBOL_GPL(vfio_pin_settle);
 
-/**
- * vfio_iova_run() - length of the physically contiguous memory at an IOVA
- * @domain: the IOMMU's page table
- * @iova: where to begin
- * @size: bytes to look at, a multiple of PAGE_SIZE
- * @phys: set to the physical address at @iova, or to 0 if nothing is mapped
- *
- * Looks up page by page. With nothing mapped, the run is the first page.
- *
- * Context: Process context. May sleep; the container's lock is held.
- * Return: bytes, at least PAGE_SIZE and at most @size.
- */
-size_t vfio_iova_run(struct iommu_domain *domain, dma_addr_t iova, size_t size,
-		     phys_addr_t *phys)
+static u64 run_pack(unsigned long pfn, unsigned long npages)
 {
-	size_t len;
-
-	*phys = iommu_iova_to_phys(domain, iova);
-	if (!*phys)
-		return PAGE_SIZE;
-
-	for (len = PAGE_SIZE; len < size; len += PAGE_SIZE) {
-		if (iommu_iova_to_phys(domain, iova + len) != *phys + len)
-			break;
-		if (!(len % SZ_2M))
-			cond_resched();
-	}
-	return len;
+	return (u64)pfn << VFIO_RUN_BITS | (npages - 1);
 }
-EXPORT_SYMBOL_GPL(vfio_iova_run);
 
-static void move_out(struct pin_account *from, struct iommu_domain *domain,
-		     dma_addr_t iova, size_t size)
+static unsigned long run_pfn(u64 run)
 {
-	while (size) {
-		phys_addr_t phys;
-		size_t len;
+	return run >> VFIO_RUN_BITS;
+}
 
-		len = vfio_iova_run(domain, iova, size, &phys);
-		if (phys)
-			pin_account_move_out(from, PHYS_PFN(phys),
-					     len >> PAGE_SHIFT);
-		iova += len;
-		size -= len;
+static unsigned long run_npages(u64 run)
+{
+	return (run & (BIT(VFIO_RUN_BITS) - 1)) + 1;
+}
+
+/* Make the last run longer; false if @extent does not follow it */
+static bool run_extend(struct vfio_pinner *pinner,
+		       const struct pin_extent *extent)
+{
+	struct vfio_run_block *block;
+	unsigned long npages;
+	u64 *run;
+
+	if (list_empty(&pinner->runs))
+		return false;
+	block = list_last_entry(&pinner->runs, struct vfio_run_block, next);
+	run = &block->runs[block->nr - 1];
+	npages = run_npages(*run);
+	if (run_pfn(*run) + npages != extent->pfn ||
+	    npages + extent->npages > BIT(VFIO_RUN_BITS))
+		return false;
+	*run = run_pack(run_pfn(*run), npages + extent->npages);
+	return true;
+}
+
+/* All runs; or those before number @i of block @end */
+static void move_out(struct pin_account *from, struct vfio_pinner *pinner,
+		     struct vfio_run_block *end, unsigned int i)
+{
+	struct vfio_run_block *block;
+	unsigned int j;
+
+	list_for_each_entry(block, &pinner->runs, next) {
+		for (j = 0; j < (block == end ? i : block->nr); j++)
+			pin_account_move_out(from, run_pfn(block->runs[j]),
+					     run_npages(block->runs[j]));
+		if (block == end)
+			break;
 	}
 }
 
 static int move_in(struct pin_account *to, const struct pin_owner *owner,
-		   struct iommu_domain *domain, dma_addr_t iova, size_t size)
+		   struct vfio_pinner *pinner)
 {
-	size_t done = 0;
+	struct vfio_run_block *block;
+	unsigned int i;
+	int ret;
 
-	while (done < size) {
-		phys_addr_t phys;
-		size_t len;
-		int ret;
-
-		if (fatal_signal_pending(current)) {
-			move_out(to, domain, iova, done);
-			return -EINTR;
-		}
-
-		len = vfio_iova_run(domain, iova + done,
-				    min(size - done, VFIO_PIN_CHUNK), &phys);
-		if (!WARN_ON(!phys)) {
-			ret = pin_account_move_in(to, owner, PHYS_PFN(phys),
-						  len >> PAGE_SHIFT);
-			if (ret) {
-				move_out(to, domain, iova, done);
-				return ret;
+	list_for_each_entry(block, &pinner->runs, next) {
+		for (i = 0; i < block->nr; i++) {
+			if (fatal_signal_pending(current)) {
+				ret = -EINTR;
+				goto undo;
 			}
+			ret = pin_account_move_in(to, owner,
+						  run_pfn(block->runs[i]),
+						  run_npages(block->runs[i]));
+			if (ret)
+				goto undo;
+			cond_resched();
 		}
-		done += len;
 	}
 	return 0;
+
+undo:
+	move_out(to, pinner, block, i);
+	return ret;
 }
 
 /* First charge all to the new account, which may fail, then free the old one */
 static int move_account(struct vfio_pinner *pinner,
 			const struct pin_owner *owner,
-			struct list_head *accounts, struct iommu_domain *domain,
-			dma_addr_t iova, size_t size)
+			struct list_head *accounts)
 {
 	struct vfio_pin_account *account;
-	int ret = 0;
+	int ret;
 
 	account = account_get(accounts, current->mm);
 	if (IS_ERR(account))
 		return PTR_ERR(account);
 
-	if (domain)
-		ret = move_in(account->acct, owner, domain, iova, size);
+	ret = move_in(account->acct, owner, pinner);
 	pin_account_settle(account->acct);
 	if (ret) {
 		account->users--;
 		return ret;
 	}
-	if (domain) {
-		move_out(pinner->account->acct, domain, iova, size);
-		pin_account_settle(pinner->account->acct);
-	}
+	move_out(pinner->account->acct, pinner, NULL, 0);
+	pin_account_settle(pinner->account->acct);
 	pinner->account->users--;
 	pinner->account = account;
 	return 0;
@@ -324,16 +334,12 @@ static int move_account(struct vfio_pinner *pinner,
  * vfio_pinner_change_owner() - let the current process pay for a mapping
  * @pinner: of the mapping; its new vaddr belongs to the current process
  * @accounts: the container's accounts
- * @domain: an IOMMU's page table that has the mapping's pages; or NULL if none
- *	of them is pinned
- * @iova: of the mapping
- * @size: of the mapping, bytes
  *
  * After exec() the old mm is dead, and the new one adopts its whole ledger:
  * that takes no time, and later mappings find it done. Else the old process
  * lives on, or the new one has pins already or is not allowed them all, and the
- * mapping's own pages are moved: two look-ups in @domain for each of them. No
- * pages may be pinned but those that @domain maps.
+ * mapping's own pages are moved. No pages may be pinned but those that are
+ * mapped for an IOMMU.
  *
  * Context: Process context. May sleep; the container's lock is held.
  * Return: 0; or, with nothing changed, an error:
@@ -344,9 +350,7 @@ static int move_account(struct vfio_pinner *pinner,
  * -EOVERFLOW: a page has as many pins as can be counted.
  */
 int vfio_pinner_change_owner(struct vfio_pinner *pinner,
-			     struct list_head *accounts,
-			     struct iommu_domain *domain, dma_addr_t iova,
-			     size_t size)
+			     struct list_head *accounts)
 {
 	struct pin_owner owner = { .task = current->group_leader };
 	struct mm_struct *mm = current->mm;
@@ -362,8 +366,7 @@ int vfio_pinner_change_owner(struct vfio_pinner *pinner,
 		ret = pin_account_adopt(pinner->account->acct, &owner, mm);
 		/* With -ENOMEM, this mapping alone may still be allowed */
 		if (ret == -EBUSY || ret == -EEXIST || ret == -ENOMEM)
-			ret = move_account(pinner, &owner, accounts, domain,
-					   iova, size);
+			ret = move_account(pinner, &owner, accounts);
 		if (ret)
 			return ret;
 	}
@@ -646,6 +649,7 @@ static bool batch_has_room(struct vfio_pin_batch *batch)
  * Return: how many pages vfio_pin_batch_map() is to map now, at least 1; or
  * -ENODEV: the process is gone.
  * -EINTR: a fatal signal came.
+ * -ENOMEM: no memory to remember the pages.
  * Else as pin_user_extents_account(). After an error the batch is good for
  * nothing but vfio_pin_batch_fini().
  */
@@ -684,7 +688,10 @@ long vfio_pin_batch_fill(struct vfio_pin_batch *batch,
 	batch->ready = batch->nr;
 	if (pinned < want)
 		pinned -= batch->extents[--batch->ready].npages;
-	return pinned;
+
+	batch->block = kvmalloc(struct_size(batch->block, runs, batch->ready),
+				GFP_KERNEL_ACCOUNT);
+	return batch->block ? pinned : -ENOMEM;
 }
 EXPORT_SYMBOL_GPL(vfio_pin_batch_fill);
 
@@ -755,16 +762,33 @@ int vfio_pin_batch_map(struct vfio_pin_batch *batch,
 EXPORT_SYMBOL_GPL(vfio_pin_batch_map);
 
 /**
- * vfio_pin_batch_mapped() - take the pages that were ready out of a batch
- * @batch: the batch; from now on the page tables remember those pages
+ * vfio_pin_batch_mapped() - let a mapping remember the pages that were ready
+ * @batch: the batch; from now on they are the mapping's
  *
- * Context: Any context; the container's lock is held.
+ * Context: Process context; the container's lock is held.
  */
 void vfio_pin_batch_mapped(struct vfio_pin_batch *batch)
 {
+	struct vfio_pinner *pinner = batch->pinner;
+	struct vfio_run_block *block = batch->block;
+	struct pin_extent *extent = batch->extents;
+	struct pin_extent *end = extent + batch->ready;
+
+	if (run_extend(pinner, extent))
+		extent++;
+	block->nr = 0;
+	for (; extent < end; extent++)
+		block->runs[block->nr++] = run_pack(extent->pfn,
+						    extent->npages);
+	if (block->nr)
+		list_add_tail(&block->next, &pinner->runs);
+	else
+		kvfree(block);
+	batch->block = NULL;
+
 	batch->nr -= batch->ready;
 	if (batch->nr)
-		batch->extents[0] = batch->extents[batch->ready];
+		batch->extents[0] = *end;
 	else
 		batch->pfnmap = false;
 	batch->ready = 0;
@@ -784,247 +808,98 @@ void vfio_pin_batch_fini(struct vfio_pin_batch *batch)
 	for (i = 0; i < batch->nr; i++)
 		vfio_pinner_put(batch->pinner, batch->extents[i].pfn,
 				batch->extents[i].npages, batch->prot);
+	kvfree(batch->block);
 	if (batch->extents != batch->few)
 		kvfree(batch->extents);
 }
 EXPORT_SYMBOL_GPL(vfio_pin_batch_fini);
 
-static bool unmaps_whole(struct iommu_domain *domain, dma_addr_t iova,
-			 struct page *page, size_t size)
-{
-	size_t unmapped;
-
-	if (iommu_map(domain, iova, page_to_phys(page), size,
-		      IOMMU_READ | IOMMU_WRITE | IOMMU_CACHE,
-		      GFP_KERNEL_ACCOUNT))
-		return false;
-
-	unmapped = iommu_unmap(domain, iova, PAGE_SIZE);
-	if (unmapped < size)
-		iommu_unmap(domain, iova + unmapped, size - unmapped);
-	return unmapped == size;
-}
-
 /**
- * vfio_probe_leaf() - find out whether an IOMMU unmaps whole leaves
- * @domain: its page table
- * @start: first IOVA that may be tried; nothing is mapped there
- * @last: last IOVA that may be tried
- *
- * Idea: vfio_test_domain_fgsp(), which looks for IOMMUs that make leaves of any
- * size. Here it is about those that have few sizes, each naturally aligned.
+ * vfio_pinner_map() - map what a mapping has pinned for one more IOMMU
+ * @pinner: of the mapping
+ * @domain: the IOMMU's page table
+ * @iova: of the mapping
+ * @prot: as it was pinned
  *
  * Context: Process context. May sleep; the container's lock is held.
- * Return: the smallest size above PAGE_SIZE, in bytes, which a leaf may have
- * that goes as a whole when its first page is unmapped; for
- * vfio_pinner_unmap(). Or 0: the IOMMU splits leaves, has none of these, makes
- * others too, or there is no room or memory to find out.
+ * Return: 0; or, with nothing mapped, what iommu_map() said.
  */
-size_t vfio_probe_leaf(struct iommu_domain *domain, dma_addr_t start,
-		       dma_addr_t last)
+int vfio_pinner_map(struct vfio_pinner *pinner, struct iommu_domain *domain,
+		    dma_addr_t iova, int prot)
 {
-	unsigned long sizes = domain->pgsize_bitmap & ~(2 * PAGE_SIZE - 1);
-	struct page *pages;
-	bool whole;
-	size_t leaf;
-
-	if (!sizes)
-		return 0;
-	leaf = 1UL << __ffs(sizes);
-	if (leaf > VFIO_PROBE_MAX)
-		return 0;
-	if (start > last || last - start < 2 * leaf)
-		return 0;
-	start = ALIGN(start, leaf);
-
-	pages = alloc_pages(GFP_KERNEL_ACCOUNT | __GFP_ZERO | __GFP_NOWARN |
-			    __GFP_NORETRY, get_order(leaf));
-	if (!pages)
-		return 0;
-
-	whole = unmaps_whole(domain, start, pages, leaf) &&
-		(leaf == 2 * PAGE_SIZE ||
-		 !unmaps_whole(domain, start, pages, 2 * PAGE_SIZE));
-
-	__free_pages(pages, get_order(leaf));
-	return whole ? leaf : 0;
-}
-EXPORT_SYMBOL_GPL(vfio_probe_leaf);
-
-/**
- * struct vfio_unmap - pages on their way out of an IOMMU
- * @pinner: who pinned them
- * @domain: the IOMMU's page table
- * @prot: as they were pinned
- * @gather: what the IOTLB must forget before they are put
- * @nr: entries of @extents in use
- * @max: entries of @extents
- * @extents: the pages
- * @few: @extents where there is no memory for more, or no need
- */
-struct vfio_unmap {
-	struct vfio_pinner *pinner;
-	struct iommu_domain *domain;
-	int prot;
-	struct iommu_iotlb_gather gather;
-	unsigned int nr;
-	unsigned int max;
-	struct pin_extent *extents;
-	struct pin_extent few[VFIO_UNMAP_FEW];
-};
-
-static void unmap_flush(struct vfio_unmap *unmap)
-{
+	struct vfio_run_block *block;
+	size_t mapped = 0;
 	unsigned int i;
 
-	if (!unmap->nr)
-		return;
-	iommu_iotlb_sync(unmap->domain, &unmap->gather);
-	for (i = 0; i < unmap->nr; i++) {
-		vfio_pinner_put(unmap->pinner, unmap->extents[i].pfn,
-				unmap->extents[i].npages, unmap->prot);
-		cond_resched();
-	}
-	unmap->nr = 0;
-}
+	list_for_each_entry(block, &pinner->runs, next) {
+		for (i = 0; i < block->nr; i++) {
+			size_t size = run_npages(block->runs[i]) << PAGE_SHIFT;
+			int ret;
 
-/* Note a page; false if there is no room for it */
-static bool unmap_add(struct vfio_unmap *unmap, phys_addr_t phys)
-{
-	struct pin_extent *next = unmap->extents + unmap->nr;
-
-	if (unmap->nr && next[-1].pfn + next[-1].npages == PHYS_PFN(phys)) {
-		next[-1].npages++;
-		return true;
-	}
-	if (unmap->nr == unmap->max)
-		return false;
-	next->pfn = PHYS_PFN(phys);
-	next->npages = 1;
-	unmap->nr++;
-	return true;
-}
-
-/* Forget the last pages noted */
-static void unmap_trim(struct vfio_unmap *unmap, unsigned long npages)
-{
-	while (npages) {
-		struct pin_extent *last = &unmap->extents[unmap->nr - 1];
-		unsigned long n = min(npages, last->npages);
-
-		last->npages -= n;
-		npages -= n;
-		if (!last->npages)
-			unmap->nr--;
-	}
-}
-
-/*
- * Note the pages from @iova on, of which @phys is the first: as many as there
- * is room for. Stops only where the physical memory is not contiguous, so
- * within no leaf. Returns bytes.
- */
-static size_t unmap_collect(struct vfio_unmap *unmap, dma_addr_t iova,
-			    phys_addr_t phys, size_t size)
-{
-	size_t len = 0;
-
-	while (phys && unmap_add(unmap, phys)) {
-		len += PAGE_SIZE;
-		if (len == size)
-			break;
-		if (!(len % SZ_2M))
+			ret = iommu_map(domain, iova + mapped,
+					PFN_PHYS(run_pfn(block->runs[i])), size,
+					prot | IOMMU_CACHE, GFP_KERNEL_ACCOUNT);
+			if (ret) {
+				if (mapped)
+					iommu_unmap(domain, iova, mapped);
+				return ret;
+			}
+			mapped += size;
 			cond_resched();
-		phys = iommu_iova_to_phys(unmap->domain, iova + len);
+		}
 	}
-	return len;
+	return 0;
+}
+EXPORT_SYMBOL_GPL(vfio_pinner_map);
+
+/* Unmap @size bytes and flush the IOTLB; false if the IOMMU does not do it */
+static bool unmap(struct iommu_domain *domain, dma_addr_t iova, size_t size)
+{
+	size_t done = 0, unmapped;
+
+	do {
+		unmapped = iommu_unmap(domain, iova + done, size - done);
+		done += unmapped;
+	} while (unmapped && done < size);
+	return done == size;
 }
 
 /**
- * vfio_pinner_unmap() - unmap memory from an IOMMU and put it
- * @pinner: who pinned it
+ * vfio_pinner_unmap() - unmap all that a mapping has pinned, and put it
+ * @pinner: of the mapping
  * @domain: the IOMMU's page table, the last one that maps it
- * @iova: where it is mapped; all of it
- * @size: of the mapping, bytes
+ * @iova: of the mapping
  * @prot: as it was pinned
- * @leaf: what vfio_probe_leaf() found; or PAGE_SIZE, if the IOMMU makes and
- *	unmaps leaves of any size
  *
- * A leaf that may be large, by its alignment, is unmapped by its first page,
- * and the IOMMU says how large it was. Of all else the PFNs are looked up page
- * by page, and then it is unmapped at once, up to where a large leaf may
- * begin: IOMMUs must not be asked for the first part of one among other things.
+ * A call of the IOMMU's driver unmaps what one batch has mapped: it ends where
+ * a leaf does. What an IOMMU does not unmap stays pinned for ever.
  *
- * Idea: type1's way with fine-grained superpages, for all IOMMUs that allow
- * it; iommufd, which unmaps a batch in one call.
+ * Idea: iommufd, which unmaps a batch in one call.
  *
  * Context: Process context. May sleep; the container's lock is held.
  */
 void vfio_pinner_unmap(struct vfio_pinner *pinner, struct iommu_domain *domain,
-		       dma_addr_t iova, size_t size, int prot, size_t leaf)
+		       dma_addr_t iova, int prot)
 {
-	struct vfio_unmap unmap = {
-		.pinner = pinner,
-		.domain = domain,
-		.prot = prot,
-		.max = min(size >> PAGE_SHIFT, VFIO_UNMAP_EXTENTS),
-	};
-	bool stuck = false;
+	struct vfio_run_block *block, *next;
+	unsigned int i;
 
-	if (unmap.max > VFIO_UNMAP_FEW)
-		unmap.extents = kmalloc_array(unmap.max, sizeof(*unmap.extents),
-					      GFP_KERNEL | __GFP_NOWARN);
-	if (!unmap.extents) {
-		unmap.extents = unmap.few;
-		unmap.max = VFIO_UNMAP_FEW;
-	}
+	list_for_each_entry_safe(block, next, &pinner->runs, next) {
+		unsigned long npages = 0;
 
-	iommu_iotlb_gather_init(&unmap.gather);
-	while (size) {
-		size_t asked = PAGE_SIZE, unmapped;
-		phys_addr_t phys;
-
-		if (unmap.nr == unmap.max)
-			unmap_flush(&unmap);
+		for (i = 0; i < block->nr; i++)
+			npages += run_npages(block->runs[i]);
+		if (!WARN_ON(!unmap(domain, iova, npages << PAGE_SHIFT))) {
+			for (i = 0; i < block->nr; i++)
+				vfio_pinner_put(pinner, run_pfn(block->runs[i]),
+						run_npages(block->runs[i]),
+						prot);
+		}
+		iova += npages << PAGE_SHIFT;
+		list_del(&block->next);
+		kvfree(block);
 		cond_resched();
-
-		phys = iommu_iova_to_phys(domain, iova);
-		if (WARN_ON(!phys)) {
-			iova += PAGE_SIZE;
-			size -= PAGE_SIZE;
-			continue;
-		}
-
-		if (leaf && size >= leaf && IS_ALIGNED(iova | phys, leaf)) {
-			unmap_add(&unmap, phys);
-		} else {
-			asked = size;
-			if (leaf)
-				asked = min(size, leaf - (iova & (leaf - 1)));
-			asked = unmap_collect(&unmap, iova, phys, asked);
-		}
-
-		unmapped = iommu_unmap_fast(domain, iova, asked, &unmap.gather);
-		if (unmapped < asked)
-			unmap_trim(&unmap, (asked - unmapped) >> PAGE_SHIFT);
-		else	/* the leaf goes on */
-			unmap.extents[unmap.nr - 1].npages +=
-				(unmapped - asked) >> PAGE_SHIFT;
-		if (!unmapped) {
-			/* Flushing may free what the IOMMU's driver lacks */
-			if (WARN_ON(stuck))
-				break;
-			unmap_flush(&unmap);
-		}
-		stuck = !unmapped;
-
-		iova += unmapped;
-		size -= min(size, unmapped);
 	}
-	unmap_flush(&unmap);
-
-	if (unmap.extents != unmap.few)
-		kfree(unmap.extents);
 }
 EXPORT_SYMBOL_GPL(vfio_pinner_unmap);
 

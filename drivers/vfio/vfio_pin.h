@@ -15,6 +15,7 @@ struct mm_struct;
 struct page;
 struct scatterlist;
 struct vfio_pin_account;
+struct vfio_run_block;
 
 /* Extents of a batch that has no memory for more, or no need */
 #define VFIO_PIN_FEW	16
@@ -25,6 +26,8 @@ struct vfio_pin_account;
  * @mm: the address space that its vaddr belongs to; a reference on the
  *	mm_struct, not on its memory
  * @owner: whose limit applies; holds a reference on the task
+ * @runs: of struct vfio_run_block: the pages that are mapped for IOMMUs, those
+ *	that are pinned by IOVA not
  *
  * While @mm lives, @account is an account for @mm. When it is dead, nothing
  * more can be pinned, and the account may have been adopted by another mm:
@@ -35,6 +38,7 @@ struct vfio_pinner {
 	struct vfio_pin_account *account;
 	struct mm_struct *mm;
 	struct pin_owner owner;
+	struct list_head runs;
 };
 
 /**
@@ -45,6 +49,7 @@ struct vfio_pinner {
  * @max: entries of @extents
  * @nr: extents that are pinned and not mapped yet
  * @ready: how many of these, from the first on, are to be mapped now
+ * @block: room to remember those
  * @extents: the pages, in the order of their IOVA
  * @sgl: room for a scatterlist of all extents that are ready; or NULL
  * @few: @extents where there is no memory for more, or no need
@@ -56,6 +61,7 @@ struct vfio_pin_batch {
 	unsigned int max;
 	unsigned int nr;
 	unsigned int ready;
+	struct vfio_run_block *block;
 	struct pin_extent *extents;
 	struct scatterlist *sgl;
 	struct pin_extent few[VFIO_PIN_FEW];
@@ -65,9 +71,7 @@ int vfio_pinner_init(struct vfio_pinner *pinner, struct list_head *accounts);
 void vfio_pinner_fini(struct vfio_pinner *pinner);
 void vfio_pin_release(struct list_head *accounts);
 int vfio_pinner_change_owner(struct vfio_pinner *pinner,
-			     struct list_head *accounts,
-			     struct iommu_domain *domain, dma_addr_t iova,
-			     size_t size);
+			     struct list_head *accounts);
 void vfio_pin_settle(struct list_head *accounts);
 
 long vfio_pinner_pin(struct vfio_pinner *pinner, unsigned long vaddr,
@@ -86,11 +90,9 @@ int vfio_pin_batch_map(struct vfio_pin_batch *batch,
 void vfio_pin_batch_mapped(struct vfio_pin_batch *batch);
 void vfio_pin_batch_fini(struct vfio_pin_batch *batch);
 
-size_t vfio_iova_run(struct iommu_domain *domain, dma_addr_t iova, size_t size,
-		     phys_addr_t *phys);
-size_t vfio_probe_leaf(struct iommu_domain *domain, dma_addr_t start,
-		       dma_addr_t last);
+int vfio_pinner_map(struct vfio_pinner *pinner, struct iommu_domain *domain,
+		    dma_addr_t iova, int prot);
 void vfio_pinner_unmap(struct vfio_pinner *pinner, struct iommu_domain *domain,
-		       dma_addr_t iova, size_t size, int prot, size_t leaf);
+		       dma_addr_t iova, int prot);
 
 #endif /* __VFIO_PIN_H */
