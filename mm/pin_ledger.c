@@ -232,15 +232,25 @@ static unsigned long pages_in_folio(struct folio *folio, unsigned long pfn,
 }
 
 /*
- * The run of small pages that begins with @first goes on with @page. It ends
- * with the chunk, and where a page is of another node, or part of a large
- * folio. Pages of device memory, which are all reserved, are a run each.
+ * How many small pages, at most @max, from @first on are of one node. Pages of
+ * device memory, which are all reserved, are a run each. Page flags have the
+ * zone, so one look at them says nearly all.
  */
-static bool page_in_run(struct page *first, struct page *page)
+static unsigned int run_length(struct page *first, unsigned int max)
 {
-	return page == first ||
-	       (!PageCompound(page) && !PageReserved(page) &&
-		!PageReserved(first) && page_to_nid(page) == page_to_nid(first));
+	const int zone = page_zone_id(first);
+	unsigned int n = 1;
+
+	if (PageReserved(first))
+		return 1;
+	for (; n < max; n++) {
+		struct page *page = first + n;
+
+		if (page->flags & (BIT(PG_head) | BIT(PG_reserved)) ||
+		    page_zone_id(page) != zone || PageTail(page))
+			break;
+	}
+	return n;
 }
 
 /* Charge for @npages more pages of the run that begins with @first */
@@ -300,8 +310,7 @@ static struct pin_chunk *chunk_get(struct pin_ledger *ledger, unsigned long pfn)
 static long add_small(struct pin_ledger *ledger, unsigned long pfn,
 		      unsigned long npages)
 {
-	unsigned int first = pfn % PIN_CHUNK_PAGES, i;
-	unsigned int end = min(first + npages, PIN_CHUNK_PAGES);
+	unsigned int first = pfn % PIN_CHUNK_PAGES, i, end;
 	struct page *start = pfn_to_page(pfn), *page = start;
 	struct pin_chunk *chunk;
 	unsigned int fresh = 0;
@@ -310,7 +319,8 @@ static long add_small(struct pin_ledger *ledger, unsigned long pfn,
 	if (!chunk)
 		return -ENOMEM;
 
-	for (i = first; i < end && page_in_run(start, page); i++, page++) {
+	end = first + run_length(start, min(npages, PIN_CHUNK_PAGES - first));
+	for (i = first; i < end; i++, page++) {
 		if (chunk->pins[i] == PIN_PAGE_MAX ||
 		    page_ref_count(page) > PIN_REFCOUNT_MAX)
 			break;
@@ -402,9 +412,8 @@ long pin_ledger_add(struct pin_ledger *ledger, unsigned long pfn,
 static unsigned long sub_small(struct pin_ledger *ledger, unsigned long pfn,
 			       unsigned long npages)
 {
-	unsigned int first = pfn % PIN_CHUNK_PAGES, i;
-	unsigned int end = min(first + npages, PIN_CHUNK_PAGES);
-	struct page *start = pfn_to_page(pfn), *page = start;
+	unsigned int first = pfn % PIN_CHUNK_PAGES, i, end;
+	struct page *start = pfn_to_page(pfn);
 	struct pin_chunk *chunk;
 	unsigned int gone = 0;
 
@@ -412,7 +421,8 @@ static unsigned long sub_small(struct pin_ledger *ledger, unsigned long pfn,
 	if (!chunk)
 		return 0;
 
-	for (i = first; i < end && page_in_run(start, page); i++, page++) {
+	end = first + run_length(start, min(npages, PIN_CHUNK_PAGES - first));
+	for (i = first; i < end; i++) {
 		if (!chunk->pins[i])
 			break;
 		if (!--chunk->pins[i])
