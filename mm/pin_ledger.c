@@ -69,10 +69,12 @@ LIST_HEAD(pin_accounts);
 
 /**
  * struct pin_chunk - counters of small pages that are neighbours
+ * @index: PFN of the first one >> PIN_CHUNK_SHIFT
  * @used: counters that are not 0; the chunk is freed when there are none
  * @pins: pins on each page
  */
 struct pin_chunk {
+	unsigned long index;
 	u16 used;
 	u16 pins[PIN_CHUNK_PAGES];
 };
@@ -280,17 +282,32 @@ static void charge_folio(struct pin_ledger *ledger, struct folio *folio,
 	node_stat_mod_folio(folio, NR_LONGTERM_PINNED, more);
 }
 
-static void chunk_free(struct pin_ledger *ledger, unsigned long pfn,
-		       struct pin_chunk *chunk)
+/* Pages that a device gets one after the other are seldom far from each other */
+static struct pin_chunk *chunk_find(struct pin_ledger *ledger,
+				    unsigned long pfn)
 {
-	xa_erase(&ledger->chunks, pfn >> PIN_CHUNK_SHIFT);
+	unsigned long index = pfn >> PIN_CHUNK_SHIFT;
+	struct pin_chunk *chunk = ledger->last_chunk;
+
+	if (chunk && chunk->index == index)
+		return chunk;
+	chunk = xa_load(&ledger->chunks, index);
+	if (chunk)
+		ledger->last_chunk = chunk;
+	return chunk;
+}
+
+static void chunk_free(struct pin_ledger *ledger, struct pin_chunk *chunk)
+{
+	if (ledger->last_chunk == chunk)
+		ledger->last_chunk = NULL;
+	xa_erase(&ledger->chunks, chunk->index);
 	kmem_cache_free(pin_chunks, chunk);
 }
 
 static struct pin_chunk *chunk_get(struct pin_ledger *ledger, unsigned long pfn)
 {
-	unsigned long index = pfn >> PIN_CHUNK_SHIFT;
-	struct pin_chunk *chunk = xa_load(&ledger->chunks, index);
+	struct pin_chunk *chunk = chunk_find(ledger, pfn);
 
 	if (chunk)
 		return chunk;
@@ -298,7 +315,8 @@ static struct pin_chunk *chunk_get(struct pin_ledger *ledger, unsigned long pfn)
 	chunk = kmem_cache_zalloc(pin_chunks, GFP_KERNEL);
 	if (!chunk)
 		return NULL;
-	if (xa_err(xa_store(&ledger->chunks, index, chunk,
+	chunk->index = pfn >> PIN_CHUNK_SHIFT;
+	if (xa_err(xa_store(&ledger->chunks, chunk->index, chunk,
 			    GFP_KERNEL_ACCOUNT))) {
 		kmem_cache_free(pin_chunks, chunk);
 		return NULL;
@@ -332,7 +350,7 @@ static long add_small(struct pin_ledger *ledger, unsigned long pfn,
 	if (i > first)
 		return i - first;
 	if (!chunk->used)
-		chunk_free(ledger, pfn, chunk);
+		chunk_free(ledger, chunk);
 	return -EOVERFLOW;
 }
 
@@ -417,7 +435,7 @@ static unsigned long sub_small(struct pin_ledger *ledger, unsigned long pfn,
 	struct pin_chunk *chunk;
 	unsigned int gone = 0;
 
-	chunk = xa_load(&ledger->chunks, pfn >> PIN_CHUNK_SHIFT);
+	chunk = chunk_find(ledger, pfn);
 	if (!chunk)
 		return 0;
 
@@ -431,7 +449,7 @@ static unsigned long sub_small(struct pin_ledger *ledger, unsigned long pfn,
 	chunk->used -= gone;
 	charge_small(ledger, start, -(long)gone);
 	if (!chunk->used)
-		chunk_free(ledger, pfn, chunk);
+		chunk_free(ledger, chunk);
 	return i - first;
 }
 

@@ -19,6 +19,8 @@
 
 #include "pin_cgroup.h"
 
+struct pin_chunk;
+
 /*
  * Counters of small pages come in chunks. A chunk covers 2 MiB: of that, all or
  * nothing has struct pages, whatever memory is plugged in.
@@ -50,6 +52,7 @@
  *	Changes under both locks
  * @folios: pins on each large folio, by the PFN of its head
  * @chunks: struct pin_chunk of small pages, by PFN >> PIN_CHUNK_SHIFT
+ * @last_chunk: the one that was found last; or NULL
  * @charge: pages, sum over folios of min(pins, pages of the folio)
  * @held: pages, sum over folios with any pin of their whole size
  * @committed: pages of mm->locked_vm that this ledger has taken; at least
@@ -66,6 +69,7 @@ struct pin_ledger {
 	struct mm_struct *mm;
 	struct xarray folios;
 	struct xarray chunks;
+	struct pin_chunk *last_chunk;
 	unsigned long charge;
 	unsigned long held;
 	unsigned long committed;
