@@ -4,7 +4,9 @@
 BASE ?= linux-6.12
 include bases/$(BASE).mk
 include bases/qemu-10.0.mk
+include bases/mainline.mk
 export BASE BASE_PACKAGE BASE_TARBALL BASE_SERIES V QEMU_VERSION QEMU_SUITES QEMU_CONFIG QEMU_STEPS
+export MAINLINE_PACKAGE MAINLINE_SUITES
 
 TREE    := build/$(BASE)
 STOCK   := $(TREE)-stock
@@ -57,7 +59,9 @@ help: ## what there is
 	@echo 'make check-arches build KVM for other architectures (A=NAME: for one; slow)'
 	@echo 'make check-hooks  take each hook out: does its test fail? (slow)'
 	@echo 'make export       build/export: a branch for git send-email'
+	@echo 'make bench        instructions that mapping memory takes: here, on stock, on mainline'
 	@echo 'make stock        the unpatched kernel, to compare with'
+	@echo 'make mainline     the newest kernel that Debian has, unpatched, likewise'
 	@echo 'make qemu         QEMU with qemu-patches/ in build/qemu-$(QEMU_VERSION)/obj'
 	@echo 'make qemu-stock   QEMU without them'
 	@echo 'make qemu-refresh commits in build/qemu-$(QEMU_VERSION) back into qemu-patches/'
@@ -111,6 +115,22 @@ stock: deps
 		$(CONFIG_$(or $(FLAVOUR),release))
 	@$(LOCK) $(STEP) stock-$(or $(FLAVOUR),release) --what "stock kernel" --expect $(BASE_STEPS_release) -- \
 		$(KBUILD) -C $(STOCK) O=obj-$(or $(FLAVOUR),release) bzImage modules
+
+# The same configuration for a newer kernel.
+PHONY += mainline
+mainline: deps
+	@$(LOCK) scripts/mainline-tree
+	@$(LOCK) scripts/mkconfig --without LONGTERM_PIN build/mainline build/mainline/obj-release \
+		$(CONFIG_release) tests/vm/mainline.config
+	@$(LOCK) $(STEP) mainline --what "$(MAINLINE_PACKAGE)" --expect $(MAINLINE_STEPS) -- \
+		$(KBUILD) -C build/mainline O=obj-release bzImage modules
+
+# UPDATE=1: what is measured becomes what is committed. WALL=3: rounds by the clock.
+PHONY += bench
+bench: programs stock
+	@$(LOCK) scripts/mainline-tree || [ $$? = 4 ]
+	@[ ! -e build/mainline/Makefile ] || $(MAKE) --no-print-directory mainline
+	@scripts/bench $(if $(UPDATE),--update) --wall $(or $(WALL),0)
 
 # --- QEMU ------------------------------------------------------------------
 QEMU := build/qemu-$(QEMU_VERSION)

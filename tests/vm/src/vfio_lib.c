@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
+#include <linux/iommufd.h>
 #include <linux/pci_regs.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -550,4 +552,82 @@ int edu_check_ro(struct vfio_dev *d, const void *addr, uint64_t iova,
 	if (ret)
 		return ret;
 	return memcmp(mem + at[1], before, EDU_LEN) ? -EPERM : 0;
+}
+
+int iommufd_open(struct iommufd *i, unsigned int which)
+{
+	struct vfio_device_attach_iommufd_pt attach = {
+		.argsz = sizeof(attach),
+	};
+	struct vfio_device_bind_iommufd bind = { .argsz = sizeof(bind) };
+	struct iommu_ioas_alloc alloc = { .size = sizeof(alloc) };
+	char bdf[16], path[128];
+	glob_t found;
+	int ret;
+
+	ret = bdf_of(which, bdf, sizeof(bdf));
+	if (ret)
+		return ret;
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/vfio-dev/vfio*",
+		 bdf);
+	if (glob(path, 0, NULL, &found))
+		return -ENODEV;
+	snprintf(path, sizeof(path), "/dev/vfio/devices/%s",
+		 strrchr(found.gl_pathv[0], '/') + 1);
+	globfree(&found);
+
+	i->dev = open(path, O_RDWR | O_CLOEXEC);
+	if (i->dev < 0)
+		return -errno;
+	i->fd = open("/dev/iommu", O_RDWR | O_CLOEXEC);
+	if (i->fd < 0)
+		goto fail_dev;
+	bind.iommufd = i->fd;
+	if (ioctl(i->fd, IOMMU_IOAS_ALLOC, &alloc) ||
+	    ioctl(i->dev, VFIO_DEVICE_BIND_IOMMUFD, &bind))
+		goto fail;
+	attach.pt_id = alloc.out_ioas_id;
+	if (ioctl(i->dev, VFIO_DEVICE_ATTACH_IOMMUFD_PT, &attach))
+		goto fail;
+	i->ioas = alloc.out_ioas_id;
+	return 0;
+
+fail:
+	ret = -errno;
+	close(i->fd);
+	close(i->dev);
+	return ret;
+fail_dev:
+	ret = -errno;
+	close(i->dev);
+	return ret;
+}
+
+int iommufd_map(struct iommufd *i, const void *addr, uint64_t iova,
+		size_t size)
+{
+	struct iommu_ioas_map map = {
+		.size = sizeof(map),
+		.flags = IOMMU_IOAS_MAP_FIXED_IOVA | IOMMU_IOAS_MAP_READABLE |
+			 IOMMU_IOAS_MAP_WRITEABLE,
+		.ioas_id = i->ioas,
+		.user_va = (uintptr_t)addr,
+		.length = size,
+		.iova = iova,
+	};
+
+	return ioctl(i->fd, IOMMU_IOAS_MAP, &map) ? -errno : 0;
+}
+
+long iommufd_unmap(struct iommufd *i, uint64_t iova, size_t size)
+{
+	struct iommu_ioas_unmap unmap = {
+		.size = sizeof(unmap),
+		.ioas_id = i->ioas,
+		.iova = iova,
+		.length = size,
+	};
+
+	return ioctl(i->fd, IOMMU_IOAS_UNMAP, &unmap) ? -errno :
+							(long)unmap.length;
 }

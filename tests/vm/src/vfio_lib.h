@@ -84,6 +84,18 @@ void *vfio_info_cap(struct vfio *v, unsigned int id,
 /* How many more mappings the container may have */
 long vfio_dma_avail(struct vfio *v);
 
+/* The same by iommufd: a device, and what it sees */
+struct iommufd {
+	int fd;			/* /dev/iommu */
+	int dev;		/* the device's own file */
+	uint32_t ioas;
+};
+
+int iommufd_open(struct iommufd *i, unsigned int which);
+int iommufd_map(struct iommufd *i, const void *addr, uint64_t iova,
+		size_t size);
+long iommufd_unmap(struct iommufd *i, uint64_t iova, size_t size);
+
 /* mmap() of BAR 0 of @d, at @at or anywhere; NULL on failure */
 void *vfio_bar_map(struct vfio_dev *d, void *at, size_t *size);
 

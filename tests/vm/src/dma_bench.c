@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What it costs to map memory for a device and to unmap it, by VFIO_IOMMU_MAP_DMA
+ * and VFIO_IOMMU_UNMAP_DMA, or by iommufd. A line for each call: what, which repetition, how many
+ * nanoseconds, for how many pages of 4K. In machine "bench", where a nanosecond
+ * is an instruction, they repeat. Runs on any kernel: scripts/bench compares.
+ *
+ *	dma_bench [--size=MIB] [--iommufd] [--alone] [--others=N] KIND...
+ *
+ * A second device, of a container of its own, maps and unmaps the same memory
+ * meanwhile; not with --alone, or with others: processes that pin memory, too.
+ */
+#include <err.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "util.h"
+#include "vfio_lib.h"
+
+#define REPETITIONS	3
+
+static uint64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * 1000000000UL + t.tv_nsec;
+}
+
+/*
+ * The memory is there: what faults cost is no part of this. Small pages that were
+ * touched one after the other lie together, for the most part; scattered ones not.
+ */
+static char *memory(const char *kind, size_t size)
+{
+	int huge = !strcmp(kind, "hugetlb") ? MAP_HUGETLB : 0;
+	bool scattered = !strcmp(kind, "scattered");
+	size_t room = size + 2 * MB, i;
+	char *mem;
+
+	if (huge)
+		room = size;
+	else if (scattered)
+		room = 2 * size;
+	else if (strcmp(kind, "4k") && strcmp(kind, "thp"))
+		errx(1, "%s: 4k, scattered, thp, or hugetlb", kind);
+	mem = mmap(NULL, room, PROT_READ | PROT_WRITE,
+		   MAP_PRIVATE | MAP_ANONYMOUS | huge, -1, 0);
+	if (mem == MAP_FAILED)
+		err(1, "%zu MiB of %s", size / MB, kind);
+	if (!huge) {
+		if (!scattered)
+			mem = (char *)ROUND_UP((uintptr_t)mem, 2 * MB);
+		madvise(mem, scattered ? room : size,
+			kind[0] == 't' ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+	}
+	/* Of scattered pages, the neighbours are in the second half */
+	for (i = 0; i < size; i += PAGE) {
+		mem[i] = 1;
+		if (scattered)
+			mem[size + i] = 1;
+	}
+	if (kind[0] == 't' && !mapped_huge(mem))
+		errx(1, "thp: no huge pages");
+	return mem;
+}
+
+/* What a device sees */
+struct space {
+	bool iommufd;
+	struct vfio vfio;
+	struct iommufd i;
+};
+
+static void space_open(struct space *s, unsigned int which, bool iommufd)
+{
+	int ret = iommufd ? iommufd_open(&s->i, which) :
+			    vfio_open(&s->vfio, which);
+
+	if (ret)
+		errx(1, "device %u: %s", which, strerror(-ret));
+	s->iommufd = iommufd;
+}
+
+static void row(const char *kind, const char *what, int rep, uint64_t start,
+		size_t size)
+{
+	printf("%s-%s %d %lu %zu\n", kind, what, rep, now_ns() - start,
+	       size / PAGE);
+}
+
+static void map(struct space *s, char *mem, size_t size, const char *kind,
+		const char *what, int rep)
+{
+	uint64_t start = now_ns();
+	int ret;
+
+	ret = s->iommufd ? iommufd_map(&s->i, mem, IOVA_FAR, size) :
+			   vfio_map(&s->vfio, mem, IOVA_FAR, size, MAP_RW);
+	if (ret)
+		errx(1, "%s %s: %s", kind, what, strerror(-ret));
+	row(kind, what, rep, start, size);
+}
+
+static void unmap(struct space *s, size_t size, const char *kind,
+		  const char *what, int rep)
+{
+	uint64_t start = now_ns();
+	long ret;
+
+	ret = s->iommufd ? iommufd_unmap(&s->i, IOVA_FAR, size) :
+			   vfio_unmap(&s->vfio, IOVA_FAR, size);
+	if (ret != (long)size)
+		errx(1, "%s %s: %ld", kind, what, ret);
+	row(kind, what, rep, start, size);
+}
+
+/* Another process pins memory of its own, until this one ends */
+static void other(unsigned int which)
+{
+	int sv[2];
+	long ok;
+
+	if (chan_pair(sv))
+		err(1, "chan_pair");
+	if (!fork()) {
+		size_t size = 64 * MB;
+		struct vfio v;
+		int ret = vfio_open(&v, which);
+
+		close(sv[0]);
+		if (!ret)
+			ret = vfio_map(&v, memory("4k", size), IOVA_FAR, size,
+				       MAP_RW);
+		chan_put(sv[1], ret);
+		/* Returns when the other end is gone */
+		exit(read(sv[1], &ok, sizeof(ok)) < 0);
+	}
+	close(sv[1]);
+	if (chan_get(sv[0], &ok) || ok)
+		errx(1, "another process: %s", strerror(-ok));
+}
+
+static void run(struct space *s, struct space *second, const char *kind,
+		size_t size)
+{
+	char *mem = memory(kind, size);
+	int rep;
+
+	for (rep = 1; rep <= REPETITIONS; rep++) {
+		map(s, mem, size, kind, "map", rep);
+		if (second) {
+			map(second, mem, size, kind, "map-second", rep);
+			unmap(second, size, kind, "unmap-second", rep);
+		}
+		unmap(s, size, kind, "unmap", rep);
+	}
+	munmap(mem, kind[0] == 's' ? 2 * size : size);
+}
+
+int main(int argc, char **argv)
+{
+	static struct space first, second;
+	bool iommufd = false, alone = false;
+	size_t size = 256 * MB;
+	unsigned int others = 0, i;
+
+	setbuf(stdout, NULL);
+	for (argv++; argc > 1 && !strncmp(*argv, "--", 2); argv++, argc--) {
+		if (!strcmp(*argv, "--iommufd"))
+			iommufd = true;
+		else if (!strcmp(*argv, "--alone"))
+			alone = true;
+		else if (!strncmp(*argv, "--size=", 7))
+			size = strtoul(*argv + 7, NULL, 10) * MB;
+		else if (!strncmp(*argv, "--others=", 9))
+			others = strtoul(*argv + 9, NULL, 10);
+		else
+			errx(2, "%s: see dma_bench.c", *argv);
+	}
+	if (others > vfio_count() - 1)
+		errx(2, "--others: there are %u devices", vfio_count());
+	for (i = 0; i < others; i++)
+		other(vfio_count() - 1 - i);
+
+	space_open(&first, 0, iommufd);
+	if (!others && !alone)
+		space_open(&second, 1, iommufd);
+	for (; *argv; argv++)
+		run(&first, others || alone ? NULL : &second, *argv, size);
+	return 0;
+}
