@@ -127,7 +127,7 @@ mainline: deps
 
 # UPDATE=1: what is measured becomes what is committed. WALL=3: rounds by the clock.
 PHONY += bench
-bench: programs stock
+bench: programs stock qemu
 	@$(LOCK) scripts/mainline-tree || [ $$? = 4 ]
 	@[ ! -e build/mainline/Makefile ] || $(MAKE) --no-print-directory mainline
 	@scripts/bench $(if $(UPDATE),--update) --wall $(or $(WALL),0)
