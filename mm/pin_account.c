@@ -406,9 +406,8 @@ static long pin_leaf(struct pin_request *req)
 }
 
 /*
- * Pin and account for at most what one page table maps: GUP-fast keeps
- * interrupts off all the while. Nor does it look for signals, so a caller would
- * go on for as long as there is memory.
+ * Pin and account for at most what one page table maps: GUP-fast does not look
+ * for signals, so a caller would go on for as long as there is memory.
  */
 static long pin_batch(struct pin_request *req, struct page **pages)
 {
