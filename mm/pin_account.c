@@ -838,3 +838,4 @@ void pin_account_move_out_pages(struct pin_account *from, struct page **pages,
 EXPORT_SYMBOL_GPL(pin_account_move_out_pages);
 
 #include "tests/pin_account_kunit.h"
+#include "tests/pin_bench_kunit.h"
