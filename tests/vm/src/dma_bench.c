@@ -6,15 +6,20 @@
  * is an instruction, they repeat. Runs on any kernel: scripts/bench compares.
  *
  *	dma_bench [--size=MIB] [--iommufd] [--alone] [--others=N] KIND...
+ *	dma_bench [--size=MIB] --threads=N | --processes=N KIND...
  *
  * A second device, of a container of its own, maps and unmaps the same memory
  * meanwhile; not with --alone, or with others: processes that pin memory, too.
+ * N threads of one process, or N processes, map a part each at the same time.
  */
 #include <err.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/param.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -22,6 +27,7 @@
 #include "vfio_lib.h"
 
 #define REPETITIONS	3
+#define MAX_WORKERS	8
 
 static uint64_t now_ns(void)
 {
@@ -162,12 +168,97 @@ static void run(struct space *s, struct space *second, const char *kind,
 	munmap(mem, kind[0] == 's' ? 2 * size : size);
 }
 
+/* Maps and unmaps that several do at the same time, in shared memory */
+struct crowd {
+	pthread_barrier_t barrier;
+	const char *kind;
+	size_t each;			/* bytes */
+	uint64_t start[2 * REPETITIONS];
+	uint64_t end[2 * REPETITIONS];
+};
+
+struct worker {
+	struct crowd *crowd;
+	unsigned int which;
+};
+
+static void *work(void *arg)
+{
+	struct worker *w = arg;
+	struct crowd *c = w->crowd;
+	struct vfio v;
+	char *mem;
+	int i, ret;
+
+	ret = vfio_open(&v, w->which);
+	if (ret)
+		errx(1, "device %u: %s", w->which, strerror(-ret));
+	mem = memory(c->kind, c->each);
+	for (i = 0; i < 2 * REPETITIONS; i++) {
+		/* What the last one to come writes stays */
+		c->start[i] = now_ns();
+		pthread_barrier_wait(&c->barrier);
+		ret = i % 2 ? vfio_unmap(&v, IOVA_FAR, c->each) !=
+			      (long)c->each :
+			      vfio_map(&v, mem, IOVA_FAR, c->each, MAP_RW);
+		if (ret)
+			errx(1, "device %u, call %d: %d", w->which, i, ret);
+		c->end[i] = now_ns();
+		pthread_barrier_wait(&c->barrier);
+	}
+	return NULL;
+}
+
+/* In processes of their own, so that devices and memory are free again */
+static void run_crowd(const char *kind, unsigned int processes,
+		      unsigned int threads, size_t size)
+{
+	unsigned int n = processes * threads, i, j;
+	struct worker w[MAX_WORKERS];
+	pthread_t thread[MAX_WORKERS];
+	pthread_barrierattr_t attr;
+	struct crowd *c;
+	int status;
+
+	c = mmap(NULL, sizeof(*c), PROT_READ | PROT_WRITE,
+		 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (c == MAP_FAILED)
+		err(1, "mmap");
+	pthread_barrierattr_init(&attr);
+	pthread_barrierattr_setpshared(&attr, PTHREAD_PROCESS_SHARED);
+	pthread_barrier_init(&c->barrier, &attr, n);
+	c->kind = kind;
+	c->each = size / n;
+	for (i = 0; i < n; i++)
+		w[i] = (struct worker){ .crowd = c, .which = i };
+	for (i = 0; i < n; i += threads) {
+		if (fork())
+			continue;
+		for (j = 0; j < threads; j++)
+			if (pthread_create(thread + j, NULL, work, w + i + j))
+				errx(1, "pthread_create");
+		for (j = 0; j < threads; j++)
+			pthread_join(thread[j], NULL);
+		exit(0);
+	}
+	for (i = 0; i < processes; i++)
+		if (wait(&status) < 0 || status)
+			errx(1, "a process failed");
+	for (i = 0; i < 2 * REPETITIONS; i++)
+		printf("%s-%s-%s %u %lu %zu\n", kind,
+		       processes > 1 ? "processes" : "threads",
+		       i % 2 ? "unmap" : "map", i / 2 + 1,
+		       c->end[i] - c->start[i], c->each * n / PAGE);
+	munmap(c, sizeof(*c));
+}
+
 int main(int argc, char **argv)
 {
 	static struct space first, second;
 	bool iommufd = false, alone = false;
 	size_t size = 256 * MB;
-	unsigned int others = 0, i;
+	unsigned int devices = MIN(vfio_count(), MAX_WORKERS);
+	unsigned int others = 0, threads = 1, processes = 1, i;
 
 	setbuf(stdout, NULL);
 	for (argv++; argc > 1 && !strncmp(*argv, "--", 2); argv++, argc--) {
@@ -179,13 +270,23 @@ int main(int argc, char **argv)
 			size = strtoul(*argv + 7, NULL, 10) * MB;
 		else if (!strncmp(*argv, "--others=", 9))
 			others = strtoul(*argv + 9, NULL, 10);
+		else if (!strncmp(*argv, "--threads=", 10))
+			threads = strtoul(*argv + 10, NULL, 10);
+		else if (!strncmp(*argv, "--processes=", 12))
+			processes = strtoul(*argv + 12, NULL, 10);
 		else
 			errx(2, "%s: see dma_bench.c", *argv);
 	}
-	if (others > vfio_count() - 1)
-		errx(2, "--others: there are %u devices", vfio_count());
+	if (others >= devices || !threads || threads > devices ||
+	    !processes || processes > devices || processes * threads > devices)
+		errx(2, "there are %u devices", devices);
+	if (processes * threads > 1) {
+		for (; *argv; argv++)
+			run_crowd(*argv, processes, threads, size);
+		return 0;
+	}
 	for (i = 0; i < others; i++)
-		other(vfio_count() - 1 - i);
+		other(devices - 1 - i);
 
 	space_open(&first, 0, iommufd);
 	if (!others && !alone)
