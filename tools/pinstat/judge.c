@@ -338,13 +338,17 @@ static void judge_limit(struct judgement *j, const struct vm *vm,
 			const struct host *host, const struct pinners *p)
 {
 	bool viommu = vm->viommu[0] || vm->viommu[1];
-	uint64_t vfio = (uint64_t)p->vfio + p->mdev, ram = 0, least;
+	uint64_t vfio = (uint64_t)p->vfio + p->mdev, ram = 0, locked = 0, least;
 	uint64_t stock = p->nvme, ledger, others;
 	struct memlock *m = &j->memlock;
 	size_t i;
 
-	for (i = 0; i < vm->nr; i++)
+	for (i = 0; i < vm->nr; i++) {
 		ram = add_counts(ram, vm->backends[i].size);
+		/* mlock() leaves out huge pages */
+		if (vm->locked && !vm->backends[i].hugetlb)
+			locked = add_counts(locked, vm->backends[i].size);
+	}
 	if (vfio)
 		stock += viommu ? vfio : 1;
 	ledger = stock || vm->sev;
@@ -355,8 +359,9 @@ static void judge_limit(struct judgement *j, const struct vm *vm,
 	others = max(p->vdpa, p->iommufd ? (viommu ? p->iommufd : 1) : 0);
 	stock = max(max(stock, others), vm->sev);
 	ledger = max(ledger, others);
-	m->stock = with_room(multiply_counts(stock, ram));
-	m->ledger = with_room(multiply_counts(ledger, ram));
+	/* What is locked and pinned counts twice, on any kernel */
+	m->stock = with_room(add_counts(multiply_counts(stock, ram), locked));
+	m->ledger = with_room(add_counts(multiply_counts(ledger, ram), locked));
 
 	if (vm->libvirt) {
 		m->set = libvirt_limit(vm, &m->set_by);
@@ -365,7 +370,8 @@ static void judge_limit(struct judgement *j, const struct vm *vm,
 		m->set_by = "process";
 	}
 	/* Without the room, which may not be needed */
-	least = multiply_counts(host->kernel ? ledger : stock, ram);
+	least = add_counts(multiply_counts(host->kernel ? ledger : stock, ram),
+			   locked);
 	m->low = least > m->set && (vm->libvirt || host->limited);
 	if (m->low)
 		j->worst = OUTCOME_REFUSES;
@@ -510,6 +516,8 @@ static void note(struct judgement *j, const struct vm *vm,
 		advise(&j->notes, NULL, "iommufd counts per user what all its processes pin, outside the ledger: the limit must be for all VMs of that user.");
 	if (p->vdpa)
 		advise(&j->notes, NULL, "vhost-vdpa counts what it pins by itself, once per device, outside the ledger.");
+	if (vm->locked && j->memlock.set != MEMLOCK_NONE)
+		advise(&j->notes, NULL, "Locked memory counts once more beside what is pinned of it, but for huge pages.");
 	if (p->mdev)
 		advise(&j->notes, NULL, "Mediated devices pin what their driver asks for, at most all memory once.");
 }
