@@ -118,18 +118,21 @@ bool pin_account_is_for(struct pin_account *acct, struct mm_struct *mm)
 EXPORT_SYMBOL_GPL(pin_account_is_for);
 
 /**
- * pin_account_mm() - get the memory that an account pins
+ * pin_account_is_dead() - tell whether the memory of an account is gone
  * @acct: the account
  *
- * Context: Process context. May sleep.
- * Return: the mm, which the caller gives back with mmput(); or NULL if it is
- * dead.
+ * Context: Process context. May sleep; takes the ledger's lock.
+ * Return: true if its mm has ended; another may adopt the account.
  */
-struct mm_struct *pin_account_mm(struct pin_account *acct)
+bool pin_account_is_dead(struct pin_account *acct)
 {
-	return pin_ledger_mm(acct->ledger);
+	struct pin_ledger *ledger = acct->ledger;
+
+	/* No mmget(): its mmput() could be the last, and free all of the memory */
+	guard(mutex)(&ledger->lock);
+	return !atomic_read(&ledger->mm->mm_users);
 }
-EXPORT_SYMBOL_GPL(pin_account_mm);
+EXPORT_SYMBOL_GPL(pin_account_is_dead);
 
 static void account_acquired(struct pin_account *acct, unsigned long npages)
 {
@@ -334,7 +337,7 @@ static long gup_batch(struct pin_account *acct, unsigned long start,
 		 */
 	}
 
-	mm = pin_account_mm(acct);
+	mm = pin_ledger_mm(acct->ledger);
 	if (!mm)
 		return -ESRCH;
 	ret = mmap_read_lock_killable(mm);
@@ -356,7 +359,7 @@ static unsigned long pages_before_file(struct pin_account *acct,
 				       unsigned long start,
 				       unsigned long npages)
 {
-	struct mm_struct *mm = pin_account_mm(acct);
+	struct mm_struct *mm = pin_ledger_mm(acct->ledger);
 	struct vma_iterator vmi;
 	struct vm_area_struct *vma;
 	unsigned long end;
@@ -391,7 +394,7 @@ static long pin_leaf(struct pin_request *req)
 	if (!fast_is_right(req->acct, req->gup_flags))
 		return 0;
 	pinned = pin_user_leaf_fast(start, req->npages - req->done,
-				    req->gup_flags | FOLL_LONGTERM, &page);
+				    req->gup_flags, &page);
 	if (pinned <= 0)
 		return 0;
 
@@ -494,7 +497,7 @@ static long pin_result(struct pin_request *req, long ret)
  * -EOPNOTSUPP: refused, for reason fsdax or file.
  * -EFAULT: refused, for reason secretmem, pfnmap or fault.
  * -ENOMEM: refused, for reason memlock, migrate or nomem.
- * -EBUSY: refused, for reason cgroup.
+ * -EBUSY: refused, for reason cgroup; or migrate, for memory of a device.
  * -EOVERFLOW: refused, for reason overflow.
  * -ESRCH: the account's mm is dead.
  * -EINTR: a fatal signal came.

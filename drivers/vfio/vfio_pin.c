@@ -65,14 +65,20 @@
 /**
  * struct vfio_run_block - what a mapping has pinned, in the order of its IOVAs
  * @next: in the list of the mapping's vfio_pinner
- * @nr: how many runs
+ * @nr: how many runs, at least 1 in that list
+ * @max: room for so many
  * @runs: the runs; no two of them lie together
  */
 struct vfio_run_block {
 	struct list_head next;
 	unsigned int nr;
+	unsigned int max;
 	u64 runs[];
 };
+
+/* The largest block is an allocation of 4 KiB, with no waste */
+#define VFIO_RUN_BLOCK_MAX						\
+	((SZ_4K - sizeof(struct vfio_run_block)) / sizeof(u64))
 
 /**
  * struct vfio_pin_account - the account of a container for a mm
@@ -101,14 +107,7 @@ static void free_dead_accounts(struct list_head *accounts)
 	struct vfio_pin_account *account, *next;
 
 	list_for_each_entry_safe(account, next, accounts, next) {
-		struct mm_struct *mm;
-
-		if (account->users)
-			continue;
-		mm = pin_account_mm(account->acct);
-		if (mm)
-			mmput(mm);
-		else
+		if (!account->users && pin_account_is_dead(account->acct))
 			account_free(account);
 	}
 }
@@ -241,17 +240,24 @@ static unsigned long run_npages(u64 run)
 	return (run & (BIT(VFIO_RUN_BITS) - 1)) + 1;
 }
 
+/* NULL if the mapping has pinned nothing yet */
+static struct vfio_run_block *last_block(struct vfio_pinner *pinner)
+{
+	if (list_empty(&pinner->runs))
+		return NULL;
+	return list_last_entry(&pinner->runs, struct vfio_run_block, next);
+}
+
 /* Make the last run longer; false if @extent does not follow it */
 static bool run_extend(struct vfio_pinner *pinner,
 		       const struct pin_extent *extent)
 {
-	struct vfio_run_block *block;
+	struct vfio_run_block *block = last_block(pinner);
 	unsigned long npages;
 	u64 *run;
 
-	if (list_empty(&pinner->runs))
+	if (!block)
 		return false;
-	block = list_last_entry(&pinner->runs, struct vfio_run_block, next);
 	run = &block->runs[block->nr - 1];
 	npages = run_npages(*run);
 	if (run_pfn(*run) + npages != extent->pfn ||
@@ -544,6 +550,7 @@ void vfio_pin_batch_init(struct vfio_pin_batch *batch, unsigned long npages,
 	*batch = (struct vfio_pin_batch){
 		.max = merge ? VFIO_PIN_FEW : 1,
 		.extents = batch->few,
+		.spare = LIST_HEAD_INIT(batch->spare),
 	};
 	if (!merge || npages <= VFIO_PIN_FEW)
 		return;
@@ -631,6 +638,49 @@ static bool batch_has_room(struct vfio_pin_batch *batch)
 	return batch->max > VFIO_PIN_FEW ? room >= PIN_EXTENTS_MIN : room > 0;
 }
 
+/*
+ * Have room to remember what is ready, in blocks that become twice as large each
+ * time: most mappings have few runs
+ */
+static int batch_reserve(struct vfio_pin_batch *batch)
+{
+	struct vfio_run_block *block = last_block(batch->pinner);
+	unsigned int max = block ? block->max : 0;
+	unsigned int room = block ? block->max - block->nr : 0;
+
+	list_for_each_entry(block, &batch->spare, next) {
+		max = block->max;
+		room += max;
+	}
+	while (room < batch->ready) {
+		max = clamp(2 * max, batch->ready - room, VFIO_RUN_BLOCK_MAX);
+		block = kmalloc(struct_size(block, runs, max),
+				GFP_KERNEL_ACCOUNT);
+		if (!block)
+			return -ENOMEM;
+		block->nr = 0;
+		block->max = max;
+		list_add_tail(&block->next, &batch->spare);
+		room += max;
+	}
+	return 0;
+}
+
+/* batch_reserve() has made room */
+static void run_add(struct vfio_pin_batch *batch,
+		    const struct pin_extent *extent)
+{
+	struct vfio_pinner *pinner = batch->pinner;
+	struct vfio_run_block *block = last_block(pinner);
+
+	if (!block || block->nr == block->max) {
+		block = list_first_entry(&batch->spare, struct vfio_run_block,
+					 next);
+		list_move_tail(&block->next, &pinner->runs);
+	}
+	block->runs[block->nr++] = run_pack(extent->pfn, extent->npages);
+}
+
 /**
  * vfio_pin_batch_fill() - pin the next pages of a mapping
  * @batch: the batch; may hold pages that an earlier call left for this one
@@ -689,9 +739,8 @@ long vfio_pin_batch_fill(struct vfio_pin_batch *batch,
 	if (pinned < want)
 		pinned -= batch->extents[--batch->ready].npages;
 
-	batch->block = kvmalloc(struct_size(batch->block, runs, batch->ready),
-				GFP_KERNEL_ACCOUNT);
-	return batch->block ? pinned : -ENOMEM;
+	ret = batch_reserve(batch);
+	return ret ?: pinned;
 }
 EXPORT_SYMBOL_GPL(vfio_pin_batch_fill);
 
@@ -769,22 +818,13 @@ EXPORT_SYMBOL_GPL(vfio_pin_batch_map);
  */
 void vfio_pin_batch_mapped(struct vfio_pin_batch *batch)
 {
-	struct vfio_pinner *pinner = batch->pinner;
-	struct vfio_run_block *block = batch->block;
 	struct pin_extent *extent = batch->extents;
 	struct pin_extent *end = extent + batch->ready;
 
-	if (run_extend(pinner, extent))
+	if (run_extend(batch->pinner, extent))
 		extent++;
-	block->nr = 0;
 	for (; extent < end; extent++)
-		block->runs[block->nr++] = run_pack(extent->pfn,
-						    extent->npages);
-	if (block->nr)
-		list_add_tail(&block->next, &pinner->runs);
-	else
-		kvfree(block);
-	batch->block = NULL;
+		run_add(batch, extent);
 
 	batch->nr -= batch->ready;
 	if (batch->nr)
@@ -803,12 +843,14 @@ EXPORT_SYMBOL_GPL(vfio_pin_batch_mapped);
  */
 void vfio_pin_batch_fini(struct vfio_pin_batch *batch)
 {
+	struct vfio_run_block *block, *next;
 	unsigned int i;
 
 	for (i = 0; i < batch->nr; i++)
 		vfio_pinner_put(batch->pinner, batch->extents[i].pfn,
 				batch->extents[i].npages, batch->prot);
-	kvfree(batch->block);
+	list_for_each_entry_safe(block, next, &batch->spare, next)
+		kfree(block);
 	if (batch->extents != batch->few)
 		kvfree(batch->extents);
 }
@@ -871,8 +913,8 @@ static bool unmap(struct iommu_domain *domain, dma_addr_t iova, size_t size)
  * @iova: of the mapping
  * @prot: as it was pinned
  *
- * A call of the IOMMU's driver unmaps what one batch has mapped: it ends where
- * a leaf does. What an IOMMU does not unmap stays pinned for ever.
+ * A call of the IOMMU's driver unmaps what one block remembers: no leaf is longer
+ * than a run. What an IOMMU does not unmap stays pinned for ever.
  *
  * Idea: iommufd, which unmaps a batch in one call.
  *
@@ -897,7 +939,7 @@ void vfio_pinner_unmap(struct vfio_pinner *pinner, struct iommu_domain *domain,
 		}
 		iova += npages << PAGE_SHIFT;
 		list_del(&block->next);
-		kvfree(block);
+		kfree(block);
 		cond_resched();
 	}
 }

@@ -15,7 +15,6 @@ struct mm_struct;
 struct page;
 struct scatterlist;
 struct vfio_pin_account;
-struct vfio_run_block;
 
 /* Extents of a batch that has no memory for more, or no need */
 #define VFIO_PIN_FEW	16
@@ -46,10 +45,10 @@ struct vfio_pinner {
  * @pinner: who pinned them
  * @prot: IOMMU_READ and IOMMU_WRITE, as they are pinned and to be mapped
  * @pfnmap: some of them may have no struct page
- * @max: entries of @extents
+ * @max: the most extents that it takes; 1: pages that lie together are not merged
  * @nr: extents that are pinned and not mapped yet
  * @ready: how many of these, from the first on, are to be mapped now
- * @block: room to remember those
+ * @spare: struct vfio_run_block, empty: room to remember those
  * @extents: the pages, in the order of their IOVA
  * @sgl: room for a scatterlist of all extents that are ready; or NULL
  * @few: @extents where there is no memory for more, or no need
@@ -61,7 +60,7 @@ struct vfio_pin_batch {
 	unsigned int max;
 	unsigned int nr;
 	unsigned int ready;
-	struct vfio_run_block *block;
+	struct list_head spare;
 	struct pin_extent *extents;
 	struct scatterlist *sgl;
 	struct pin_extent few[VFIO_PIN_FEW];

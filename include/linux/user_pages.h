@@ -127,7 +127,7 @@ struct pin_account *pin_account_create(struct mm_struct *mm, const char *name,
 				       unsigned int flags);
 void pin_account_destroy(struct pin_account *acct);
 bool pin_account_is_for(struct pin_account *acct, struct mm_struct *mm);
-struct mm_struct *pin_account_mm(struct pin_account *acct);
+bool pin_account_is_dead(struct pin_account *acct);
 bool pin_account_counts(unsigned long pfn);
 
 long pin_user_pages_account(struct pin_account *acct,
