@@ -407,7 +407,102 @@ static void add_shmem(struct domain *d, xmlNode *devices)
 	}
 }
 
+/* --- XML --------------------------------------------------------------------- */
+
+struct parse_state {
+	bool dtd;
+	char *message;		/* the first error's; those after it follow from it */
+	int line;
+};
+
+#if LIBXML_VERSION < 21200
+#define const_since_2_12
+#else
+#define const_since_2_12 const
+#endif
+
+static void xml_error(void *data, const_since_2_12 xmlError *error)
+{
+	struct parse_state *state = ((xmlParserCtxt *)data)->_private;
+
+	if (state->message || error->level < XML_ERR_ERROR)
+		return;
+	state->message = xstrdup(error->message ?: "no XML");
+	state->message[strcspn(state->message, "\n")] = '\0';
+	state->line = error->line;
+}
+
+/* Nothing of libvirt has one, and bombs are made of them */
+static void no_dtd(void *data, const xmlChar *name, const xmlChar *external,
+		   const xmlChar *system)
+{
+	xmlParserCtxt *parser = data;
+	struct parse_state *state = parser->_private;
+
+	(void)name;
+	(void)external;
+	(void)system;
+	state->dtd = true;
+	state->line = parser->input ? parser->input->line : 1;
+	xmlStopParser(parser);
+}
+
+/* NULL, and in @state why: .dtd, or else .message, for free() */
+static xmlDoc *parse(struct parse_state *state, const char *xml, size_t len)
+{
+	xmlParserCtxt *parser = xmlNewParserCtxt();
+	xmlDoc *doc;
+
+	*state = (struct parse_state){ 0 };
+	if (!parser)
+		err(2, "no memory");
+	parser->_private = state;
+	parser->sax->internalSubset = no_dtd;
+	parser->sax->serror = xml_error;
+	/* Not XML_PARSE_HUGE: the library's limits hold */
+	doc = xmlCtxtReadMemory(parser, xml, len, NULL, NULL, XML_PARSE_NONET);
+	xmlFreeParserCtxt(parser);
+	if (state->dtd) {
+		xmlFreeDoc(doc);
+		doc = NULL;
+	}
+	return doc;
+}
+
 /* --- Devices ----------------------------------------------------------------- */
+
+/* A network may be a pool of virtual functions, of which each interface gets one */
+static void add_network(struct domain *d, xmlNode *source)
+{
+	static const char * const folders[] = {
+		"/etc/libvirt/qemu/networks", "/run/libvirt/network",
+	};
+	char *name = attribute(source, "network"), *text = NULL;
+	struct parse_state state;
+	xmlDoc *doc = NULL;
+	xmlNode *root;
+	size_t len, i;
+
+	for (i = 0; name && !strchr(name, '/') && i < 2 && !doc; i++) {
+		text = sysroot_read(&len, "%s/%s.xml", folders[i], name);
+		if (!text)
+			continue;
+		doc = parse(&state, text, len);
+		free(state.message);
+		free(text);
+	}
+	if (doc) {
+		root = xmlDocGetRootElement(doc);
+		/* Of a network that runs, it is in <networkstatus> */
+		root = child(root, "network") ?: root;
+		if (attribute_is(child(root, "forward"), "mode", "hostdev"))
+			d->vm->pinners[0].vfio++;
+		xmlFreeDoc(doc);
+	} else if (name && !d->vm->network) {
+		d->vm->network = escape(name, strlen(name));
+	}
+	free(name);
+}
 
 /* A disk, or what is below it, is on NVMe by VFIO */
 static bool has_source_type(xmlNode *node, const char *type)
@@ -436,6 +531,8 @@ static void add_devices(struct domain *d, xmlNode *devices)
 			p->vfio++;
 		else if (attribute_is(node, "type", "vdpa"))
 			p->vdpa++;
+		else if (attribute_is(node, "type", "network"))
+			add_network(d, child(node, "source"));
 	}
 	for_each_child(node, devices, "disk") {
 		if (has_source_type(node, "nvme"))
@@ -519,44 +616,6 @@ static void domain_read(struct domain *d, xmlNode *root)
 	add_commandline(d, root);
 }
 
-struct parse_state {
-	bool dtd;
-	char *message;		/* the first error's; those after it follow from it */
-	int line;
-};
-
-#if LIBXML_VERSION < 21200
-#define const_since_2_12
-#else
-#define const_since_2_12 const
-#endif
-
-static void xml_error(void *data, const_since_2_12 xmlError *error)
-{
-	struct parse_state *state = ((xmlParserCtxt *)data)->_private;
-
-	if (state->message || error->level < XML_ERR_ERROR)
-		return;
-	state->message = xstrdup(error->message ?: "no XML");
-	state->message[strcspn(state->message, "\n")] = '\0';
-	state->line = error->line;
-}
-
-/* No domain has one, and bombs are made of them */
-static void no_dtd(void *data, const xmlChar *name, const xmlChar *external,
-		   const xmlChar *system)
-{
-	xmlParserCtxt *parser = data;
-	struct parse_state *state = parser->_private;
-
-	(void)name;
-	(void)external;
-	(void)system;
-	state->dtd = true;
-	state->line = parser->input ? parser->input->line : 1;
-	xmlStopParser(parser);
-}
-
 char *domain_parse(struct vm *vm, const char *xml, size_t len, const char *file,
 		   const char *backing_dir, const struct mounts *mounts)
 {
@@ -564,18 +623,11 @@ char *domain_parse(struct vm *vm, const char *xml, size_t len, const char *file,
 		.vm = vm, .file = file, .backing_dir = backing_dir,
 		.mounts = mounts,
 	};
-	xmlParserCtxt *parser = xmlNewParserCtxt();
-	struct parse_state state = { 0 };
+	struct parse_state state;
 	char *message;
 	xmlDoc *doc;
 
-	if (!parser)
-		err(2, "no memory");
-	parser->_private = &state;
-	parser->sax->internalSubset = no_dtd;
-	parser->sax->serror = xml_error;
-	/* Not XML_PARSE_HUGE: the library's limits hold */
-	doc = xmlCtxtReadMemory(parser, xml, len, NULL, NULL, XML_PARSE_NONET);
+	doc = parse(&state, xml, len);
 	if (state.dtd) {
 		d.wrong = xasprintf("%s:%d: a document type, which no domain has",
 				    file, state.line);
@@ -590,6 +642,5 @@ char *domain_parse(struct vm *vm, const char *xml, size_t len, const char *file,
 	}
 	free(state.message);
 	xmlFreeDoc(doc);
-	xmlFreeParserCtxt(parser);
 	return d.wrong;
 }

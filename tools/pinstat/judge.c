@@ -518,6 +518,9 @@ static void note(struct judgement *j, const struct vm *vm,
 		advise(&j->notes, NULL, "vhost-vdpa counts what it pins by itself, once per device, outside the ledger.");
 	if (vm->locked && j->memlock.set != MEMLOCK_NONE)
 		advise(&j->notes, NULL, "Locked memory counts once more beside what is pinned of it, but for huge pages.");
+	if (vm->network)
+		advise(&j->notes, NULL, "The XML of network '%s' cannot be read: if it is a pool of virtual functions, they pin, too (see --device).",
+		       vm->network);
 	if (p->mdev)
 		advise(&j->notes, NULL, "Mediated devices pin what their driver asks for, at most all memory once.");
 }

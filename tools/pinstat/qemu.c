@@ -33,6 +33,7 @@ void vm_free(struct vm *vm)
 	free(vm->backends);
 	free(vm->name);
 	free(vm->emulator);
+	free(vm->network);
 	free(vm->source);
 	*vm = (struct vm){ 0 };
 }

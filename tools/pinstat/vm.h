@@ -59,6 +59,7 @@ struct vm {
 	bool hard_limited, locked;
 	uint64_t hard_limit;
 	bool viommu[2], sev;
+	char *network;			/* one of which nothing is known; escaped */
 	enum policy policy;
 	bool policy_set;
 	/* What <memoryBacking> has now, for the remedy */
