@@ -474,8 +474,9 @@ static xmlDoc *parse(struct parse_state *state, const char *xml, size_t len)
 /* A network may be a pool of virtual functions, of which each interface gets one */
 static void add_network(struct domain *d, xmlNode *source)
 {
+	/* As it runs, which may not be as it is defined */
 	static const char * const folders[] = {
-		"/etc/libvirt/qemu/networks", "/run/libvirt/network",
+		"/run/libvirt/network", "/etc/libvirt/qemu/networks",
 	};
 	char *name = attribute(source, "network"), *text = NULL;
 	struct parse_state state;

@@ -344,24 +344,30 @@ static void judge_limit(struct judgement *j, const struct vm *vm,
 	size_t i;
 
 	for (i = 0; i < vm->nr; i++) {
+		enum file_kind file = j->verdicts[i].file.kind;
+
 		ram = add_counts(ram, vm->backends[i].size);
-		/* mlock() leaves out huge pages */
-		if (vm->locked && !vm->backends[i].hugetlb)
+		/* mlock() leaves out huge pages and DAX */
+		if (vm->locked && !vm->backends[i].hugetlb &&
+		    file != FILE_DAX && file != FILE_DEVDAX)
 			locked = add_counts(locked, vm->backends[i].size);
 	}
 	if (vfio)
 		stock += viommu ? vfio : 1;
 	ledger = stock || vm->sev;
 	/*
-	 * Counts of their own against the same limit, which are not in the ledger:
-	 * vhost-vdpa's, and per user iommufd's. So is SEV's on stock.
+	 * Counts of their own against the same limit, which are neither in the
+	 * ledger nor in VmLck: iommufd's per user, and vhost-vdpa's, which sees
+	 * iommufd's. So is SEV's on stock.
 	 */
-	others = max(p->vdpa, p->iommufd ? (viommu ? p->iommufd : 1) : 0);
-	stock = max(max(stock, others), vm->sev);
-	ledger = max(ledger, others);
+	others = p->vdpa + (p->iommufd ? (viommu ? p->iommufd : 1) : 0);
 	/* What is locked and pinned counts twice, on any kernel */
-	m->stock = with_room(add_counts(multiply_counts(stock, ram), locked));
-	m->ledger = with_room(add_counts(multiply_counts(ledger, ram), locked));
+	stock = max(add_counts(multiply_counts(stock, ram), locked),
+		    multiply_counts(max(others, vm->sev), ram));
+	ledger = max(add_counts(multiply_counts(ledger, ram), locked),
+		     multiply_counts(others, ram));
+	m->stock = with_room(stock);
+	m->ledger = with_room(ledger);
 
 	if (vm->libvirt) {
 		m->set = libvirt_limit(vm, &m->set_by);
@@ -370,8 +376,7 @@ static void judge_limit(struct judgement *j, const struct vm *vm,
 		m->set_by = "process";
 	}
 	/* Without the room, which may not be needed */
-	least = add_counts(multiply_counts(host->kernel ? ledger : stock, ram),
-			   locked);
+	least = host->kernel ? ledger : stock;
 	m->low = least > m->set && (vm->libvirt || host->limited);
 	if (m->low)
 		j->worst = OUTCOME_REFUSES;
@@ -516,8 +521,9 @@ static void note(struct judgement *j, const struct vm *vm,
 		advise(&j->notes, NULL, "iommufd counts per user what all its processes pin, outside the ledger: the limit must be for all VMs of that user.");
 	if (p->vdpa)
 		advise(&j->notes, NULL, "vhost-vdpa counts what it pins by itself, once per device, outside the ledger.");
-	if (vm->locked && j->memlock.set != MEMLOCK_NONE)
-		advise(&j->notes, NULL, "Locked memory counts once more beside what is pinned of it, but for huge pages.");
+	if (vm->locked && j->memlock.set != MEMLOCK_NONE &&
+	    (p->vfio || p->mdev || p->nvme || (vm->sev && host->kernel)))
+		advise(&j->notes, NULL, "Locked memory counts once more beside what is pinned of it, but for huge pages and DAX.");
 	if (vm->network)
 		advise(&j->notes, NULL, "The XML of network '%s' cannot be read: if it is a pool of virtual functions, they pin, too (see --device).",
 		       vm->network);
