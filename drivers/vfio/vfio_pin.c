@@ -653,7 +653,7 @@ static int batch_reserve(struct vfio_pin_batch *batch)
 		room += max;
 	}
 	while (room < batch->ready) {
-		max = clamp(2 * max, batch->ready - room, VFIO_RUN_BLOCK_MAX);
+		max = min(max(2 * max, batch->ready - room), VFIO_RUN_BLOCK_MAX);
 		block = kmalloc(struct_size(block, runs, max),
 				GFP_KERNEL_ACCOUNT);
 		if (!block)
