@@ -236,7 +236,10 @@ static long add_run(struct pin_request *req, unsigned long pfn,
 	return ret;
 }
 
-/* As account_pages(), for contiguous pages */
+/*
+ * Enter contiguous frames in the ledger. Returns how many of them are counted, or
+ * an error, and @req has its reason.
+ */
 static long account_run(struct pin_request *req, unsigned long pfn,
 			unsigned long npages)
 {
@@ -263,14 +266,14 @@ static long account_run(struct pin_request *req, unsigned long pfn,
 }
 
 /*
- * Enter pinned pages in the ledger. Returns how many of them are counted, or an
- * error, and @req has its reason.
+ * Enter pinned pages in the ledger. Returns 0 or an error, and @req has its reason.
+ * What cannot be counted is refused: a put would not end its pin.
  */
-static long account_pages(struct pin_request *req, struct page **pages,
-			  unsigned long npages)
+static int account_pages(struct pin_request *req, struct page **pages,
+			 unsigned long npages)
 {
 	struct pin_ledger *ledger = req->acct->ledger;
-	unsigned long done = 0, counted = 0, n, charge, held;
+	unsigned long done = 0, n, charge, held;
 	unsigned int nr = req->nr_extents;
 	unsigned long last = nr ? req->extents[nr - 1].npages : 0;
 	long ret;
@@ -284,7 +287,12 @@ static long account_pages(struct pin_request *req, struct page **pages,
 		ret = add_run(req, page_to_pfn(pages[done]), n);
 		if (ret < 0)
 			goto undo;
-		counted += ret;
+		if (unlikely(ret < n)) {
+			done += n;
+			req->reason = PIN_REASON_PFNMAP;
+			ret = -EFAULT;
+			goto undo;
+		}
 		if (req->extents)
 			append_extent(req, page_to_pfn(pages[done]), n);
 	}
@@ -292,8 +300,8 @@ static long account_pages(struct pin_request *req, struct page **pages,
 	ret = commit(req, charge, held);
 	if (ret)
 		goto undo;
-	account_acquired(req->acct, counted);
-	return counted;
+	account_acquired(req->acct, npages);
+	return 0;
 
 undo:
 	req->nr_extents = nr;
@@ -398,6 +406,7 @@ static long pin_leaf(struct pin_request *req)
 	if (pinned <= 0)
 		return 0;
 
+	/* No huge page is reserved: all of it counts */
 	ret = account_run(req, page_to_pfn(page), pinned);
 	if (ret < 0) {
 		unpin_user_page_range_dirty_lock(page, pinned, false);
@@ -435,17 +444,9 @@ static long pin_batch(struct pin_request *req, struct page **pages)
 	}
 
 	ret = account_pages(req, pages, pinned);
-	if (ret < 0) {
+	if (ret) {
 		put_user_pages(pages, pinned);
 		return ret;
-	}
-	if (unlikely(ret < pinned)) {
-		long i;
-
-		/* Nobody would put what is not counted */
-		for (i = 0; i < pinned; i++)
-			if (!pin_account_counts(page_to_pfn(pages[i])))
-				put_user_page(pages[i]);
 	}
 	req->done += pinned;
 	return pinned;
@@ -774,7 +775,8 @@ EXPORT_SYMBOL_GPL(pin_account_move_in);
  * As pin_account_move_in(), for holders that remember pages.
  *
  * Context: Process context. May sleep; takes the mmap_lock of the account's mm.
- * Return: as pin_account_move_in().
+ * Return: as pin_account_move_in(); or
+ * -EFAULT: a page is reserved now.
  */
 int pin_account_move_in_pages(struct pin_account *to,
 			      const struct pin_owner *owner,
@@ -786,7 +788,7 @@ int pin_account_move_in_pages(struct pin_account *to,
 		.npages = npages,
 	};
 
-	return min(account_pages(&req, pages, npages), 0);
+	return account_pages(&req, pages, npages);
 }
 EXPORT_SYMBOL_GPL(pin_account_move_in_pages);
 

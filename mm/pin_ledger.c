@@ -32,9 +32,9 @@
  *     not taken off: that is a bug of the holder, which is told.
  *  7. Pages of device memory, as device-dax has them, are counted but neither
  *     charged nor held: they are no memory that anybody else could use.
- *  8. Frames without a struct page, and all other reserved pages, the zero page
- *     among them, are not counted. They are not freed either. Holders that
- *     remember only PFNs may put them all the same.
+ *  8. Frames without a struct page, and all other reserved pages, are not
+ *     counted. Holders that remember only PFNs may put them all the same. So no
+ *     pin is given on them: nothing would end it.
  *  9. What is held is charged to the cgroup in which the ledger was made, in
  *     steps: ledger->in_cgroup >= ledger->held whenever no pin is under way, and
  *     they are equal when each holder has settled. The cgroup stays the same,
@@ -481,7 +481,8 @@ static unsigned long sub_large(struct pin_ledger *ledger, struct folio *folio,
  * @counted: set to how many of the pages, from @pfn on, had a pin taken off;
  *	just these may be unpinned
  *
- * A step ends with the folio, or with a run of small pages that lie together.
+ * A step ends with the folio, or with a run of small pages that lie together, or
+ * with one of frames that do not count, of which it has a batch at most.
  *
  * Context: Process context. ledger->lock is held.
  * Return: how many pages the step covers, at least 1.
@@ -495,8 +496,13 @@ unsigned long pin_ledger_sub(struct pin_ledger *ledger, unsigned long pfn,
 	lockdep_assert_held(&ledger->lock);
 
 	*counted = 0;
-	if (!pin_account_counts(pfn))
-		return 1;
+	if (!pin_account_counts(pfn)) {
+		npages = min(npages, PIN_BATCH_PAGES);
+		for (covered = 1; covered < npages; covered++)
+			if (pin_account_counts(pfn + covered))
+				break;
+		return covered;
+	}
 
 	folio = page_folio(pfn_to_page(pfn));
 	if (folio_test_large(folio)) {

@@ -49,7 +49,7 @@ static const char * const reason_texts[PIN_REASON_NR] = {
 	[PIN_REASON_SECRETMEM] =
 		"memory of memfd_secret() is not for devices; use other memory",
 	[PIN_REASON_PFNMAP] =
-		"device memory without struct pages cannot be pinned, or is not mapped with these rights",
+		"memory of a device or driver cannot be pinned where it has no struct pages or reserved ones, or is not mapped with these rights",
 	[PIN_REASON_MEMLOCK] =
 		"RLIMIT_MEMLOCK would be exceeded; raise it, or grant CAP_IPC_LOCK",
 	[PIN_REASON_CGROUP] =

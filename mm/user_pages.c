@@ -104,13 +104,15 @@ static bool try_mark_dirty(struct folio *folio)
  * For callers that cannot sleep. File systems want a page to be locked while it
  * becomes dirty. If somebody else has the lock, a kernel thread waits for it,
  * and the page stays pinned until then. Without memory for that, the page is
- * marked all the same: a complaint of the file system is better than data that
- * is lost. All others use put_user_pages_dirty_lock().
+ * marked all the same, as KVM always did: if the file is truncated just then,
+ * the file system may complain or worse, but else the data would be lost. All
+ * others use put_user_pages_dirty_lock().
  *
  * Idea: the put_user_pages series of 2019, with the deferral of
  * bio_check_pages_dirty().
  *
- * Context: Process context, which may be atomic; does not sleep.
+ * Context: Process context; does not sleep. Spinlocks may be held, but with
+ * PREEMPT_RT neither raw ones nor preemption off.
  */
 void put_user_pages_dirty(struct page **pages, unsigned long npages)
 {

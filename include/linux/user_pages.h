@@ -64,7 +64,8 @@ static inline void put_user_page_ref(struct page *page)
  * @PIN_REASON_FILE: a writable shared mapping of a file whose file system must
  *	be told of each write
  * @PIN_REASON_SECRETMEM: memfd_secret() memory, which has no kernel mapping
- * @PIN_REASON_PFNMAP: a mapping without struct pages, device memory mostly
+ * @PIN_REASON_PFNMAP: a mapping without struct pages, or with reserved ones:
+ *	memory of devices and drivers
  * @PIN_REASON_MEMLOCK: RLIMIT_MEMLOCK
  * @PIN_REASON_CGROUP: the cgroup's limit of what pins hold, see mm/pin_cgroup.c
  * @PIN_REASON_MIGRATE: the page is in memory that must stay movable and could

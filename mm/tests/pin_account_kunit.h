@@ -519,22 +519,23 @@ static void overflow_refuses_and_leaves_nothing(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, account_refusals(t->acct), 1);
 }
 
-static void reserved_page_is_not_counted_and_keeps_no_pin(struct kunit *test)
+static void reserved_page_is_refused_and_keeps_no_pin(struct kunit *test)
 {
 	struct account_test *t = test->priv;
 	struct page *page = pin_test_page(test, t->addr + 5 * PAGE_SIZE);
+	struct page *before = pin_test_page(test, t->addr + 4 * PAGE_SIZE);
+	struct page *after = pin_test_page(test, t->addr + 9 * PAGE_SIZE);
 	int refs = page_ref_count(page);
 
 	SetPageReserved(page);
-	KUNIT_EXPECT_EQ(test, account_pin(t, t->acct, t->addr, 0, 10), 10);
-	KUNIT_EXPECT_EQ(test, page_ref_count(page), refs);
-	EXPECT_ACCOUNT(test, t->acct, 9, 9, 9);
-	EXPECT_CHARGE(test, t->acct, 9, 9);
-	pin_account_settle(t->acct);
-	KUNIT_EXPECT_EQ(test, t->base.mm->locked_vm, 9);
-	account_put(t, t->acct, 0, 10);
-	KUNIT_EXPECT_EQ(test, page_ref_count(page), refs);
+	KUNIT_EXPECT_EQ(test, account_pin(t, t->acct, t->addr, 0, 10), -EFAULT);
 	ClearPageReserved(page);
+	KUNIT_EXPECT_EQ(test, page_ref_count(page), refs);
+	KUNIT_EXPECT_EQ(test, pin_test_pins(before), 0);
+	KUNIT_EXPECT_EQ(test, pin_test_pins(after), 0);
+	KUNIT_EXPECT_TRUE(test, account_at_rest(t->acct));
+	KUNIT_EXPECT_EQ(test, t->acct->refused[PIN_REASON_PFNMAP], 1);
+	KUNIT_EXPECT_EQ(test, account_refusals(t->acct), 1);
 }
 
 /* Pins up to @npages at @addr, as many as @max extents are good for */
@@ -588,6 +589,28 @@ static void extents_are_the_pages_in_order(struct kunit *test)
 
 	account_put_extents(t, nr);
 	EXPECT_ACCOUNT(test, t->acct, 0, n, n);
+}
+
+/* Of the second table nothing is in the array, which ends as the first left it */
+static void extents_of_a_refused_batch_are_taken_back(struct kunit *test)
+{
+	struct account_test *t = test->priv;
+	struct page *page = pin_test_page(test, t->addr +
+					  (TABLE_PAGES + 5) * PAGE_SIZE);
+	unsigned int nr, i, n = 0;
+
+	SetPageReserved(page);
+	KUNIT_EXPECT_EQ(test, account_pin_extents(t, t->addr, TABLE_PAGES + 10,
+						  TABLE_PAGES + 10, &nr),
+			TABLE_PAGES);
+	ClearPageReserved(page);
+	for (i = 0; i < nr; i++)
+		n += t->extents[i].npages;
+	KUNIT_EXPECT_EQ(test, n, TABLE_PAGES);
+	KUNIT_EXPECT_EQ(test, pin_test_pins(page), 0);
+	EXPECT_ACCOUNT(test, t->acct, n, n, n);
+	EXPECT_CHARGE(test, t->acct, n, n);
+	account_put_extents(t, nr);
 }
 
 static void huge_page_is_one_extent(struct kunit *test)
@@ -1286,8 +1309,9 @@ static struct kunit_case pin_account_test_cases[] = {
 	KUNIT_CASE(cgroup_counts_one_refusal_of_a_request),
 	KUNIT_CASE(hole_ends_pin),
 	KUNIT_CASE(overflow_refuses_and_leaves_nothing),
-	KUNIT_CASE(reserved_page_is_not_counted_and_keeps_no_pin),
+	KUNIT_CASE(reserved_page_is_refused_and_keeps_no_pin),
 	KUNIT_CASE(extents_are_the_pages_in_order),
+	KUNIT_CASE(extents_of_a_refused_batch_are_taken_back),
 	KUNIT_CASE(huge_page_is_one_extent),
 	KUNIT_CASE(extents_stop_when_array_may_be_too_short),
 	KUNIT_CASE(refused_extents_leave_nothing),

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * What the ledger alone costs, and put_user_pages() beside unpin_user_pages(),
- * on small pages that lie together, on scattered ones, and on huge pages. In a
+ * which it calls, on small pages that lie together, on scattered ones, and on huge pages. In a
  * VM in which a nanosecond is an instruction the figures repeat; scripts/bench
  * reads them. Included by mm/pin_account.c.
  */
@@ -120,6 +120,17 @@ static unsigned long bench_run(struct bench_test *t, unsigned long i)
 	return n;
 }
 
+/* The kind is what it is called */
+static void bench_runs(struct kunit *test, unsigned long nr)
+{
+	struct bench_test *t = test->priv;
+
+	if (!strcmp(t->kind, "scattered"))
+		KUNIT_EXPECT_EQ(test, nr, t->npages);
+	else
+		KUNIT_EXPECT_LE(test, nr, t->npages / 8);
+}
+
 static void bench_ledger(struct kunit *test, int repetition)
 {
 	unsigned long i, j, n, counted, all = 0;
@@ -133,6 +144,7 @@ static void bench_ledger(struct kunit *test, int repetition)
 	KUNIT_ASSERT_NOT_NULL(test, runs);
 	for (i = 0; i < t->npages; i += runs[nr++])
 		runs[nr] = bench_run(t, i);
+	bench_runs(test, nr);
 
 	mutex_lock(&t->ledger->lock);
 	start = ktime_get();

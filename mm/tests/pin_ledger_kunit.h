@@ -362,6 +362,25 @@ static void frame_without_page_has_no_pins(struct kunit *test)
 	ledger_sub(t, pfn, 1000);
 }
 
+/* A step over them ends where others begin, and after a batch */
+static void step_is_as_long_as_frames_do_not_count(struct kunit *test)
+{
+	struct ledger_test *t = test->priv;
+	unsigned long none = 1UL << (MAX_PHYSMEM_BITS - PAGE_SHIFT);
+	unsigned long pfn = t->pfn + AREA_RESERVED, counted;
+
+	ledger_add(t, pfn, 2);
+	mutex_lock(&t->ledger->lock);
+	KUNIT_EXPECT_EQ(test, pin_ledger_sub(t->ledger, pfn, 2, &counted), 1);
+	KUNIT_EXPECT_EQ(test, counted, 0);
+	KUNIT_EXPECT_EQ(test, pin_ledger_sub(t->ledger, none, 7, &counted), 7);
+	KUNIT_EXPECT_EQ(test, counted, 0);
+	KUNIT_EXPECT_EQ(test, pin_ledger_sub(t->ledger, none, 10 * PIN_BATCH_PAGES,
+					     &counted), PIN_BATCH_PAGES);
+	mutex_unlock(&t->ledger->lock);
+	ledger_sub(t, pfn + 1, 1);
+}
+
 static void zero_page_has_no_pins(struct kunit *test)
 {
 	struct ledger_test *t = test->priv;
@@ -1356,6 +1375,7 @@ static struct kunit_case pin_ledger_test_cases[] = {
 	KUNIT_CASE(device_folio_is_counted_but_costs_nothing),
 	KUNIT_CASE(reserved_page_has_no_pins),
 	KUNIT_CASE(frame_without_page_has_no_pins),
+	KUNIT_CASE(step_is_as_long_as_frames_do_not_count),
 	KUNIT_CASE(zero_page_has_no_pins),
 	KUNIT_CASE(charge_of_folio_is_min_of_pins_and_size),
 	KUNIT_CASE(run_may_mix_small_and_large),

@@ -110,7 +110,8 @@ EXPORT_SYMBOL_GPL(kvm_put_pinned);
  * If somebody else has a page locked that is to become dirty, it stays pinned
  * until a kernel thread has had the lock.
  *
- * Context: Process context, which may be atomic; does not sleep.
+ * Context: As put_user_pages_dirty(). The GHCB's unmap, where preemption is off, is
+ * wrong with PREEMPT_RT, as it always was.
  */
 void kvm_put_pinned_atomic(kvm_pfn_t pfn, struct page *page, bool dirty)
 {
