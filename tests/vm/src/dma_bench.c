@@ -14,11 +14,13 @@
  */
 #include <err.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/param.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -232,8 +234,14 @@ static void run_crowd(const char *kind, unsigned int processes,
 	for (i = 0; i < n; i++)
 		w[i] = (struct worker){ .crowd = c, .which = i };
 	for (i = 0; i < n; i += threads) {
-		if (fork())
+		pid_t pid = fork();
+
+		if (pid < 0)
+			err(1, "fork");
+		if (pid)
 			continue;
+		/* If one fails, the others would wait for it */
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		for (j = 0; j < threads; j++)
 			if (pthread_create(thread + j, NULL, work, w + i + j))
 				errx(1, "pthread_create");
