@@ -19,6 +19,8 @@ FLAVOURS := release debug
 # come from ccache in any clone. Nothing may differ by time, user or host.
 export CCACHE_BASEDIR := $(CURDIR)
 export CCACHE_NOHASHDIR := 1
+# What is not in the cache is not preprocessed first: a quarter of the time
+export CCACHE_DEPEND := 1
 KBUILD := $(MAKE) --no-print-directory -j$(JOBS) CC="ccache gcc" HOSTCC="ccache gcc" V=0 \
 	KBUILD_BUILD_TIMESTAMP=2026-01-01 KBUILD_BUILD_USER=userpin \
 	KBUILD_BUILD_HOST=userpin KBUILD_BUILD_VERSION=1
@@ -145,7 +147,7 @@ qemu-refresh:
 
 PHONY += qemu
 qemu: qemu-tree
-	@$(LOCK) scripts/qemu-build $(QEMU) qemu "QEMU"
+	@$(LOCK) scripts/qemu-build $(QEMU) qemu "QEMU" $$(scripts/qemu-qtest --list)
 
 # Unpatched, same configuration.
 PHONY += qemu-stock
