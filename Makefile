@@ -43,7 +43,7 @@ PHONY += help
 help: ## what there is
 	@echo 'make run          build, boot, and show pinned memory on one screen (JSON=1: as JSON)'
 	@echo 'make test         everything: build, lint, all tests in VMs'
-	@echo 'make test-long    the tests that take long, and only these'
+	@echo 'make test-long    the tests that take long or run on the debug kernel, and only these'
 	@echo
 	@echo 'make tree         build/$(BASE): unpacked package + overlay + hooks'
 	@echo 'make kernel       the test kernels (FLAVOUR=release or debug for one)'
@@ -240,7 +240,7 @@ endif
 
 PHONY += check-kunit
 check-kunit: kernel-release
-	@$(VM) kunit
+	@$(VM) --flavour release kunit
 
 PHONY += check
 check: lint check-kunit

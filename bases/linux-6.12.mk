@@ -11,5 +11,5 @@ BASE_SERIES := linux-patches/series
 
 # Kbuild steps of a build from nothing; only for the progress display before
 # a build of one's own has been counted.
-BASE_STEPS_release := 2330
+BASE_STEPS_release := 2240
 BASE_STEPS_debug := 2430

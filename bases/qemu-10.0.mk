@@ -11,4 +11,4 @@ QEMU_CONFIG := --target-list=x86_64-softmmu --without-default-features --disable
 	--enable-vhost-user --enable-vhost-user-blk-server --enable-vhost-vdpa --enable-numa \
 	--enable-tools --firmwarepath=/usr/share/qemu:/usr/share/seabios:/usr/lib/ipxe/qemu
 # Only for the progress display before a build of one's own has been counted.
-QEMU_STEPS := 1640
+QEMU_STEPS := 1715
