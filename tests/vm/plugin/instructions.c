@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * A plugin of QEMU's TCG: which instructions a VM executes, and for how many at a
- * time it has interrupts off. scripts/bench --profile and --latency use it.
+ * time it has interrupts off, or a mutex. scripts/bench --profile uses it.
  *
  * What counts begins when the block at address `at` is executed for the time that
  * `number` says, and ends when it is executed again. Then, in the file `out`, there
@@ -10,7 +10,10 @@
  * and one for the longest time from a CLI to the next STI, or to the return from
  * the kernel, and where the CLI was:
  *	off ADDRESS INSTRUCTIONS
- * Interrupts themselves, which have them off, too, are no part of that.
+ * Interrupts themselves, which have them off, too, are no part of that. For the
+ * functions at `lock` and `unlock`, which are called in pairs, one more line says
+ * for how long a mutex is held that is taken while another one is, and by whom:
+ *	held ADDRESS INSTRUCTIONS
  */
 #include <glib.h>
 #include <inttypes.h>
@@ -30,7 +33,7 @@ struct block {
 	uint64_t executed;
 };
 
-static uint64_t begin, number = 1;
+static uint64_t begin, number = 1, lock, unlock;
 static const char *out = "instructions.out";
 static GHashTable *blocks;
 static bool active;
@@ -39,6 +42,31 @@ static bool active;
 static uint64_t now, off_since, off_at, longest, longest_at;
 static bool off;
 
+/* Mutexes that are held, the last one on top: since when, and who took it */
+static struct {
+	uint64_t since, at;
+} held[16];
+static unsigned int nr_held;
+static uint64_t longest_held, longest_held_at;
+
+static void mutex_calls(uint64_t pc)
+{
+	static uint64_t last;
+	uint64_t n;
+
+	if (pc == lock && nr_held < G_N_ELEMENTS(held)) {
+		held[nr_held].since = now;
+		held[nr_held++].at = last;
+	} else if (pc == unlock && nr_held) {
+		n = now - held[--nr_held].since;
+		if (nr_held && n > longest_held) {
+			longest_held = n;
+			longest_held_at = held[nr_held].at;
+		}
+	}
+	last = pc;
+}
+
 static void block_executed(unsigned int cpu, void *data)
 {
 	struct block *b = data;
@@ -46,9 +74,11 @@ static void block_executed(unsigned int cpu, void *data)
 	(void)cpu;
 	if (b->pc == begin)
 		active = number && !--number;
-	now += b->insns;
-	if (active)
+	if (active) {
+		mutex_calls(b->pc);
 		b->executed++;
+	}
+	now += b->insns;
 }
 
 static void cli_executed(unsigned int cpu, void *at)
@@ -142,6 +172,8 @@ static void ended(qemu_plugin_id_t id, void *data)
 				b->executed * b->insns);
 	}
 	fprintf(f, "off %" PRIx64 " %" PRIu64 "\n", longest_at, longest);
+	fprintf(f, "held %" PRIx64 " %" PRIu64 "\n", longest_held_at,
+		longest_held);
 	fclose(f);
 }
 
@@ -157,6 +189,10 @@ QEMU_PLUGIN_EXPORT int qemu_plugin_install(qemu_plugin_id_t id,
 			begin = strtoull(argv[i] + 3, NULL, 16);
 		else if (!strncmp(argv[i], "number=", 7))
 			number = strtoull(argv[i] + 7, NULL, 10);
+		else if (!strncmp(argv[i], "lock=", 5))
+			lock = strtoull(argv[i] + 5, NULL, 16);
+		else if (!strncmp(argv[i], "unlock=", 7))
+			unlock = strtoull(argv[i] + 7, NULL, 16);
 		else if (!strncmp(argv[i], "out=", 4))
 			out = g_strdup(argv[i] + 4);
 		else
