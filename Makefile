@@ -197,7 +197,7 @@ deb: deps
 PHONY += deb-kernel
 deb-kernel: kernel-release
 	@$(LOCK) $(STEP) deb-kernel --what "the kernel's packages" -- \
-		$(KBUILD) -C $(TREE) O=obj-release KDEB_SOURCE_COMPRESS=none bindeb-pkg
+		$(KBUILD) -C $(TREE) O=obj-release bindeb-pkg
 	@ls $(TREE)/linux-*.deb
 
 # By libFuzzer, for SECS seconds
