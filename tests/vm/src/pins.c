@@ -269,7 +269,7 @@ long status_pages(pid_t pid, const char *key)
 	return value;
 }
 
-long vmstat(const char *key)
+static long vmstat_of(const char *path, const char *key)
 {
 	size_t len = strlen(key);
 	char *text, *at;
@@ -277,7 +277,7 @@ long vmstat(const char *key)
 
 	/* Bring home what CPUs have not yet told */
 	write_text("/proc/sys/vm/stat_refresh", "1");
-	text = slurp("/proc/vmstat");
+	text = slurp(path);
 	if (!text)
 		return -1;
 	for (at = text; at; at = strchr(at, '\n')) {
@@ -289,6 +289,20 @@ long vmstat(const char *key)
 	}
 	free(text);
 	return value;
+}
+
+long vmstat(const char *key)
+{
+	return vmstat_of("/proc/vmstat", key);
+}
+
+long vmstat_of_node(int node, const char *key)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/sys/devices/system/node/node%d/vmstat",
+		 node);
+	return vmstat_of(path, key);
 }
 
 long cgroup_value(const char *dir, const char *file, const char *key)

@@ -64,9 +64,10 @@ bool pins_supported(void);
 long pins_pages(const struct pins *p);
 long pins_refused(const struct pins *p, enum reason why);
 
-/* A line like "VmLck:" of /proc/<pid>/status, in pages, and of /proc/vmstat */
+/* A line like "VmLck:" of /proc/<pid>/status, in pages; of /proc/vmstat; a node's */
 long status_pages(pid_t pid, const char *key);
 long vmstat(const char *key);
+long vmstat_of_node(int node, const char *key);
 
 /* The number behind a word in a cgroup's file; LONG_MAX for "max", or -1 */
 long cgroup_value(const char *dir, const char *file, const char *key);

@@ -6,9 +6,15 @@
  */
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <linux/mempolicy.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+
+/* The kernel's own */
+#include <../../../mm/gup_test.h>
 
 #include "test.h"
 
@@ -326,6 +332,62 @@ TEST_F(who, counters)
 	EXPECT_EQ(h->pages, h->acquired - h->released);
 	EXPECT_EQ(9, p.charge);
 	EXPECT_EQ(9, p.held);
+}
+
+/* Pins are counted together as long as the pages are of one node */
+TEST_F(who, counters_of_nodes)
+{
+	static const char *const key[] = { "nr_foll_pin_acquired",
+					   "nr_foll_pin_released" };
+	long before[2][2], n[2][2];
+	int node, i;
+
+	for (node = 0; node < 2; node++) {
+		unsigned long mask = 1UL << node;
+		char *half = self->mem + node * N / 2 * PAGE;
+
+		ASSERT_EQ(0, syscall(SYS_mbind, half, N / 2 * PAGE, MPOL_BIND,
+				     &mask, 8 * sizeof(mask), MPOL_MF_MOVE));
+		for (i = 0; i < 2; i++)
+			before[node][i] = vmstat_of_node(node, key[i]);
+		ASSERT_LE(0, before[node][0]);
+	}
+	ASSERT_EQ(0, vfio_open(&self->v, 0));
+	ASSERT_EQ(0, vfio_map(&self->v, self->mem, IOVA, SIZE, MAP_RW));
+	ASSERT_EQ((long)SIZE, vfio_unmap(&self->v, IOVA, SIZE));
+	for (node = 0; node < 2; node++)
+		for (i = 0; i < 2; i++) {
+			n[node][i] = vmstat_of_node(node, key[i]) -
+				     before[node][i];
+			EXPECT_EQ(N / 2, n[node][i]) TH_LOG("node %d, %s", node,
+							    key[i]);
+		}
+}
+
+/* GUP-fast for reading may meet the zero page, of which no pin is counted */
+TEST_F(who, counters_of_zero_pages)
+{
+	struct pin_longterm_test pin = {
+		.size = SIZE,
+		.flags = PIN_LONGTERM_TEST_FLAG_USE_FAST,
+	};
+	struct snap before;
+	char *mem;
+	int fd;
+
+	mem = mmap(NULL, SIZE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, mem);
+	ASSERT_EQ(0, madvise(mem, SIZE, MADV_NOHUGEPAGE));
+	ASSERT_EQ(0, madvise(mem, SIZE, MADV_POPULATE_READ));
+	pin.addr = (unsigned long)mem;
+	fd = open("/sys/kernel/debug/gup_test", O_RDWR | O_CLOEXEC);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, snap(&before));
+	ASSERT_EQ(0, ioctl(fd, PIN_LONGTERM_TEST_START, &pin));
+	ASSERT_EQ(0, ioctl(fd, PIN_LONGTERM_TEST_STOP));
+	EXPECT_BACK(&before);
+	close(fd);
+	munmap(mem, SIZE);
 }
 
 /* What does not stay mapped is not counted as pinned, or is released again */
