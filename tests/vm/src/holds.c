@@ -197,16 +197,20 @@ static bool block_online(unsigned long block)
 	return online;
 }
 
+static long bind_to_node(int node, char *mem, size_t size)
+{
+	unsigned long mask = 1UL << node;
+
+	return syscall(SYS_mbind, mem, size, MPOL_BIND, &mask,
+		       8 * sizeof(mask), 0);
+}
+
 /* Anonymous pages on the node of the DIMM */
 static char *pages_on_node(int node, size_t size)
 {
-	unsigned long mask = 1UL << node;
 	char *mem = small_pages(size);
 
-	if (!mem)
-		return NULL;
-	if (syscall(SYS_mbind, mem, size, MPOL_BIND, &mask,
-		    8 * sizeof(mask), 0))
+	if (!mem || bind_to_node(node, mem, size))
 		return NULL;
 	memset(mem, 1, size);
 	return mem;
@@ -268,6 +272,37 @@ TEST_F(holds, memory_offline)
 	EXPECT_FALSE(block_online(block));
 	EXPECT_EQ(0UL, moved(mem, N, pfn));
 	EXPECT_EQ(0, block_set(block, "online_movable"));
+	EXPECT_EQ((long)SIZE, vfio_unmap(&self->v, IOVA, SIZE));
+	EXPECT_BACK(&self->base);
+	munmap(mem, SIZE);
+}
+
+/* Each page is looked at, also beside one that may be pinned where it is */
+TEST_F(holds, movable_pages_beside_others)
+{
+	const char *node = getenv("USERPIN_MEM_NODE");
+	const char *movable = getenv("USERPIN_MEM_MOVABLE");
+	size_t i, in = 0;
+	char *mem;
+
+	if (!node || !movable)
+		SKIP(return, "no movable memory, see USERPIN_MEM_NODE");
+	mem = small_pages(SIZE);
+	ASSERT_NE(NULL, mem);
+	for (i = 0; i < N; i++)
+		ASSERT_EQ(0, bind_to_node(i % 2 ? atoi(node) : 0,
+					  mem + i * PAGE, PAGE));
+	fill(mem, SIZE, 6);
+	for (i = 0; i < N; i++)
+		in += block_in(movable, block_of(pfn_of(mem + i * PAGE)));
+	EXPECT_EQ(N / 2, in);
+
+	ASSERT_EQ(0, vfio_map(&self->v, mem, IOVA, SIZE, MAP_RW));
+	EXPECT_TRUE(filled(mem, SIZE, 6));
+	for (i = 0; i < N; i++)
+		EXPECT_FALSE(block_in(movable, block_of(pfn_of(mem + i * PAGE))))
+			TH_LOG("page %zu", i);
+	EXPECT_EQ(0, edu_check(&self->v.dev[0], mem, IOVA, SIZE));
 	EXPECT_EQ((long)SIZE, vfio_unmap(&self->v, IOVA, SIZE));
 	EXPECT_BACK(&self->base);
 	munmap(mem, SIZE);

@@ -364,7 +364,7 @@ TEST_F(who, counters_of_nodes)
 		}
 }
 
-/* GUP-fast for reading may meet the zero page, of which no pin is counted */
+/* What was never written has the zero page, of which no pin is counted */
 TEST_F(who, counters_of_zero_pages)
 {
 	struct pin_longterm_test pin = {
