@@ -5,8 +5,6 @@
  * Whatever failed, everything is as before afterwards.
  */
 #include <fcntl.h>
-#include <linux/mempolicy.h>
-#include <sys/syscall.h>
 
 #include "kvm_lib.h"
 #include "mdev_lib.h"
@@ -270,13 +268,10 @@ TEST_F_TIMEOUT(faults, map_movable, 900)
 {
 	static const struct sweep s = { to_movable, map_all, unmap_all, false };
 	const char *node = getenv("USERPIN_MEM_NODE");
-	unsigned long mask;
 
 	if (!node)
 		SKIP(return, "no movable memory, see USERPIN_MEM_NODE");
-	mask = 1UL << atoi(node);
-	ASSERT_EQ(0, syscall(SYS_mbind, self->mem, SIZE, MPOL_BIND, &mask,
-			     8 * sizeof(mask), MPOL_MF_MOVE));
+	ASSERT_EQ(0, bind_to_node(atoi(node), self->mem, SIZE));
 	ASSERT_EQ(0, open_container(self));
 	sweep(_metadata, self, &s);
 }

@@ -4,9 +4,7 @@
  * test first shows that it does move, split or merge memory that is not pinned.
  */
 #include <fcntl.h>
-#include <linux/mempolicy.h>
 #include <signal.h>
-#include <sys/syscall.h>
 
 #include "test.h"
 
@@ -195,14 +193,6 @@ static bool block_online(unsigned long block)
 	online = text && !strncmp(text, "online", 6);
 	free(text);
 	return online;
-}
-
-static long bind_to_node(int node, char *mem, size_t size)
-{
-	unsigned long mask = 1UL << node;
-
-	return syscall(SYS_mbind, mem, size, MPOL_BIND, &mask,
-		       8 * sizeof(mask), 0);
 }
 
 /* Anonymous pages on the node of the DIMM */

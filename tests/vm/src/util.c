@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <linux/fs.h>
+#include <linux/mempolicy.h>
 #include <mntent.h>
 #include <poll.h>
 #include <stdio.h>
@@ -289,6 +290,14 @@ int node_of(void *mem)
 	if (syscall(SYS_move_pages, 0, 1, &mem, NULL, &status, 0))
 		return -errno;
 	return status;
+}
+
+int bind_to_node(int node, void *mem, size_t size)
+{
+	unsigned long mask = 1UL << node;
+
+	return syscall(SYS_mbind, mem, size, MPOL_BIND, &mask,
+		       8 * sizeof(mask), MPOL_MF_MOVE) ? -errno : 0;
 }
 
 int cap_drop(int cap)

@@ -53,6 +53,8 @@ uint64_t folio_of(uint64_t pfn, long *n);
 
 /* NUMA nodes: where a page is; ask @n pages, @step bytes apart, to go elsewhere */
 int node_of(void *mem);
+/* What is there goes to the node, and what will be comes from it; 0 or -errno */
+int bind_to_node(int node, void *mem, size_t size);
 /* Returns how many are there then; at most MOVE_MAX */
 #define MOVE_MAX	64UL
 long move_to(void *mem, size_t n, size_t step, int to);

@@ -6,7 +6,6 @@
  */
 #include <fcntl.h>
 #include <linux/capability.h>
-#include <linux/mempolicy.h>
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
@@ -343,11 +342,9 @@ TEST_F(who, counters_of_nodes)
 	int node, i;
 
 	for (node = 0; node < 2; node++) {
-		unsigned long mask = 1UL << node;
 		char *half = self->mem + node * N / 2 * PAGE;
 
-		ASSERT_EQ(0, syscall(SYS_mbind, half, N / 2 * PAGE, MPOL_BIND,
-				     &mask, 8 * sizeof(mask), MPOL_MF_MOVE));
+		ASSERT_EQ(0, bind_to_node(node, half, N / 2 * PAGE));
 		for (i = 0; i < 2; i++)
 			before[node][i] = vmstat_of_node(node, key[i]);
 		ASSERT_LE(0, before[node][0]);
