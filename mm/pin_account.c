@@ -323,29 +323,14 @@ static bool fast_is_right(struct pin_account *acct, unsigned int gup_flags)
 	       pin_account_is_for(acct, current->mm);
 }
 
-/* GUP for one batch; as pin_user_pages_remote() */
-static long gup_batch(struct pin_account *acct, unsigned long start,
-		      unsigned long npages, unsigned int gup_flags,
-		      struct page **pages)
+/* As pin_user_pages_remote(), of which it takes the locks */
+static long gup_slow(struct pin_account *acct, unsigned long start,
+		     unsigned long npages, unsigned int gup_flags,
+		     struct page **pages)
 {
-	struct mm_struct *mm;
+	struct mm_struct *mm = pin_ledger_mm(acct->ledger);
 	long ret;
 
-	gup_flags |= FOLL_LONGTERM;
-
-	if (fast_is_right(acct, gup_flags)) {
-		ret = pin_user_pages_fast(start, npages,
-					  gup_flags | FOLL_NOFAULT, pages);
-		if (ret > 0)
-			return ret;
-		/*
-		 * Faults are for the remote form: it does not wait for the
-		 * process's own userfaultfd. And a device does not use the
-		 * protection keys of the thread that sets it up.
-		 */
-	}
-
-	mm = pin_ledger_mm(acct->ledger);
 	if (!mm)
 		return -ESRCH;
 	ret = mmap_read_lock_killable(mm);
@@ -356,6 +341,69 @@ static long gup_batch(struct pin_account *acct, unsigned long start,
 	}
 	mmput(mm);
 	return ret ?: -EFAULT;
+}
+
+/* Milliseconds: between two attempts to move pages, and for all of them */
+#define MOVE_DELAY_MAX	256U
+#define MOVE_WAIT_MAX	10000U
+
+/*
+ * A page in CMA or movable memory cannot move while somebody has a reference to
+ * it: direct I/O, or another holder that is about to pin it. Wait a moment for
+ * that to end, no lock held. Returns whether to try again; @waited is how long
+ * that took so far.
+ */
+static bool wait_to_move(struct pin_account *acct, unsigned long start,
+			 unsigned long npages, unsigned int *waited)
+{
+	unsigned int delay = clamp(*waited, 1U, MOVE_DELAY_MAX);
+	struct mm_struct *mm;
+	bool movable;
+
+	if (*waited >= MOVE_WAIT_MAX)
+		return false;
+	mm = pin_ledger_mm(acct->ledger);
+	if (!mm)
+		return false;
+	mmap_read_lock(mm);
+	movable = pin_movable_page_in(mm, start, npages);
+	mmap_read_unlock(mm);
+	mmput(mm);
+	if (!movable)
+		return false;
+
+	schedule_timeout_killable(msecs_to_jiffies(delay));
+	*waited += delay;
+	return true;
+}
+
+/* GUP for one batch */
+static long gup_batch(struct pin_account *acct, unsigned long start,
+		      unsigned long npages, unsigned int gup_flags,
+		      struct page **pages)
+{
+	unsigned int waited = 0;
+	long ret;
+
+	if (fast_is_right(acct, gup_flags)) {
+		ret = pin_user_pages_fast_only(start, npages, gup_flags, pages);
+		if (ret > 0)
+			return ret;
+		/*
+		 * The rest is for the remote form: it does not wait for the
+		 * process's own userfaultfd. And a device does not use the
+		 * protection keys of the thread that sets it up.
+		 */
+	}
+
+	do {
+		if (fatal_signal_pending(current))
+			return -EINTR;
+		ret = gup_slow(acct, start, npages, gup_flags | FOLL_LONGTERM,
+			       pages);
+	} while ((ret == -ENOMEM || ret == -EBUSY) &&
+		 wait_to_move(acct, start, npages, &waited));
+	return ret;
 }
 
 /*

@@ -64,9 +64,18 @@ static const char * const reason_texts[PIN_REASON_NR] = {
 		"nothing is mapped there, or not with these rights",
 };
 
-/* Whether one of the pages that are mapped there must stay movable */
-static bool movable_page_in(struct mm_struct *mm, unsigned long start,
-			    unsigned long npages)
+/**
+ * pin_movable_page_in() - tell whether a page must move before it can be pinned
+ * @mm: whose memory
+ * @start: address of the first page
+ * @npages: how many pages
+ *
+ * Context: Process context. May sleep; the caller holds the mmap_lock of @mm.
+ * Return: true if one of the pages that are mapped there is in memory that must
+ * stay movable.
+ */
+bool pin_movable_page_in(struct mm_struct *mm, unsigned long start,
+			 unsigned long npages)
 {
 	unsigned long addr = start;
 	bool found = false;
@@ -110,7 +119,7 @@ static struct pin_finding find_reason(struct mm_struct *mm, unsigned long start,
 		/* What GUP moves at once is one batch, of a page table */
 		npages = min(npages, PIN_BATCH_PAGES);
 		found.reason = err == -EBUSY ||
-			       movable_page_in(mm, start, npages) ?
+			       pin_movable_page_in(mm, start, npages) ?
 			       PIN_REASON_MIGRATE : PIN_REASON_NOMEM;
 	} else if (!vma) {
 		found.reason = PIN_REASON_FAULT;
