@@ -4,8 +4,11 @@
  * test first shows that it does move, split or merge memory that is not pinned.
  */
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 
+#include "../modules/mm_hold.h"
 #include "test.h"
 
 #define MEMORY	"/sys/devices/system/memory"
@@ -294,6 +297,126 @@ TEST_F(holds, movable_pages_beside_others)
 			TH_LOG("page %zu", i);
 	EXPECT_EQ(0, edu_check(&self->v.dev[0], mem, IOVA, SIZE));
 	EXPECT_EQ((long)SIZE, vfio_unmap(&self->v, IOVA, SIZE));
+	EXPECT_BACK(&self->base);
+	munmap(mem, SIZE);
+}
+
+/* --- Movable pages that somebody has a reference to ------------------------- */
+
+/* Pages in movable memory; NULL if there is none */
+static char *movable_pages(size_t size)
+{
+	const char *node = getenv("USERPIN_MEM_NODE");
+	const char *movable = getenv("USERPIN_MEM_MOVABLE");
+	char *mem = node ? pages_on_node(atoi(node), size) : NULL;
+	size_t at;
+
+	for (at = 0; mem && at < size; at += PAGE)
+		if (!movable || !block_in(movable, block_of(pfn_of(mem + at))))
+			mem = NULL;
+	return mem;
+}
+
+/* A reference as direct I/O has one; returns the file that holds it */
+static int hold_page(const char *addr)
+{
+	int fd = open("/dev/mm_hold", O_RDWR | O_CLOEXEC);
+
+	if (fd < 0 || ioctl(fd, MM_HOLD_PAGE, addr))
+		return -errno;
+	return fd;
+}
+
+static bool failed_thrice(void *since)
+{
+	return vmstat("pgmigrate_fail") >= *(long *)since + 3;
+}
+
+struct mapper {
+	struct vfio *v;
+	char *mem;
+	int ret;
+};
+
+static void *map_all(void *arg)
+{
+	struct mapper *m = arg;
+
+	m->ret = vfio_map(m->v, m->mem, IOVA, SIZE, MAP_RW);
+	return NULL;
+}
+
+TEST_F(holds, a_reference_that_goes)
+{
+	struct mapper m = { .v = &self->v, .mem = movable_pages(SIZE) };
+	long fails = vmstat("pgmigrate_fail");
+	pthread_t thread;
+	int held;
+
+	ASSERT_NE(NULL, m.mem) TH_LOG("no movable memory, see USERPIN_MEM_NODE");
+	fill(m.mem, SIZE, 11);
+	held = hold_page(m.mem + 7 * PAGE);
+	ASSERT_LE(0, held) TH_LOG("is mm_hold.ko loaded?");
+
+	ASSERT_EQ(0, pthread_create(&thread, NULL, map_all, &m));
+	EXPECT_TRUE(wait_for(failed_thrice, &fails, SETTLE_MS))
+		TH_LOG("it gave up, or took a page that somebody holds");
+	EXPECT_EQ(0, close(held));
+	ASSERT_EQ(0, pthread_join(thread, NULL));
+	EXPECT_EQ(0, m.ret);
+	EXPECT_STATE(&self->base, N, N, N);
+	EXPECT_TRUE(filled(m.mem, SIZE, 11));
+	EXPECT_EQ(0, edu_check(&self->v.dev[0], m.mem, IOVA, SIZE));
+	EXPECT_EQ((long)SIZE, vfio_unmap(&self->v, IOVA, SIZE));
+	EXPECT_BACK(&self->base);
+	munmap(m.mem, SIZE);
+}
+
+TEST_F(holds, a_reference_that_stays)
+{
+	char *mem = movable_pages(SIZE);
+	int held;
+
+	ASSERT_NE(NULL, mem) TH_LOG("no movable memory, see USERPIN_MEM_NODE");
+	fill(mem, SIZE, 12);
+	held = hold_page(mem + 7 * PAGE);
+	ASSERT_LE(0, held) TH_LOG("is mm_hold.ko loaded?");
+
+	EXPECT_EQ(-ENOMEM, vfio_map(&self->v, mem, IOVA, SIZE, MAP_RW));
+	EXPECT_REFUSED(&self->base, MIGRATE, 1);
+	EXPECT_BACK(&self->base);
+	EXPECT_TRUE(filled(mem, SIZE, 12));
+
+	EXPECT_EQ(0, close(held));
+	EXPECT_EQ(0, vfio_map(&self->v, mem, IOVA, SIZE, MAP_RW));
+	EXPECT_EQ((long)SIZE, vfio_unmap(&self->v, IOVA, SIZE));
+	munmap(mem, SIZE);
+}
+
+/* Attempts in the ten seconds that the kernel waits: about 45 */
+#define FEW_ATTEMPTS	20
+
+TEST_F(holds, killed_while_it_waits)
+{
+	char *mem = movable_pages(SIZE);
+	long fails = vmstat("pgmigrate_fail");
+	int status;
+	pid_t pid;
+
+	ASSERT_NE(NULL, mem) TH_LOG("no movable memory, see USERPIN_MEM_NODE");
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		/* A copy of its own, in movable memory, too */
+		mem[7 * PAGE] = 1;
+		_exit(hold_page(mem + 7 * PAGE) < 0 ? 1 :
+		      vfio_map(&self->v, mem, IOVA, SIZE, MAP_RW) ? 2 : 3);
+	}
+	EXPECT_TRUE(wait_for(failed_thrice, &fails, SETTLE_MS));
+	EXPECT_EQ(0, kill(pid, SIGKILL));
+	ASSERT_EQ(0, reap(pid, SETTLE_MS, &status));
+	EXPECT_TRUE(WIFSIGNALED(status)) TH_LOG("status %#x", status);
+	EXPECT_GT(fails + FEW_ATTEMPTS, vmstat("pgmigrate_fail"));
 	EXPECT_BACK(&self->base);
 	munmap(mem, SIZE);
 }

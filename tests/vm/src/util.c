@@ -433,6 +433,23 @@ int chan_get_fd(int fd)
 	return ret ? ret : passed;
 }
 
+bool sleeps_in(pid_t tid, long nr)
+{
+	char path[64], *text, *state;
+	bool sleeps;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/stat", tid);
+	text = slurp(path);
+	state = text ? strrchr(text, ')') : NULL;
+	sleeps = state && !strncmp(state, ") S", 3);
+	free(text);
+	if (!sleeps)
+		return false;
+	snprintf(path, sizeof(path), "/proc/self/task/%d/syscall", tid);
+	/* "running" where it is not in a system call */
+	return read_long(path, -1) == nr;
+}
+
 int reap(pid_t pid, unsigned int ms, int *status)
 {
 	uint64_t end = now_ms() + ms;

@@ -77,6 +77,12 @@ int chan_get(int fd, long *value);
 int chan_put_fd(int fd, int pass);
 int chan_get_fd(int fd);
 
+/*
+ * Is thread @tid of this process asleep in system call @nr, where a signal would
+ * wake it? So sleep those who wait for others, not those who wait for a disk.
+ */
+bool sleeps_in(pid_t tid, long nr);
+
 /* Wait for @pid at most @ms; its status as of waitpid(), or -ETIMEDOUT */
 int reap(pid_t pid, unsigned int ms, int *status);
 
