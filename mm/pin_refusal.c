@@ -55,7 +55,7 @@ static const char * const reason_texts[PIN_REASON_NR] = {
 	[PIN_REASON_CGROUP] =
 		"pins would hold more than the cgroup's limit of longterm_pin; to raise it, write \"longterm_pin BYTES\" to its misc.max",
 	[PIN_REASON_MIGRATE] =
-		"a page in CMA or movable memory could not be moved out of it",
+		"a page in CMA or movable memory could not be moved out of it, as somebody has a reference to it",
 	[PIN_REASON_OVERFLOW] =
 		"a page is pinned as often as can be counted; unmap what maps it so often",
 	[PIN_REASON_NOMEM] =
