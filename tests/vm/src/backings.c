@@ -8,11 +8,8 @@
 #include <linux/falloc.h>
 #include <linux/fiemap.h>
 #include <linux/fs.h>
-#include <pthread.h>
 #include <sys/ioctl.h>
-#include <sys/syscall.h>
 
-#include "../modules/mm_hold.h"
 #include "test.h"
 
 /* Reading this register of an edu device tells what it is; the next inverts */
@@ -550,88 +547,6 @@ TEST_F(dax_copy, pinned_for_reading)
 	EXPECT_TRUE(device_sees_old(self));
 	EXPECT_EQ((long)COPY, vfio_unmap(&self->v, IOVA, COPY));
 	EXPECT_BACK(&self->base);
-}
-
-/* A write to the private mapping, which copies the page; and a new file */
-struct copy_race {
-	int hold, fd;
-	char *addr;
-	const char *new;
-	int wrote, renewed;
-	volatile pid_t renewer;
-	volatile bool over;
-};
-
-static void *write_held(void *arg)
-{
-	struct copy_race *race = arg;
-
-	race->wrote = ioctl(race->hold, MM_HOLD_FAULT) ? -errno : 0;
-	if (!race->wrote)
-		race->addr[0] = 'x';
-	return NULL;
-}
-
-static void *renew_file(void *arg)
-{
-	struct copy_race *race = arg;
-
-	if (ioctl(race->hold, MM_HOLD_WAIT)) {
-		race->renewed = -errno;
-	} else {
-		race->renewer = gettid();
-		if (ftruncate(race->fd, 0) || ftruncate(race->fd, COPY) ||
-		    pwrite(race->fd, race->new, COPY, 0) != (ssize_t)COPY)
-			race->renewed = -errno;
-	}
-	race->over = true;
-	return NULL;
-}
-
-static bool renewer_waits(void *arg)
-{
-	struct copy_race *race = arg;
-
-	return race->over ||
-	       (race->renewer && sleeps_in(race->renewer, SYS_ftruncate));
-}
-
-/*
- * While a page of the file is copied, the file system cannot take its block away:
- * otherwise the copy would be of what is in that block next, or, if the file gets
- * the block again, of what was in it before.
- */
-TEST_F(dax_copy, truncated_while_copied)
-{
-	struct copy_race race = { .fd = self->fd, .addr = self->addr };
-	pthread_t writer, renewer;
-	char *new;
-
-	if (variant->huge || variant->hole)
-		SKIP(return, "only a small page of the file is copied so");
-	new = anon_pages(COPY);
-	ASSERT_NE(NULL, new);
-	fill(new, COPY, 9);
-	race.new = new;
-	race.hold = open("/dev/mm_hold", O_RDWR | O_CLOEXEC);
-	ASSERT_LE(0, race.hold) TH_LOG("is mm_hold.ko loaded?");
-	/* Both are there before: a fault that is held may keep mmap_lock */
-	ASSERT_EQ(0, pthread_create(&renewer, NULL, renew_file, &race));
-	ASSERT_EQ(0, pthread_create(&writer, NULL, write_held, &race));
-
-	EXPECT_TRUE(wait_for(renewer_waits, &race, SETTLE_MS));
-	EXPECT_FALSE(race.over) TH_LOG("the file was truncated meanwhile");
-	/* Where it was, its page is mapped again */
-	(void)*(volatile char *)(self->addr + 1);
-	EXPECT_EQ(0, ioctl(race.hold, MM_HOLD_GO));
-	EXPECT_EQ(0, pthread_join(writer, NULL));
-	EXPECT_EQ(0, pthread_join(renewer, NULL));
-	EXPECT_EQ(0, race.wrote);
-	EXPECT_EQ(0, race.renewed);
-	/* Truncation takes private copies, too: all of it is new */
-	EXPECT_EQ(0, memcmp(self->addr + 1, new + 1, COPY - 1));
-	EXPECT_EQ(0, close(race.hold));
-	munmap(new, COPY);
 }
 
 /* A container with its scratch page, and a page that is not mapped yet */
