@@ -350,8 +350,8 @@ static long gup_slow(struct pin_account *acct, unsigned long start,
 /*
  * A page in CMA or movable memory cannot move while somebody has a reference to
  * it: direct I/O, or another holder that is about to pin it. Wait a moment for
- * that to end, no lock held. Returns whether to try again; @waited is how long
- * that took so far.
+ * that to end, no lock held. Returns whether to try again, which fails at once if
+ * a fatal signal came; @waited is how long the waits took so far.
  */
 static bool wait_to_move(struct pin_account *acct, unsigned long start,
 			 unsigned long npages, unsigned int *waited)
@@ -397,8 +397,6 @@ static long gup_batch(struct pin_account *acct, unsigned long start,
 	}
 
 	do {
-		if (fatal_signal_pending(current))
-			return -EINTR;
 		ret = gup_slow(acct, start, npages, gup_flags | FOLL_LONGTERM,
 			       pages);
 	} while ((ret == -ENOMEM || ret == -EBUSY) &&
