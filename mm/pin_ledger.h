@@ -37,9 +37,11 @@ struct pin_chunk;
 
 /*
  * Pages pinned by one call of GUP, at most what one page table maps, and what
- * the holder's array of extents has room for
+ * the holder's array of extents has room for. PTRS_PER_PTE is a variable on some
+ * architectures, and an int on others.
  */
-#define PIN_BATCH_PAGES		MIN(PTRS_PER_PTE, PIN_EXTENTS_MIN)
+#define PIN_BATCH_PAGES							\
+	MIN((unsigned long)PTRS_PER_PTE, PIN_EXTENTS_MIN)
 
 /* Pages taken at once from RLIMIT_MEMLOCK: 16 MiB */
 #define PIN_COMMIT_STEP		(SZ_16M >> PAGE_SHIFT)

@@ -29,8 +29,8 @@ struct account_test {
 	struct pin_account *acct;
 	struct pin_owner owner;
 	unsigned long addr;
-	struct page *pages[2 * TABLE_PAGES];
-	struct pin_extent extents[2 * TABLE_PAGES];
+	struct page **pages;
+	struct pin_extent *extents;
 };
 
 static int account_test_init(struct kunit *test)
@@ -38,6 +38,13 @@ static int account_test_init(struct kunit *test)
 	struct account_test *t = kunit_kzalloc(test, sizeof(*t), GFP_KERNEL);
 
 	KUNIT_ASSERT_NOT_NULL(test, t);
+	/* Not arrays in it: PTRS_PER_PTE is a variable on some architectures */
+	t->pages = kunit_kcalloc(test, 2 * TABLE_PAGES, sizeof(*t->pages),
+				 GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, t->pages);
+	t->extents = kunit_kcalloc(test, 2 * TABLE_PAGES, sizeof(*t->extents),
+				   GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, t->extents);
 	test->priv = t;
 	t->owner.task = current;
 	pin_test_limit(ULONG_MAX >> PAGE_SHIFT);
@@ -697,7 +704,7 @@ static void put_marks_dirty_on_request(struct kunit *test)
 static void put_passes_over_what_cannot_have_been_pinned(struct kunit *test)
 {
 	struct account_test *t = test->priv;
-	unsigned long none = 1UL << (MAX_PHYSMEM_BITS - PAGE_SHIFT);
+	unsigned long none = PIN_TEST_NO_PFN;
 	struct page *reserved = alloc_page(GFP_KERNEL);
 
 	KUNIT_ASSERT_NOT_NULL(test, reserved);

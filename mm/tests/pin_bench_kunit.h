@@ -172,7 +172,7 @@ static void bench_put(struct kunit *test, const char *what, int repetition,
 {
 	struct bench_test *t = test->priv;
 	int pins = pin_test_pins(t->pages[0]);
-	unsigned long i;
+	unsigned long i, n;
 	ktime_t start;
 
 	/* One more pin on each; the array is put as large as others have it */
@@ -182,8 +182,10 @@ static void bench_put(struct kunit *test, const char *what, int repetition,
 		KUNIT_ASSERT_EQ(test, ret, 0);
 	}
 	start = ktime_get();
-	for (i = 0; i < t->npages; i += min(t->npages - i, PTRS_PER_PTE))
-		put(t->pages + i, min(t->npages - i, PTRS_PER_PTE));
+	for (i = 0; i < t->npages; i += n) {
+		n = min_t(unsigned long, t->npages - i, PTRS_PER_PTE);
+		put(t->pages + i, n);
+	}
 	bench_row(test, what, repetition, start);
 	KUNIT_EXPECT_EQ(test, pin_test_pins(t->pages[0]), pins);
 }

@@ -38,6 +38,9 @@ struct pin_test {
 	long charged;
 };
 
+/* No machine has this page frame, nor those behind it */
+#define PIN_TEST_NO_PFN		BIT(BITS_PER_LONG - 1)
+
 /* A mm with room for mappings; the caller has its only user */
 static inline struct mm_struct *pin_test_mm_new(struct kunit *test)
 {
@@ -68,10 +71,12 @@ static inline struct mm_struct *pin_test_other_mm(struct kunit *test)
 /* NR_LONGTERM_PINNED, with what each CPU has not passed on yet */
 static inline long pin_test_charged(void)
 {
+#ifdef CONFIG_SMP
 	size_t len = 0;
 	loff_t pos = 0;
 
 	vmstat_refresh(NULL, 0, NULL, &len, &pos);
+#endif
 	return global_node_page_state(NR_LONGTERM_PINNED);
 }
 

@@ -416,7 +416,7 @@ static void movable_page_left_is_migrate(struct kunit *test)
 	struct page *page = pin_test_page(test, addr);
 	int type = get_pageblock_migratetype(page);
 
-	if (pageblock_order > HPAGE_PMD_ORDER)
+	if (pageblock_order > PMD_ORDER)
 		kunit_skip(test, "page blocks are larger than huge pages");
 	KUNIT_EXPECT_EQ(test, refusal_find(t->base.mm, addr, -ENOMEM),
 			PIN_REASON_NOMEM);
