@@ -58,7 +58,7 @@ help: ## what there is
 	@echo 'make lint         style, hooks, sparse, W=1'
 	@echo 'make refresh      edits in build/$(BASE) back into the hooks'
 	@echo 'make check-series build after each hook (slow)'
-	@echo 'make check-arches build KVM for other architectures (A=NAME: for one; slow)'
+	@echo 'make check-arches build for other architectures and configurations (A=NAME: one; slow)'
 	@echo 'make check-hooks  take each hook out: does its test fail? (slow)'
 	@echo 'make export       build/export: a branch for git send-email'
 	@echo 'make bench        instructions that mapping memory takes: here, on stock, on mainline'
