@@ -108,6 +108,7 @@ static void ledger_free(struct pin_ledger *ledger)
 struct pin_ledger *pin_ledger_get(struct mm_struct *mm)
 {
 	struct pin_ledger *ledger = pin_ledger_find(mm), *new;
+	static u64 last_number;	/* under pin_ledgers_lock */
 
 	if (ledger)
 		return ledger;
@@ -126,6 +127,7 @@ struct pin_ledger *pin_ledger_get(struct mm_struct *mm)
 	ledger = mm->pin_ledger;
 	if (!ledger) {
 		mmgrab(mm);
+		new->number = ++last_number;
 		mm->pin_ledger = new;
 		swap(ledger, new);
 	}

@@ -49,6 +49,7 @@ struct pin_chunk;
 /**
  * struct pin_ledger - what the holders of one mm pin, each folio once
  * @lock: protects what has no other rule; mmap_lock is taken inside it
+ * @number: no other ledger has had it since boot; never changes
  * @refs: accounts and readers; protected by pin_ledgers_lock
  * @mm: whose memory this is; a reference on the mm_struct, not on its memory.
  *	Changes under both locks
@@ -67,6 +68,7 @@ struct pin_chunk;
  */
 struct pin_ledger {
 	struct mutex lock;	/* may allocate while it is held */
+	u64 number;
 	unsigned int refs;
 	struct mm_struct *mm;
 	struct xarray folios;
@@ -145,10 +147,7 @@ bool pin_movable_page_in(struct mm_struct *mm, unsigned long start,
 int pin_refuse(struct pin_account *acct, const struct pin_owner *owner,
 	       unsigned long start, unsigned long npages,
 	       unsigned int gup_flags, int err, enum pin_reason reason);
-/* How names that users choose are written, see pin_escape() */
-#define PIN_ESCAPE	(ESCAPE_ANY | ESCAPE_NAP | ESCAPE_APPEND)
-
-void pin_escape(char *buf, size_t size, const char *name, const char *more);
+size_t pin_escape(char *buf, size_t size, const char *name, const char *more);
 
 extern const char * const pin_reason_names[PIN_REASON_NR];
 

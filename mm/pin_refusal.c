@@ -19,7 +19,6 @@
 #include <linux/sched/signal.h>
 #include <linux/secretmem.h>
 #include <linux/slab.h>
-#include <linux/string_helpers.h>
 
 #include "internal.h"
 #include "pin_ledger.h"
@@ -140,25 +139,82 @@ static struct pin_finding find_reason(struct mm_struct *mm, unsigned long start,
 	return found;
 }
 
+/*
+ * Bytes of the character that a text begins with. 0 if they are no UTF-8, or if
+ * it is no letter but an order: to begin a line, to write from right to left.
+ */
+static size_t harmless_char(const u8 *text)
+{
+	static const u32 least[] = { [2] = 0xa0, [3] = 0x800, [4] = 0x10000 };
+	u32 c = *text;
+	size_t n, i;
+
+	if (c < 0x80)
+		return c >= ' ' && c != 0x7f;
+	if (c < 0xc2 || c > 0xf4)
+		return 0;
+	n = c < 0xe0 ? 2 : c < 0xf0 ? 3 : 4;
+	c &= 0x7f >> n;
+	for (i = 1; i < n; i++) {
+		if ((text[i] & 0xc0) != 0x80)
+			return 0;
+		c = c << 6 | (text[i] & 0x3f);
+	}
+	if (c < least[n] || c > 0x10ffff || (c >= 0xd800 && c <= 0xdfff) ||
+	    (c >= 0x2028 && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069))
+		return 0;
+	return n;
+}
+
+static bool looks_escaped(const char *text)
+{
+	return text[0] == '\\' && text[1] >= '0' && text[1] <= '3' &&
+	       text[2] >= '0' && text[2] <= '7' &&
+	       text[3] >= '0' && text[3] <= '7';
+}
+
 /**
  * pin_escape() - make a name that a user chose fit for one line of text
- * @buf: receives the text, cut off if it is too long
+ * @buf: receives the text, and a 0; may be NULL if @size is 0
  * @size: bytes in @buf
- * @name: the name of a process or file, any bytes
- * @more: characters to be escaped besides quotes, backslashes, and all that is
- *	not printable ASCII
+ * @name: the name of a process, file or cgroup, any bytes
+ * @more: ASCII characters to be escaped as well, such as what the name is
+ *	between
+ *
+ * Bytes that could harm become \ooo. All others stay as they are, so that a
+ * name can be pasted: backslashes, too, but for one that would look like such an
+ * escape. So \ooo is an escape wherever it stands, and no two names have one
+ * text.
  *
  * Context: Any context; does not sleep.
+ * Return: bytes of the whole text, without the 0. If that is not less than @size,
+ * the text in @buf ends before the first character that has no room.
  */
-void pin_escape(char *buf, size_t size, const char *name, const char *more)
+size_t pin_escape(char *buf, size_t size, const char *name, const char *more)
 {
-	char only[8];
-	size_t n;
+	size_t used = 0, whole = 0, bytes, len;
 
-	snprintf(only, sizeof(only), "\"\\%s", more);
-	n = string_escape_mem(name, strlen(name), buf, size - 1, PIN_ESCAPE,
-			      only);
-	buf[min(n, size - 1)] = '\0';
+	for (; *name; name += bytes) {
+		const char *text = name;
+		char octal[5];
+
+		bytes = harmless_char(name);
+		len = bytes;
+		if (!bytes || strchr(more, *name) || looks_escaped(name)) {
+			bytes = 1;
+			len = snprintf(octal, sizeof(octal), "\\%03o",
+				       (u8)*name);
+			text = octal;
+		}
+		if (used == whole && used + len < size) {
+			memcpy(buf + used, text, len);
+			used += len;
+		}
+		whole += len;
+	}
+	if (size)
+		buf[used] = '\0';
+	return whole;
 }
 
 /* Bytes of an escaped path in the log; a line of it holds about 1000 */
@@ -176,7 +232,7 @@ static char *escaped_path(struct file *file, struct misc_cg *cg)
 	else if (name)
 		path = pin_cgroup_path(cg, NULL, name, PATH_MAX);
 	if (buf)
-		pin_escape(buf, LOG_PATH_MAX, IS_ERR(path) ? "?" : path, "");
+		pin_escape(buf, LOG_PATH_MAX, IS_ERR(path) ? "?" : path, "\"");
 	kfree(name);
 	return buf;
 }
@@ -188,7 +244,7 @@ static void log_line(struct pin_account *acct, const struct pin_owner *owner,
 	char task_comm[TASK_COMM_LEN], comm[4 * TASK_COMM_LEN];
 
 	get_task_comm(task_comm, owner->task);
-	pin_escape(comm, sizeof(comm), task_comm, "");
+	pin_escape(comm, sizeof(comm), task_comm, "\"");
 	pr_warn("refused %s: %s of \"%s\" [%d], 0x%lx-0x%lx%s: %s\n",
 		pin_reason_names[reason], acct->name, comm,
 		task_tgid_nr(owner->task), start,

@@ -12,7 +12,6 @@
 #include <linux/sched/signal.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
-#include <linux/string_helpers.h>
 
 #include "pin_ledger.h"
 
@@ -51,7 +50,16 @@ static void show_limit(struct seq_file *m, struct task_struct *task)
 		seq_printf(m, "limit %lu\n", limit >> PAGE_SHIFT);
 }
 
-/* As the reader would find it */
+static void show_name(struct seq_file *m, const char *name, const char *more)
+{
+	char *buf;
+	size_t size = seq_get_buf(m, &buf);
+	size_t len = pin_escape(buf, size, name, more);
+
+	seq_commit(m, len < size ? len : -1);
+}
+
+/* As the reader would find it; to the end of the line, so blanks stay */
 static void show_cgroup(struct seq_file *m, struct misc_cg *cg)
 {
 	char *buf = NULL;
@@ -63,8 +71,10 @@ static void show_cgroup(struct seq_file *m, struct misc_cg *cg)
 					     buf, PATH_MAX) : "?";
 	}
 	seq_puts(m, "cgroup ");
-	seq_escape_mem(m, path, strlen(path), PIN_ESCAPE, "\"\\ ");
-	seq_puts(m, cg && pin_cgroup_removed(cg) ? " removed\n" : "\n");
+	show_name(m, path, "");
+	seq_putc(m, '\n');
+	if (cg && pin_cgroup_removed(cg))
+		seq_puts(m, "cgroup-state removed\n");
 	kfree(buf);
 }
 
@@ -103,21 +113,13 @@ void longterm_pins_show(struct seq_file *m, struct mm_struct *mm,
 }
 
 #ifdef CONFIG_DEBUG_FS
-static void show_comm(struct seq_file *m, const char *comm)
-{
-	char buf[4 * TASK_COMM_LEN];
-
-	pin_escape(buf, sizeof(buf), comm, " ");
-	seq_puts(m, *buf ? buf : "?");
-}
-
 static int longterm_pins_list_show(struct seq_file *m, void *unused)
 {
 	struct pin_account *acct;
 
 	seq_puts(m, "pid comm state ");
 	show_columns(m);
-	seq_puts(m, " charge held\n");
+	seq_puts(m, " charge held ledger\n");
 
 	/*
 	 * Without the ledgers' locks: the list is of the whole system, and must
@@ -129,13 +131,13 @@ static int longterm_pins_list_show(struct seq_file *m, void *unused)
 		struct pin_ledger *ledger = acct->ledger;
 
 		seq_printf(m, "%d ", acct->pid);
-		show_comm(m, acct->comm);
+		show_name(m, *acct->comm ? acct->comm : "?", " ");
 		seq_printf(m, " %s ",
 			   atomic_read(&ledger->mm->mm_users) ? "alive" :
 								"gone");
 		show_account(m, acct);
-		seq_printf(m, " %lu %lu\n", READ_ONCE(ledger->charge),
-			   READ_ONCE(ledger->held));
+		seq_printf(m, " %lu %lu %llu\n", READ_ONCE(ledger->charge),
+			   READ_ONCE(ledger->held), ledger->number);
 	}
 	return 0;
 }

@@ -130,60 +130,125 @@ static void process_without_ledger_has_totals(struct kunit *test)
 	KUNIT_EXPECT_NULL(test, mm->pin_ledger);
 }
 
+struct escape_case {
+	const char *name, *text;
+};
+
+static void expect_escaped(struct kunit *test, const char *more,
+			   const struct escape_case *cases, size_t n)
+{
+	char buf[64];
+	size_t i;
+
+	for (i = 0; i < n; i++) {
+		KUNIT_EXPECT_EQ(test, strlen(cases[i].text),
+				pin_escape(buf, sizeof(buf), cases[i].name,
+					   more));
+		KUNIT_EXPECT_STREQ(test, buf, cases[i].text);
+	}
+}
+
+static void name_that_does_no_harm_stays(struct kunit *test)
+{
+	static const struct escape_case cases[] = {
+		{ "", "" },
+		{ "/machine.slice/machine-qemu\\x2d1\\x2ddb.scope",
+		  "/machine.slice/machine-qemu\\x2d1\\x2ddb.scope" },
+		{ "a b\"c\\d\\", "a b\"c\\d\\" },
+		{ "\\08 \\400 \\18", "\\08 \\400 \\18" },
+		/* The first and the last of each length */
+		{ "\xc2\xa0\xdf\xbf", "\xc2\xa0\xdf\xbf" },
+		{ "\xe0\xa0\x80\xed\x9f\xbf", "\xe0\xa0\x80\xed\x9f\xbf" },
+		{ "\xee\x80\x80\xef\xbf\xbf", "\xee\x80\x80\xef\xbf\xbf" },
+		{ "\xf0\x90\x80\x80\xf4\x8f\xbf\xbf",
+		  "\xf0\x90\x80\x80\xf4\x8f\xbf\xbf" },
+	};
+
+	expect_escaped(test, "", cases, ARRAY_SIZE(cases));
+}
+
 static void name_cannot_leave_its_quotes_or_line(struct kunit *test)
 {
-	char buf[16];
+	static const struct escape_case cases[] = {
+		{ "a\"b\nc d", "a\\042b\\012c d" },
+		{ "\x1b[1m\x01\x7f", "\\033[1m\\001\\177" },
+		/* Control characters, a line's end, and an override of direction */
+		{ "\xc2\x9b", "\\302\\233" },
+		{ "\xe2\x80\xa8", "\\342\\200\\250" },
+		{ "\xe2\x80\xae\xe2\x81\xa7",
+		  "\\342\\200\\256\\342\\201\\247" },
+	};
 
-	pin_escape(buf, sizeof(buf), "a\"b\\c\nd e", "");
-	KUNIT_EXPECT_STREQ(test, buf, "a\\\"b\\\\c\\nd e");
-	pin_escape(buf, sizeof(buf), "\x1b[1m\xff", " ");
-	KUNIT_EXPECT_STREQ(test, buf, "\\e[1m\\377");
-	pin_escape(buf, sizeof(buf), " ", " ");
-	KUNIT_EXPECT_STREQ(test, buf, "\\040");
-	pin_escape(buf, sizeof(buf), "", " ");
-	KUNIT_EXPECT_STREQ(test, buf, "");
+	expect_escaped(test, "\"", cases, ARRAY_SIZE(cases));
+}
+
+static void name_that_is_no_utf8_is_escaped(struct kunit *test)
+{
+	static const struct escape_case cases[] = {
+		{ "\xff", "\\377" },
+		{ "\x80", "\\200" },
+		{ "\xc3", "\\303" },		/* cut off */
+		{ "\xe2\x82", "\\342\\202" },
+		{ "\xc3(", "\\303(" },
+		{ "\xc1\xbf", "\\301\\277" },	/* too long for what they are */
+		{ "\xe0\x9f\xbf", "\\340\\237\\277" },
+		{ "\xf0\x8f\xbf\xbf", "\\360\\217\\277\\277" },
+		{ "\xed\xa0\x80", "\\355\\240\\200" },	/* half of a pair */
+		{ "\xf4\x90\x80\x80", "\\364\\220\\200\\200" },
+		{ "\xf5\x80\x80\x80", "\\365\\200\\200\\200" },
+	};
+
+	expect_escaped(test, "", cases, ARRAY_SIZE(cases));
+}
+
+/* Or two cgroups would have one name in the reports */
+static void name_cannot_look_like_another_escaped(struct kunit *test)
+{
+	static const struct escape_case cases[] = {
+		{ "\\012", "\\134012" },
+		{ "\\\\012", "\\\\134012" },
+		{ "\\134012", "\\134134012" },
+		{ "\\377", "\\134377" },
+	};
+
+	expect_escaped(test, "", cases, ARRAY_SIZE(cases));
 }
 
 static void long_name_is_cut_off(struct kunit *test)
 {
 	char buf[8] = "1234567";
 
-	pin_escape(buf, 7, "\x01\x01\x01", "");
-	KUNIT_EXPECT_STREQ(test, buf, "\\001\\0");
-	pin_escape(buf, 7, "abcdef", "");
+	/* Not within an escape or a character, and nothing follows */
+	KUNIT_EXPECT_EQ(test, 9, pin_escape(buf, 7, "\x01\x01z", ""));
+	KUNIT_EXPECT_STREQ(test, buf, "\\001");
+	KUNIT_EXPECT_EQ(test, 8, pin_escape(buf, 7, "abcde\xc3\xb6g", ""));
+	KUNIT_EXPECT_STREQ(test, buf, "abcde");
+	KUNIT_EXPECT_EQ(test, 6, pin_escape(buf, 7, "abcdef", ""));
 	KUNIT_EXPECT_STREQ(test, buf, "abcdef");
+	KUNIT_EXPECT_EQ(test, 3, pin_escape(NULL, 0, "abc", ""));
+}
+
+/* A report that has no room is made again, in more */
+static void report_without_room_says_so(struct kunit *test)
+{
+	struct report_test *t = test->priv;
+
+	t->m.size = 4;
+	show_name(&t->m, "abcd", "");
+	KUNIT_EXPECT_TRUE(test, seq_has_overflowed(&t->m));
+	t->m.count = 0;
+	show_name(&t->m, "abc", "");
+	KUNIT_EXPECT_FALSE(test, seq_has_overflowed(&t->m));
 }
 
 #ifdef CONFIG_DEBUG_FS
-static void comm_is_one_word(struct kunit *test)
-{
-	static const struct {
-		const char *comm, *word;
-	} comms[] = {
-		{ "qemu-system-x86", "qemu-system-x86" },
-		{ "CPU 0/KVM", "CPU\\0400/KVM" },
-		{ "a\nb\tc", "a\\nb\\tc" },
-		{ "\x01\x7f", "\\001\\177" },
-		{ " ", "\\040" },
-		{ "", "?" },
-		{ "\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01",
-		  "\\001\\001\\001\\001\\001\\001\\001\\001\\001\\001\\001\\001\\001\\001\\001" },
-	};
-	struct report_test *t = test->priv;
-	int i;
-
-	for (i = 0; i < ARRAY_SIZE(comms); i++) {
-		show_comm(&t->m, comms[i].comm);
-		KUNIT_EXPECT_STREQ(test, report_text(t), comms[i].word);
-	}
-}
-
 /* Whether the list has a line for the account like this */
-static bool list_has(struct report_test *t, const char *state)
+static bool list_has(struct report_test *t, const char *comm, const char *state)
 {
 	snprintf(t->want, sizeof(t->want),
-		 "\n%d CPU\\0400/KVM %s %s 11 12 13 14 15 16 17 18 19 20 21 22 23 24 101 102\n",
-		 t->acct->pid, state, t->acct->name);
+		 "\n%d %s %s %s 11 12 13 14 15 16 17 18 19 20 21 22 23 24 101 102 %llu\n",
+		 t->acct->pid, comm, state, t->acct->name,
+		 t->acct->ledger->number);
 	longterm_pins_list_show(&t->m, NULL);
 	return strstr(report_text(t), t->want);
 }
@@ -193,11 +258,41 @@ static void list_of_all_holders_has_living_and_dead(struct kunit *test)
 	struct report_test *t = test->priv;
 
 	strscpy(t->acct->comm, "CPU 0/KVM");
-	KUNIT_EXPECT_TRUE(test, list_has(t, "alive"));
+	KUNIT_EXPECT_TRUE(test, list_has(t, "CPU\\0400/KVM", "alive"));
 	KUNIT_EXPECT_TRUE(test, strstarts(t->m.buf, "pid comm state " COLUMNS
-					  " charge held\n"));
+					  " charge held ledger\n"));
 	pin_test_mm_dies(test, &t->base);
-	KUNIT_EXPECT_TRUE(test, list_has(t, "gone"));
+	KUNIT_EXPECT_TRUE(test, list_has(t, "CPU\\0400/KVM", "gone"));
+}
+
+static void comm_is_one_word(struct kunit *test)
+{
+	static const struct escape_case comms[] = {
+		{ "qemu-system-x86", "qemu-system-x86" },
+		{ "a\nb\tc", "a\\012b\\011c" },
+		{ " ", "\\040" },
+		{ "", "?" },
+		{ "\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01",
+		  "\\001\\001\\001\\001\\001\\001\\001\\001\\001\\001\\001\\001\\001\\001\\001" },
+	};
+	struct report_test *t = test->priv;
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(comms); i++) {
+		strscpy(t->acct->comm, comms[i].name);
+		KUNIT_EXPECT_TRUE(test, list_has(t, comms[i].text, "alive"));
+	}
+}
+
+static void ledgers_can_be_told_apart(struct kunit *test)
+{
+	struct report_test *t = test->priv;
+	struct mm_struct *mm = pin_test_other_mm(test);
+	struct pin_ledger *other = pin_ledger_get(mm);
+
+	KUNIT_ASSERT_NOT_NULL(test, other);
+	KUNIT_EXPECT_NE(test, other->number, t->acct->ledger->number);
+	pin_ledger_put(other);
 }
 #endif
 
@@ -206,11 +301,16 @@ static struct kunit_case pin_report_test_cases[] = {
 	KUNIT_CASE(limit_may_be_none),
 	KUNIT_CASE(ended_process_still_has_holders),
 	KUNIT_CASE(process_without_ledger_has_totals),
+	KUNIT_CASE(name_that_does_no_harm_stays),
 	KUNIT_CASE(name_cannot_leave_its_quotes_or_line),
+	KUNIT_CASE(name_that_is_no_utf8_is_escaped),
+	KUNIT_CASE(name_cannot_look_like_another_escaped),
 	KUNIT_CASE(long_name_is_cut_off),
+	KUNIT_CASE(report_without_room_says_so),
 #ifdef CONFIG_DEBUG_FS
-	KUNIT_CASE(comm_is_one_word),
 	KUNIT_CASE(list_of_all_holders_has_living_and_dead),
+	KUNIT_CASE(comm_is_one_word),
+	KUNIT_CASE(ledgers_can_be_told_apart),
 #endif
 	{},
 };

@@ -526,7 +526,9 @@ class Pins:
         self.holders, last = {}, {}
         for line in lines:
             name, *values = line.split()
-            if len(values) < len(columns):      # the last line may have a word more
+            if name == 'cgroup':                # its path may have blanks; the rest is about it
+                break
+            if len(values) < len(columns):
                 last[name] = int(values[0]) if values[0].isdigit() else values[0]
             else:
                 self.holders[name] = dict(zip(columns, map(int, values)))

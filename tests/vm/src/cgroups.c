@@ -804,31 +804,49 @@ TEST_F(cgroups, log_line)
 	}
 }
 
-/* Names of cgroups are users', too */
-TEST_F(cgroups, odd_name)
+/* Names of cgroups are users', too. Those that do no harm can be pasted. */
+TEST_F(cgroups, odd_names)
 {
-	char dir[256], want[256], *log;
+	static const struct {
+		const char *name, *text, *in_log;
+	} odd[] = {
+		{ "machine-qemu\\x2d1\\x2ddb.scope",
+		  "machine-qemu\\x2d1\\x2ddb.scope",
+		  "machine-qemu\\x2d1\\x2ddb.scope" },
+		{ "m\xc3\xb6" "bel \xe6\xa9\x9f",
+		  "m\xc3\xb6" "bel \xe6\xa9\x9f",
+		  "m\xc3\xb6" "bel \xe6\xa9\x9f" },
+		{ "a b\"c\\d\xff\x1b[2J", "a b\"c\\d\\377\\033[2J",
+		  "a b\\042c\\d\\377\\033[2J" },
+		{ "\\033 removed", "\\134033 removed", "\\134033 removed" },
+	};
+	char dir[300], want[512], *log;
 	struct pins p;
+	size_t i;
 
-	snprintf(dir, sizeof(dir), "%s/a b\"c\\d\xff", self->top);
-	ASSERT_EQ(0, mkdir(dir, 0755));
-	ASSERT_EQ(0, enter(dir));
-	ASSERT_EQ(0, limit(dir, ROOM));
-	EXPECT_EQ(0, map(self, 0, ROOM));
-	EXPECT_EQ(-EBUSY, map(self, ROOM, 1));
-	ASSERT_EQ(0, pins_read(0, &p));
-	snprintf(want, sizeof(want), "%s/a\\040b\\\"c\\\\d\\377",
-		 path_of(self->top));
-	EXPECT_STREQ(want, p.cgroup);
-	snprintf(want, sizeof(want), ", cgroup \"%s/a b\\\"c\\\\d\\377\" limited",
-		 path_of(self->top));
-	log = kernel_log();
-	ASSERT_NE(NULL, log);
-	EXPECT_NE(NULL, strstr(log, want)) TH_LOG("%s", want);
-	free(log);
-	vfio_close(&self->v);
-	ASSERT_EQ(0, enter(self->a));
-	EXPECT_EQ(0, rmdir(dir));
+	for (i = 0; i < ARRAY_SIZE(odd); i++) {
+		snprintf(dir, sizeof(dir), "%s/%s", self->top, odd[i].name);
+		ASSERT_EQ(0, mkdir(dir, 0755));
+		ASSERT_EQ(0, enter(dir));
+		ASSERT_EQ(0, limit(dir, ROOM));
+		EXPECT_EQ(0, map(self, 0, ROOM));
+		EXPECT_EQ(-EBUSY, map(self, ROOM, 1));
+		ASSERT_EQ(0, pins_read(0, &p));
+		snprintf(want, sizeof(want), "%s/%s", path_of(self->top),
+			 odd[i].text);
+		EXPECT_STREQ(want, p.cgroup);
+		EXPECT_FALSE(p.removed);
+		snprintf(want, sizeof(want), ", cgroup \"%s/%s\" limited",
+			 path_of(self->top), odd[i].in_log);
+		log = kernel_log();
+		ASSERT_NE(NULL, log);
+		EXPECT_NE(NULL, strstr(log, want)) TH_LOG("%s", want);
+		free(log);
+		vfio_close(&self->v);
+		ASSERT_EQ(0, enter(self->a));
+		EXPECT_EQ(0, rmdir(dir));
+		ASSERT_EQ(0, vfio_open(&self->v, 0));
+	}
 }
 
 /* What a reader in another cgroup namespace sees of the cgroup of @pid */

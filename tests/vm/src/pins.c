@@ -101,15 +101,22 @@ static int total(char *word[], int n, const char *key, long *value)
 	return number(word[1], value);
 }
 
-/* cgroup PATH [removed] */
-static int last_line(char *word[], int n, struct pins *p)
+/* cgroup PATH, which may have blanks; cgroup-state removed */
+static int cgroup_line(const char *line, struct pins *p)
 {
-	if (n < 2 || n > 3 || strcmp(word[0], "cgroup") ||
-	    strlen(word[1]) >= sizeof(p->cgroup) ||
-	    (n == 3 && strcmp(word[2], "removed")))
+	static const char key[] = "cgroup ";
+	const char *path = line + strlen(key);
+
+	if (*p->cgroup) {
+		if (p->removed || strcmp(line, "cgroup-state removed"))
+			return -EBADMSG;
+		p->removed = true;
+		return 0;
+	}
+	if (strncmp(line, key, strlen(key)) || !*path ||
+	    strlen(path) >= sizeof(p->cgroup))
 		return -EBADMSG;
-	strcpy(p->cgroup, word[1]);
-	p->removed = n == 3;
+	strcpy(p->cgroup, path);
 	return 0;
 }
 
@@ -129,6 +136,11 @@ int pins_parse(const char *text, struct pins *p)
 		if (!next)
 			goto out;
 		*next++ = 0;
+		if (totals == 3) {
+			if (cgroup_line(line, p))
+				goto out;
+			continue;
+		}
 		n = split(line, word);
 		if (!lines) {
 			if (n != 5 + NR_REASONS || header_columns(word))
@@ -138,14 +150,12 @@ int pins_parse(const char *text, struct pins *p)
 			    holder_columns(word, &p->holder[p->nr++]))
 				goto out;
 		} else {
-			if (totals == 4 ||
-			    (totals == 3 ? last_line(word, n, p) :
-			     total(word, n, key[totals], value[totals])))
+			if (total(word, n, key[totals], value[totals]))
 				goto out;
 			totals++;
 		}
 	}
-	if (totals == 4)
+	if (*p->cgroup)
 		ret = 0;
 out:
 	free(copy);
@@ -169,7 +179,7 @@ int pins_read(pid_t pid, struct pins *p)
 	return ret;
 }
 
-/* pid comm state <as above> charge held */
+/* pid comm state <as above> charge held ledger */
 static int all_columns(char *word[], struct holder *h)
 {
 	long pid;
@@ -184,7 +194,8 @@ static int all_columns(char *word[], struct holder *h)
 		return -EBADMSG;
 	if (holder_columns(word + 3, h) ||
 	    number(word[8 + NR_REASONS], &h->charge) ||
-	    number(word[9 + NR_REASONS], &h->held))
+	    number(word[9 + NR_REASONS], &h->held) ||
+	    number(word[10 + NR_REASONS], &h->ledger))
 		return -EBADMSG;
 	return 0;
 }
@@ -204,14 +215,15 @@ int pins_read_all(struct pins *p)
 			goto out;
 		*next++ = 0;
 		n = split(line, word);
-		if (n != 10 + NR_REASONS)
+		if (n != 11 + NR_REASONS)
 			goto out;
 		if (!lines) {
 			if (strcmp(word[0], "pid") || strcmp(word[1], "comm") ||
 			    strcmp(word[2], "state") ||
 			    header_columns(word + 3) ||
 			    strcmp(word[8 + NR_REASONS], "charge") ||
-			    strcmp(word[9 + NR_REASONS], "held"))
+			    strcmp(word[9 + NR_REASONS], "held") ||
+			    strcmp(word[10 + NR_REASONS], "ledger"))
 				goto out;
 		} else if (p->nr == MAX_HOLDERS ||
 			   all_columns(word, &p->holder[p->nr++])) {

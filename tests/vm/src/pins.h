@@ -42,7 +42,9 @@ struct holder {
 	char name[48];
 	long pages, peak, acquired, released;
 	long refused[NR_REASONS];
-	long charge, held;	/* of the ledger; in the debugfs list only */
+	/* These are in the debugfs list only */
+	long charge, held;	/* of the ledger */
+	long ledger;		/* its number */
 };
 
 struct pins {
