@@ -24,7 +24,6 @@
 #include "sysroot.h"
 
 #define BACKING_DIR	"/var/lib/libvirt/qemu/ram"
-#define CAP_IPC_LOCK	14
 
 struct options {
 	bool json, device, qemu_given;
@@ -178,8 +177,7 @@ static bool read_limit(long pid, uint64_t *limit)
 	free(text);
 
 	text = sysroot_read(NULL, "/proc/%ld/status", pid);
-	at = text ? strstr(text, "\nCapEff:") : NULL;
-	if (ok && at && strtoull(at + 8, NULL, 16) & 1ull << CAP_IPC_LOCK)
+	if (ok && process_ignores_limit(pid, text))
 		*limit = MEMLOCK_NONE;
 	free(text);
 	return ok;
@@ -287,6 +285,8 @@ static void print_table(const struct vm *vm, const struct judgement *j)
 
 	if (!table)
 		err(2, "no memory");
+	/* All texts are escaped already */
+	scols_table_enable_noencoding(table, 1);
 	for (i = 0; i < sizeof(names) / sizeof(*names) - !vm->pid; i++)
 		if (!scols_table_new_column(table, names[i], 0, i == 1 ?
 					    SCOLS_FL_RIGHT : 0))
@@ -419,7 +419,7 @@ static void print_text(const struct vm *vm, const struct host *host,
 
 /* --- JSON ---------------------------------------------------------------------- */
 
-/* All texts are printable ASCII, or our own: line ends are what else there is */
+/* All texts are escaped, or our own: line ends are what else there is */
 static void json_text(const char *text)
 {
 	if (!text) {

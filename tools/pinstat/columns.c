@@ -31,7 +31,7 @@ static const struct column columns[NR_COLUMNS] = {
 	[COL_VM] = { "VM", PROCESSES, TEXT, ALWAYS, 8,
 		"the virtual machine, of a QEMU that was given -name" },
 	[COL_STATE] = { "STATE", PROCESSES, TEXT, NEVER, 5,
-		"gone: the process has ended, and somebody keeps its holders" },
+		"gone: ended, or executed another program; its holders are kept" },
 	[COL_HOLDERS] = { "HOLDERS", PROCESSES, NUMBER, ALWAYS, 3,
 		"containers and the like that keep pins" },
 	[COL_CHARGE] = { "CHARGE", PROCESSES, BYTES, ALWAYS, 6,
@@ -39,9 +39,9 @@ static const struct column columns[NR_COLUMNS] = {
 	[COL_HELD] = { "HELD", PROCESSES, BYTES, ALWAYS, 6,
 		"memory that cannot move: whole pages of any size with a pin" },
 	[COL_LIMIT] = { "LIMIT", PROCESSES, BYTES, ALWAYS, 6,
-		"RLIMIT_MEMLOCK; in JSON null if there is none" },
+		"RLIMIT_MEMLOCK; unlimited with CAP_IPC_LOCK, in JSON null then" },
 	[COL_USE] = { "USE%", PROCESSES, NUMBER, ALWAYS, 4,
-		"VMLCK as part of LIMIT; above 100 with CAP_IPC_LOCK only" },
+		"VMLCK as part of LIMIT" },
 	[COL_UNTRACKED] = { "UNTRACKED", PROCESSES, BYTES, ALWAYS, 6,
 		"pins that no holder explains: iommufd, RDMA, io_uring ..." },
 	[COL_REFUSED] = { "REFUSED", PROCESSES, NUMBER, ALWAYS, 3,
@@ -185,8 +185,9 @@ void table_start(struct table *t, const struct format *format,
 	if (!t->scols)
 		err(2, "no memory");
 	scols_table_enable_json(t->scols, format->json);
-	scols_table_enable_raw(t->scols, format->raw);
 	scols_table_enable_noheadings(t->scols, format->noheadings);
+	/* All texts are escaped. The library would do it again: \x2d is \x5cx2d */
+	scols_table_enable_noencoding(t->scols, 1);
 	scols_table_set_name(t->scols, subject_names[subject]);
 	for (i = 0; i < t->nr; i++) {
 		const struct column *c = &columns[t->columns[i]];
@@ -299,13 +300,45 @@ void cell_bytes(struct table *t, enum column_id id, uint64_t bytes)
 	free(text);
 }
 
+static void raw_word(const char *word, const char *end)
+{
+	for (; *word; word++)
+		if (*word == ' ')
+			printf("\\040");
+		else
+			putchar(*word);
+	printf("%s", end);
+}
+
+/* As the library would, but it has escapes of its own */
+static void print_raw(struct table *t)
+{
+	struct libscols_iter *lines = scols_new_iter(SCOLS_ITER_FORWARD);
+	struct libscols_line *line;
+	size_t i;
+
+	if (!lines)
+		err(2, "no memory");
+	for (i = 0; !t->format->noheadings && i < t->nr; i++)
+		raw_word(columns[t->columns[i]].name,
+			 i + 1 < t->nr ? " " : "\n");
+	while (!scols_table_next_line(t->scols, lines, &line))
+		for (i = 0; i < t->nr; i++)
+			raw_word(scols_cell_get_data(scols_line_get_cell(line,
+									 i)),
+				 i + 1 < t->nr ? " " : "\n");
+	scols_free_iter(lines);
+}
+
 void table_print(struct table *t)
 {
 	struct value *v;
 
 	if (t->sort && scols_sort_table(t->scols, t->sort))
 		err(2, "cannot sort");
-	if (scols_print_table(t->scols))
+	if (t->format->raw)
+		print_raw(t);
+	else if (scols_print_table(t->scols))
 		err(2, "cannot print the table");
 	scols_unref_table(t->scols);
 	while ((v = t->values)) {

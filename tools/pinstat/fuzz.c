@@ -4,10 +4,13 @@
  * with REPLAY, with each of some files, whole and damaged in ways that are the
  * same each time.
  */
+#include <locale.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <wchar.h>
+#include <wctype.h>
 
 #include "judge.h"
 #include "pins.h"
@@ -15,9 +18,32 @@
 
 static void printable(const char *text)
 {
-	for (; text && *text; text++)
-		if (*text < ' ' || *text > '~')
+	size_t left = text ? strlen(text) : 0, n;
+	mbstate_t state = { 0 };
+	wchar_t c;
+
+	for (; left; text += n, left -= n) {
+		n = mbrtowc(&c, text, left, &state);
+		if (n > left || iswcntrl(c))
 			abort();
+	}
+}
+
+/* It can be told which name a text was */
+static void try_name(const char *text, size_t len)
+{
+	char *escaped = escape(text, len), *again;
+
+	printable(escaped);
+	again = escape_again(escaped);
+	if (!memchr(text, 0, len) && strcmp(escaped, again))
+		abort();
+	unescape(escaped);
+	if (strlen(escaped) != strnlen(text, len) ||
+	    memcmp(escaped, text, strlen(escaped)))
+		abort();
+	free(again);
+	free(escaped);
 }
 
 static void try_pins(const char *text, size_t len)
@@ -141,6 +167,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	const char *text = (const char *)data;
 	struct mounts mounts = { 0 };
 
+	/* For printable() */
+	if (!setlocale(LC_CTYPE, "C.UTF-8"))
+		abort();
+	try_name(text, size);
 	/* So that none of these files is looked for on this system */
 	sysroot = "/nowhere";
 	try_mounts(text, size, &mounts);
@@ -169,7 +199,7 @@ static uint64_t random_below(uint64_t n)
 /* One byte changed, a piece cut out or doubled, or the end cut off */
 static size_t damage(char *text, size_t len, size_t room)
 {
-	static const char nasty[] = "\0\n -9\xff\\\"{[,=:%<&";
+	static const char nasty[] = "\0\n -9\xff\xc3\xe2\x9b\\\"{[,=:%<&";
 	size_t at = random_below(len), n = random_below(len - at);
 
 	if (!len)

@@ -15,26 +15,10 @@
 #include "props.h"
 #include "sysroot.h"
 
-/* In place: the kernel writes white space and backslashes as \ooo */
-static char *unescape(char *text)
-{
-	char *in = text, *out = text;
-
-	for (; *in; in++)
-		if (in[0] == '\\' && in[1] >= '0' && in[1] <= '3' &&
-		    in[2] >= '0' && in[2] <= '7' &&
-		    in[3] >= '0' && in[3] <= '7') {
-			*out++ = (in[1] - '0') << 6 | (in[2] - '0') << 3 |
-				 (in[3] - '0');
-			in += 3;
-		} else {
-			*out++ = *in;
-		}
-	*out = '\0';
-	return text;
-}
-
-/* ID PARENT MAJOR:MINOR ROOT DIR OPTIONS TAGS... - TYPE SOURCE OPTIONS */
+/*
+ * ID PARENT MAJOR:MINOR ROOT DIR OPTIONS TAGS... - TYPE SOURCE OPTIONS, with
+ * blanks and backslashes as \ooo
+ */
 static bool mount_parse(struct mount *mount, char *line)
 {
 	char *fields[6], *word, *type, *source;
@@ -55,7 +39,7 @@ static bool mount_parse(struct mount *mount, char *line)
 	if (!type || !source || !line || fields[4][0] != '/')
 		return false;
 	mount->dir = unescape(xstrdup(fields[4]));
-	mount->fs = escape_rest(type);
+	mount->fs = escape_again(type);
 	mount->source = unescape(xstrdup(source));
 	mount->options = xasprintf("%s,%s", fields[5], line);
 	return true;

@@ -43,8 +43,14 @@ static bool next_line(char **text, char *end, struct line *line)
 	*text = stop + 1;
 	line->nr = 0;
 	/* A 0 in the middle ends the line: the rest is lost, and not understood */
-	while (line->nr < MAX_WORDS && (word = strsep(&at, " ")))
+	while (line->nr < MAX_WORDS && (word = strsep(&at, " "))) {
 		line->words[line->nr++] = word;
+		/* A path is all the rest: it may have blanks */
+		if (line->nr == 1 && at && !strcmp(word, "cgroup")) {
+			line->words[line->nr++] = at;
+			break;
+		}
+	}
 	return true;
 }
 
@@ -59,13 +65,13 @@ static void *grow(void *array, size_t nr, size_t size)
 	return array;
 }
 
-/* The words from @first on are reasons: they come last */
+/* The words from @first on, and before @end, are reasons */
 static void reasons_read(struct reasons *r, const struct line *line,
-			 size_t first)
+			 size_t first, size_t end)
 {
-	r->names = xcalloc(line->nr - first, sizeof(*r->names));
-	for (r->nr = 0; first + r->nr < line->nr; r->nr++)
-		r->names[r->nr] = escape_rest(line->words[first + r->nr]);
+	r->names = xcalloc(end - first, sizeof(*r->names));
+	for (r->nr = 0; first + r->nr < end; r->nr++)
+		r->names[r->nr] = escape_again(line->words[first + r->nr]);
 }
 
 static bool is_header(const struct line *line, size_t at)
@@ -90,7 +96,7 @@ static bool holder_read(struct holder *h, const struct reasons *r,
 	size_t i;
 
 	h->refused = xcalloc(r->nr, sizeof(*h->refused));
-	h->name = escape_rest(words[0]);
+	h->name = escape_again(words[0]);
 	for (i = 0; i < 4; i++)
 		if (!parse_number(words[1 + i], figures[i]))
 			return false;
@@ -124,17 +130,10 @@ static bool total_read(struct pins *pins, const struct line *line)
 	}
 	if (!strcmp(name, "cgroup")) {
 		free(pins->cgroup);
-		pins->cgroup = strcmp(value, "-") ? escape_rest(value) : NULL;
-		/* " removed" */
-		if (pins->cgroup && line->nr > 2) {
-			char *more = escape_rest(line->words[2]);
-			char *both = xasprintf("%s (%s)", pins->cgroup, more);
-
-			free(more);
-			free(pins->cgroup);
-			pins->cgroup = both;
-		}
+		pins->cgroup = strcmp(value, "-") ? escape_again(value) : NULL;
 	}
+	if (!strcmp(name, "cgroup-state"))
+		pins->cgroup_removed = !strcmp(value, "removed");
 	/* Others are of a newer kernel */
 	return true;
 }
@@ -153,7 +152,7 @@ unsigned int pins_parse(struct pins *pins, const char *text, size_t len)
 	ok = next_line(&at, copy + len, &line) && is_header(&line, 0) &&
 	     line.nr < MAX_WORDS;
 	if (ok)
-		reasons_read(&pins->reasons, &line, 5);
+		reasons_read(&pins->reasons, &line, 5, line.nr);
 	while (ok && next_line(&at, copy + len, &line)) {
 		number++;
 		/* More words may follow the value */
@@ -198,19 +197,33 @@ void pins_free(struct pins *pins)
 	reasons_free(&pins->reasons);
 }
 
+/* Where the columns of the ledger begin; 0 if they are missing */
+static size_t ledger_columns(const struct line *line, size_t first)
+{
+	size_t i;
+
+	for (i = first; i + 2 < line->nr; i++)
+		if (!strcmp(line->words[i], "charge") &&
+		    !strcmp(line->words[i + 1], "held") &&
+		    !strcmp(line->words[i + 2], "ledger"))
+			return i;
+	return 0;
+}
+
 static bool listed_read(struct listed *l, const struct reasons *r,
 			const struct line *line)
 {
 	uint64_t pid;
 
-	l->comm = escape_rest(line->words[1]);
+	l->comm = escape_again(line->words[1]);
 	if (!parse_number(line->words[0], &pid) || pid > INT32_MAX)
 		return false;
 	l->pid = pid;
 	l->gone = !strcmp(line->words[2], "gone");
 	return holder_read(&l->holder, r, line->words + 3) &&
 	       parse_number(line->words[8 + r->nr], &l->charge) &&
-	       parse_number(line->words[9 + r->nr], &l->held);
+	       parse_number(line->words[9 + r->nr], &l->held) &&
+	       parse_number(line->words[10 + r->nr], &l->ledger);
 }
 
 static void listed_free(struct listed *l)
@@ -224,21 +237,25 @@ unsigned int list_parse(struct list *list, const char *text, size_t len)
 	char *copy = xcalloc(len + 1, 1), *at = copy;
 	unsigned int number = 1;
 	struct line line;
+	size_t columns = 0, end;
 	bool ok;
 
 	memset(list, 0, sizeof(*list));
 	memcpy(copy, text, len);
 
-	/* pid comm state, a holder's columns, charge held */
+	/* pid comm state, a holder's columns, those of its ledger, newer ones */
 	ok = next_line(&at, copy + len, &line) && is_header(&line, 3) &&
-	     line.nr < MAX_WORDS && line.nr >= 10;
+	     line.nr < MAX_WORDS;
 	if (ok) {
-		line.nr -= 2;
-		reasons_read(&list->reasons, &line, 8);
+		columns = line.nr;
+		end = ledger_columns(&line, 8);
+		ok = end;
+		if (ok)
+			reasons_read(&list->reasons, &line, 8, end);
 	}
 	while (ok && next_line(&at, copy + len, &line)) {
 		number++;
-		ok = line.nr == 10 + list->reasons.nr;
+		ok = line.nr == columns;
 		if (!ok)
 			break;
 		list->lines = grow(list->lines, list->nr, sizeof(*list->lines));
@@ -308,6 +325,13 @@ uint64_t status_kb(const char *text, const char *field)
 
 	return value && isdigit((unsigned char)*value) ?
 		strtoull(value, NULL, 10) : 0;
+}
+
+bool status_has_cap(const char *text, unsigned int cap)
+{
+	const char *value = status_field(text, "CapEff:");
+
+	return value && strtoull(value, NULL, 16) & 1ull << cap;
 }
 
 bool is_qemu(const char *program)

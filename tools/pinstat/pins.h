@@ -14,7 +14,7 @@
 #define LIMIT_UNLIMITED	UINT64_MAX
 #define LIMIT_UNKNOWN	(UINT64_MAX - 1)
 
-/* One object that keeps pins; texts are escaped */
+/* One object that keeps pins; texts are fit to print, see escape() */
 struct holder {
 	char *name;
 	uint64_t pages, peak, acquired, released;
@@ -34,14 +34,16 @@ struct pins {
 	uint64_t charge, held;
 	uint64_t limit;		/* or LIMIT_* */
 	char *cgroup;		/* escaped; NULL: the kernel says none */
+	bool cgroup_removed;
 };
 
 /* A holder in the list of all; its process may be gone */
 struct listed {
 	long pid;
-	char *comm;		/* as the kernel escaped it */
+	char *comm;		/* escaped */
 	bool gone;
-	uint64_t charge, held;	/* of all holders of that memory */
+	uint64_t charge, held;	/* of all holders of that memory, */
+	uint64_t ledger;	/* which this number stands for */
 	struct holder holder;
 };
 
@@ -67,6 +69,8 @@ uint64_t holder_refused(const struct holder *h, const struct reasons *reasons);
 
 /* KiB of a line of /proc/<pid>/status such as "VmPin:"; 0 if there is none */
 uint64_t status_kb(const char *text, const char *field);
+/* Has a process, as its status says, this capability in its user namespace? */
+bool status_has_cap(const char *text, unsigned int cap);
 /* Is this program a QEMU, as the first word of its command line says? */
 bool is_qemu(const char *program);
 /* What QEMU's -name says in a command line of len bytes, escaped; NULL if nothing */

@@ -60,7 +60,7 @@ _pinstat()
 
 	if [[ $cur == -* ]]; then
 		mapfile -t COMPREPLY < <(compgen -W '--json --output --output-all --bytes --noheadings --raw --sort
-			--pid --cgroup --interval --metrics --sysroot --help --version' -- "$cur")
+			--pid --cgroup --interval --metrics --per-holder --sysroot --help --version' -- "$cur")
 	else
 		mapfile -t COMPREPLY < <(compgen -W "check $("${COMP_WORDS[0]}" -nr -o PID 2>/dev/null)" -- "$cur")
 	fi

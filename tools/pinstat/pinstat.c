@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
+#include <locale.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,7 +24,7 @@
 
 struct request {
 	struct format format;
-	bool cgroups, metrics;
+	bool cgroups, metrics, per_holder;
 	long pids[MAX_PIDS];	/* of --pid */
 	size_t npids;
 	long pid;		/* whose holders to show, or 0 */
@@ -35,7 +36,7 @@ static void usage(FILE *out)
 	fputs("Usage: pinstat [options]           processes that hold long-term pins\n"
 	      "       pinstat [options] PID       the holders of one\n"
 	      "       pinstat [options] --cgroup  cgroups, and their limits\n"
-	      "       pinstat --metrics           all of it as OpenMetrics\n"
+	      "       pinstat --metrics           all of it for Prometheus\n"
 	      "       pinstat check ...           can a VM's memory be pinned? (see pinstat check --help)\n"
 	      "\n"
 	      " -J, --json            JSON; sizes in bytes\n"
@@ -48,7 +49,8 @@ static void usage(FILE *out)
 	      " -p, --pid LIST        these processes only\n"
 	      " -c, --cgroup          cgroups\n"
 	      " -i, --interval SECS   what rates are measured over, 0: not at all (default 1)\n"
-	      " -m, --metrics         OpenMetrics, for node_exporter's textfile collector\n"
+	      " -m, --metrics         for node_exporter's textfile collector (Prometheus text format)\n"
+	      "     --per-holder      metrics of each holder and reason as well: many\n"
 	      " -s, --sysroot DIR     a folder that pinstat-record has made, instead of the system\n"
 	      " -h, --help            this\n"
 	      " -V, --version         version\n", out);
@@ -112,8 +114,18 @@ static void limit_cell(struct table *t, enum column_id id, uint64_t limit,
 			  t->format->json ? NULL : none);
 }
 
+/* A path, and whether it is that of a cgroup which is gone */
+static char *cgroup_text(const struct pins *pins)
+{
+	return pins->cgroup ? xasprintf("%s%s", pins->cgroup,
+					pins->cgroup_removed ? " (removed)" :
+							       "") : NULL;
+}
+
 static void process_line(struct table *t, const struct process *p)
 {
+	char *cgroup = cgroup_text(&p->pins);
+
 	table_line(t);
 	cell_number(t, COL_PID, p->pid);
 	cell_text(t, COL_COMMAND, p->command);
@@ -129,7 +141,8 @@ static void process_line(struct table *t, const struct process *p)
 	cell_number(t, COL_REFUSED, process_refused(p));
 	cell_bytes(t, COL_PROCESS_PINNED, process_pinned(p));
 	cell_bytes(t, COL_VMLCK, p->vmlck);
-	cell_text(t, COL_PROCESS_CGROUP, p->pins.cgroup);
+	cell_text(t, COL_PROCESS_CGROUP, cgroup);
+	free(cgroup);
 }
 
 /* What is not in the table, and why; 1 if some of it cannot be trusted */
@@ -137,7 +150,7 @@ static int tell_missing(const struct processes *ps, size_t npids)
 {
 	size_t i, gone = 0;
 
-	if (!ps->reports && !ps->denied && !ps->broken && !ps->nr && !npids)
+	if (!npids && !processes_supported(ps))
 		errx(1, "no process has a report of its pins (%s/proc/PID/longterm_pins): "
 		     "this kernel is not one of userpin", sysroot);
 	if (ps->denied)
@@ -229,6 +242,7 @@ static void summary(const struct process *p)
 	char *charge = human_size(p->pins.charge);
 	char *held = human_size(p->pins.held);
 	char *vmlck = human_size(p->vmlck);
+	char *cgroup = cgroup_text(&p->pins);
 	char *limit = p->pins.limit < LIMIT_UNKNOWN ?
 		human_size(p->pins.limit) :
 		xstrdup(p->pins.limit == LIMIT_UNLIMITED ? "unlimited" : "-");
@@ -238,9 +252,10 @@ static void summary(const struct process *p)
 		printf(" (VM %s)", p->vm);
 	printf("%s: charge %s, held %s, VmLck %s, limit %s", p->gone ?
 	       " (gone)" : "", charge, held, vmlck, limit);
-	if (p->pins.cgroup)
-		printf(", cgroup %s", p->pins.cgroup);
+	if (cgroup)
+		printf(", cgroup %s", cgroup);
 	putchar('\n');
+	free(cgroup);
 	free(charge);
 	free(held);
 	free(vmlck);
@@ -380,9 +395,14 @@ static int show_metrics(const struct request *r)
 	int ret;
 
 	processes_read(&ps, r->pids, r->npids);
+	/* So that the figures of another kernel do not stay where they were */
+	if (!processes_supported(&ps)) {
+		metrics_print_none();
+		return 0;
+	}
 	ret = tell_missing(&ps, r->npids);
 	cgroups_read(&cgs);
-	metrics_print(&ps, &cgs);
+	metrics_print(&ps, &cgs, r->per_holder);
 	ret |= cgs.broken ? 1 : 0;
 	cgroups_free(&cgs);
 	processes_free(&ps);
@@ -414,7 +434,7 @@ static void set_sysroot(const char *dir)
 
 static int parse(struct request *r, int argc, char **argv)
 {
-	enum { OUTPUT_ALL = 256 };
+	enum { OUTPUT_ALL = 256, PER_HOLDER };
 	static const struct option options[] = {
 		{ "json", no_argument, NULL, 'J' },
 		{ "output", required_argument, NULL, 'o' },
@@ -427,6 +447,7 @@ static int parse(struct request *r, int argc, char **argv)
 		{ "cgroup", no_argument, NULL, 'c' },
 		{ "interval", required_argument, NULL, 'i' },
 		{ "metrics", no_argument, NULL, 'm' },
+		{ "per-holder", no_argument, NULL, PER_HOLDER },
 		{ "sysroot", required_argument, NULL, 's' },
 		{ "help", no_argument, NULL, 'h' },
 		{ "version", no_argument, NULL, 'V' },
@@ -471,6 +492,9 @@ static int parse(struct request *r, int argc, char **argv)
 		case 'm':
 			r->metrics = true;
 			break;
+		case PER_HOLDER:
+			r->per_holder = true;
+			break;
 		case 's':
 			set_sysroot(optarg);
 			break;
@@ -492,8 +516,11 @@ static int parse(struct request *r, int argc, char **argv)
 int main(int argc, char **argv)
 {
 	struct request r = { .interval = -1 };
-	int at = parse(&r, argc, argv);
+	int at;
 
+	/* Names are UTF-8 whatever the user speaks, and as wide as their letters */
+	setlocale(LC_CTYPE, "C.UTF-8");
+	at = parse(&r, argc, argv);
 	/* Options may also follow the PID, but not what follows `check` */
 	if (at < argc && !strcmp(argv[at], "check")) {
 		argc -= at;
@@ -518,6 +545,8 @@ int main(int argc, char **argv)
 		errx(2, "--output and --output-all exclude each other");
 	if (!!r.pid + r.cgroups + r.metrics > 1)
 		errx(2, "PID, --cgroup and --metrics exclude each other");
+	if (r.per_holder && !r.metrics)
+		errx(2, "--per-holder is for --metrics");
 	if (r.npids && (r.pid || r.cgroups))
 		errx(2, "--pid is for the list of processes");
 

@@ -4,6 +4,7 @@
 #include <ctype.h>
 #include <err.h>
 #include <errno.h>
+#include <linux/capability.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -55,6 +56,22 @@ static void names_read(struct process *p)
 	}
 }
 
+bool process_ignores_limit(long pid, const char *status)
+{
+	static const char first[] = "user:[4026531837]";
+	char ns[sizeof(first) + 1], *path;
+	ssize_t len;
+
+	if (!status_has_cap(status, CAP_IPC_LOCK))
+		return false;
+	path = sysroot_path("/proc/%ld/ns/user", pid);
+	len = readlink(path, ns, sizeof(ns));
+	free(path);
+	/* An old record does not say */
+	return len < 0 || ((size_t)len == strlen(first) &&
+			   !memcmp(ns, first, len));
+}
+
 bool process_read(struct process *p, long pid)
 {
 	unsigned int line;
@@ -81,6 +98,8 @@ bool process_read(struct process *p, long pid)
 	if (text) {
 		p->vmlck = multiply_counts(status_kb(text, "VmLck:"), 1024);
 		p->untracked = multiply_counts(status_kb(text, "VmPin:"), 1024);
+		if (process_ignores_limit(pid, text))
+			p->pins.limit = LIMIT_UNLIMITED;
 		free(text);
 	}
 	return true;
@@ -156,7 +175,23 @@ static bool same_text(const char *a, const char *b)
 	return !strcmp(a ?: "", b ?: "");
 }
 
-/* Holders whose process has ended keep their memory all the same */
+/* Was the memory of a line counted with one before it? */
+static bool counted(const struct list *list, size_t at)
+{
+	size_t i;
+
+	for (i = 0; i < at; i++)
+		if (list->lines[i].gone &&
+		    list->lines[i].ledger == list->lines[at].ledger)
+			return true;
+	return false;
+}
+
+/*
+ * Holders whose process has ended keep their memory all the same. So do those of
+ * the memory that a process had before it executed another program: they are
+ * listed with its number, which it still has, or which another process has now.
+ */
 static void gone_read(struct processes *ps, const long *pids, size_t npids)
 {
 	size_t len, i, first = ps->nr, at;
@@ -191,8 +226,6 @@ static void gone_read(struct processes *ps, const long *pids, size_t npids)
 			p->gone = true;
 			p->command = xstrdup(l->comm);
 			p->pins.limit = LIMIT_UNKNOWN;
-			p->pins.charge = in_bytes(l->charge);
-			p->pins.held = in_bytes(l->held);
 			p->pins.reasons.names = xcalloc(list.reasons.nr,
 							sizeof(char *));
 			for (; p->pins.reasons.nr < list.reasons.nr;
@@ -202,6 +235,12 @@ static void gone_read(struct processes *ps, const long *pids, size_t npids)
 						[p->pins.reasons.nr]);
 		}
 		p = &ps->list[at];
+		if (!counted(&list, i)) {
+			p->pins.charge = add_counts(p->pins.charge,
+						    in_bytes(l->charge));
+			p->pins.held = add_counts(p->pins.held,
+						  in_bytes(l->held));
+		}
 		p->pins.holders = reallocarray(p->pins.holders, p->pins.nr + 1,
 					       sizeof(*p->pins.holders));
 		if (!p->pins.holders)
@@ -271,6 +310,12 @@ void processes_read(struct processes *ps, const long *pids, size_t npids)
 	gone_read(ps, pids, npids);
 	if (ps->nr)
 		qsort(ps->list, ps->nr, sizeof(*ps->list), by_pid);
+}
+
+bool processes_supported(const struct processes *ps)
+{
+	return ps->reports || ps->denied || ps->broken || ps->nr ||
+	       sysroot_exists("/proc/self/longterm_pins");
 }
 
 void processes_free(struct processes *ps)

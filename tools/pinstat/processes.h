@@ -24,6 +24,11 @@ struct processes {
 };
 
 /*
+ * Does RLIMIT_MEMLOCK not apply, for CAP_IPC_LOCK? @status: /proc/PID/status. It
+ * counts in the first user namespace only.
+ */
+bool process_ignores_limit(long pid, const char *status);
+/*
  * Of one process. False, and errno, if there is nothing to read; EBADMSG if it is
  * not understood, which has been told.
  */
@@ -35,6 +40,8 @@ bool process_read(struct process *p, long pid);
 void processes_read(struct processes *ps, const long *pids, size_t npids);
 uint64_t process_pinned(const struct process *p);
 uint64_t process_refused(const struct process *p);
+/* Has the kernel such reports, whether there are pins or not? */
+bool processes_supported(const struct processes *ps);
 void process_free(struct process *p);
 void processes_free(struct processes *ps);
 

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdarg.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -157,28 +158,85 @@ char *sysroot_read(size_t *len, const char *fmt, ...)
 	return buf;
 }
 
-static char *escape_for(const char *text, size_t len, char plain)
+/*
+ * Bytes of the character that a text begins with. 0 if they are no UTF-8, or if
+ * it is no letter but an order: to begin a line, to write from right to left.
+ */
+static size_t harmless_char(const char *text, size_t len)
+{
+	static const uint32_t least[] = {
+		[2] = 0xa0, [3] = 0x800, [4] = 0x10000
+	};
+	uint32_t c = (unsigned char)*text;
+	size_t n, i;
+
+	if (c < 0x80)
+		return c >= ' ' && c != 0x7f;
+	/* Without a locale of UTF-8, tables of it cannot be laid out */
+	if (c < 0xc2 || c > 0xf4 || MB_CUR_MAX == 1)
+		return 0;
+	n = c < 0xe0 ? 2 : c < 0xf0 ? 3 : 4;
+	c &= 0x7f >> n;
+	for (i = 1; i < n; i++) {
+		if (i == len || (text[i] & 0xc0) != 0x80)
+			return 0;
+		c = c << 6 | (text[i] & 0x3f);
+	}
+	if (c < least[n] || c > 0x10ffff || (c >= 0xd800 && c <= 0xdfff) ||
+	    (c >= 0x2028 && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069))
+		return 0;
+	return n;
+}
+
+static bool looks_escaped(const char *text, size_t len)
+{
+	return len >= 4 && text[0] == '\\' &&
+	       text[1] >= '0' && text[1] <= '3' &&
+	       text[2] >= '0' && text[2] <= '7' &&
+	       text[3] >= '0' && text[3] <= '7';
+}
+
+char *escape(const char *text, size_t len)
 {
 	char *out = xcalloc(len + 1, 4), *o = out;
+	size_t n;
 
-	for (; len; len--, text++) {
-		unsigned char c = *text;
-
-		if (c >= ' ' && c <= '~' && (c != '\\' || c == plain))
-			*o++ = c;
-		else
-			o += sprintf(o, "\\%03o", c);
+	for (; len; text += n, len -= n) {
+		n = harmless_char(text, len);
+		if (n && !looks_escaped(text, len)) {
+			o = mempcpy(o, text, n);
+		} else {
+			o += sprintf(o, "\\%03o", (unsigned char)*text);
+			n = 1;
+		}
 	}
 	*o = '\0';
 	return out;
 }
 
-char *escape(const char *text, size_t len)
+char *unescape(char *text)
 {
-	return escape_for(text, len, '\0');
+	char *in = text, *out = text;
+	size_t len = strlen(text);
+
+	for (; len; in++, len--)
+		if (looks_escaped(in, len)) {
+			*out++ = (in[1] - '0') << 6 | (in[2] - '0') << 3 |
+				 (in[3] - '0');
+			in += 3;
+			len -= 3;
+		} else {
+			*out++ = *in;
+		}
+	*out = '\0';
+	return text;
 }
 
-char *escape_rest(const char *text)
+char *escape_again(const char *text)
 {
-	return escape_for(text, strlen(text), '\\');
+	char *copy = unescape(xstrdup(text)), *out;
+
+	out = escape(copy, strlen(copy));
+	free(copy);
+	return out;
 }

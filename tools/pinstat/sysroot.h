@@ -26,10 +26,16 @@ char *sysroot_read(size_t *len, const char *fmt, ...)
 /* Of a file that is open, below the folder or not */
 char *read_fd(size_t *len, int fd);
 
-/* The same text with what is not printable, and backslashes, as \ooo; for free() */
+/*
+ * The same text with bytes that could harm as \ooo; for free(). As the kernel
+ * does (docs/reports.md): control characters, what is no UTF-8, and a backslash
+ * that looks like such an escape; other backslashes stay.
+ */
 char *escape(const char *text, size_t len);
-/* Of text in which backslashes are escapes already */
-char *escape_rest(const char *text);
+/* Undo it, in place; up to a 0, if one was escaped */
+char *unescape(char *text);
+/* Of text that the kernel has escaped: trusted no more than other text */
+char *escape_again(const char *text);
 
 void *xcalloc(size_t n, size_t size);
 char *xstrdup(const char *text);
