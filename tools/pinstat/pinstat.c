@@ -209,14 +209,15 @@ static char *reasons_text(const struct holder *h, const struct reasons *r)
 	return text;
 }
 
-static const struct holder *holder_find(const struct process *p,
+static const struct holder *holder_find(const struct processes *ps,
 					const char *name)
 {
-	size_t i;
+	size_t n, i;
 
-	for (i = 0; i < p->pins.nr; i++)
-		if (!strcmp(p->pins.holders[i].name, name))
-			return &p->pins.holders[i];
+	for (n = 0; n < ps->nr; n++)
+		for (i = 0; i < ps->list[n].pins.nr; i++)
+			if (!strcmp(ps->list[n].pins.holders[i].name, name))
+				return &ps->list[n].pins.holders[i];
 	return NULL;
 }
 
@@ -279,8 +280,11 @@ static void sleep_for(double secs)
 		;
 }
 
-/* One process; exits with the reason if there is none, or nothing to see */
-static const struct process *the_process(struct processes *ps, long pid)
+/*
+ * One process, and what it was before it executed another program; exits with
+ * the reason if there is none, or nothing to see
+ */
+static void the_process(struct processes *ps, long pid)
 {
 	struct process p;
 	char *text;
@@ -288,7 +292,7 @@ static const struct process *the_process(struct processes *ps, long pid)
 
 	processes_read(ps, &pid, 1);
 	if (ps->nr)
-		return &ps->list[0];
+		return;
 	if (ps->broken)
 		exit(1);
 	if (ps->denied)
@@ -307,13 +311,43 @@ static const struct process *the_process(struct processes *ps, long pid)
 	     text ? escape(text, len) : "?");
 }
 
+/* @before: what there was @secs ago */
+static void holder_lines(struct table *t, const struct process *p,
+			 const struct processes *before, double secs)
+{
+	size_t i;
+
+	for (i = 0; i < p->pins.nr; i++) {
+		const struct holder *h = &p->pins.holders[i];
+		char *reasons = reasons_text(h, &p->pins.reasons);
+
+		table_line(t);
+		cell_text(t, COL_HOLDER, h->name);
+		cell_bytes(t, COL_PINNED, h->pages);
+		cell_bytes(t, COL_PEAK, h->peak);
+		cell_bytes(t, COL_ACQUIRED, h->acquired);
+		cell_bytes(t, COL_RELEASED, h->released);
+		rate_cells(t, h, holder_find(before, h->name), secs);
+		cell_number(t, COL_HOLDER_REFUSED,
+			    holder_refused(h, &p->pins.reasons));
+		cell_text(t, COL_REASONS, reasons);
+		free(reasons);
+	}
+	if (p->untracked) {
+		table_line(t);
+		cell_text(t, COL_HOLDER, "UNTRACKED");
+		cell_bytes(t, COL_PINNED, p->untracked);
+		for (i = COL_PEAK; i <= COL_REASONS; i++)
+			cell_text(t, i, NULL);
+	}
+}
+
 static int show_holders(const struct request *r)
 {
 	struct processes before = { 0 }, after;
-	const struct process *p;
 	double since = now();
 	struct table t;
-	size_t i;
+	size_t n;
 	int ret;
 
 	table_start(&t, &r->format, HOLDERS, r->interval > 0);
@@ -324,35 +358,13 @@ static int show_holders(const struct request *r)
 	} else {
 		since = 0;
 	}
-	p = the_process(&after, r->pid);
+	the_process(&after, r->pid);
 	ret = after.broken ? 1 : 0;
 
-	if (!r->format.json && !r->format.raw && !r->format.noheadings)
-		summary(p);
-	for (i = 0; i < p->pins.nr; i++) {
-		const struct holder *h = &p->pins.holders[i];
-		char *reasons = reasons_text(h, &p->pins.reasons);
-
-		table_line(&t);
-		cell_text(&t, COL_HOLDER, h->name);
-		cell_bytes(&t, COL_PINNED, h->pages);
-		cell_bytes(&t, COL_PEAK, h->peak);
-		cell_bytes(&t, COL_ACQUIRED, h->acquired);
-		cell_bytes(&t, COL_RELEASED, h->released);
-		rate_cells(&t, h, before.nr ? holder_find(&before.list[0],
-							  h->name) : NULL,
-			   since);
-		cell_number(&t, COL_HOLDER_REFUSED,
-			    holder_refused(h, &p->pins.reasons));
-		cell_text(&t, COL_REASONS, reasons);
-		free(reasons);
-	}
-	if (p->untracked) {
-		table_line(&t);
-		cell_text(&t, COL_HOLDER, "UNTRACKED");
-		cell_bytes(&t, COL_PINNED, p->untracked);
-		for (i = COL_PEAK; i <= COL_REASONS; i++)
-			cell_text(&t, i, NULL);
+	for (n = 0; n < after.nr; n++) {
+		if (!r->format.json && !r->format.raw && !r->format.noheadings)
+			summary(&after.list[n]);
+		holder_lines(&t, &after.list[n], &before, since);
 	}
 	table_print(&t);
 	processes_free(&before);

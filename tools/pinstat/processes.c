@@ -284,11 +284,16 @@ static size_t pids_read(long **pids)
 	return nr;
 }
 
+/* The one that runs before those it was, or that others were */
 static int by_pid(const void *a, const void *b)
 {
 	const struct process *p = a, *q = b;
 
-	return (p->pid > q->pid) - (p->pid < q->pid);
+	if (p->pid != q->pid)
+		return p->pid > q->pid ? 1 : -1;
+	if (p->gone != q->gone)
+		return p->gone - q->gone;
+	return strcmp(p->command ?: "", q->command ?: "");
 }
 
 void processes_read(struct processes *ps, const long *pids, size_t npids)
