@@ -152,4 +152,39 @@ void put_user_pages_dirty_lock(struct page **pages, unsigned long npages)
 }
 EXPORT_SYMBOL_GPL(put_user_pages_dirty_lock);
 
+/**
+ * put_user_page_range() - release pinned pages that lie together
+ * @page: the first of them
+ * @npages: how many pages, of contiguous page frames
+ *
+ * For holders that remember the first page and the length. Each page carries
+ * one pin that pin_user_pages*() took. Those that belong to one folio are
+ * released in one step.
+ *
+ * Context: Any context; does not sleep.
+ */
+void put_user_page_range(struct page *page, unsigned long npages)
+{
+	unpin_user_page_range_dirty_lock(page, npages, false);
+}
+EXPORT_SYMBOL_GPL(put_user_page_range);
+
+/**
+ * put_user_page_range_dirty_lock() - mark pinned pages that lie together dirty
+ *	and release them
+ * @page: the first of them
+ * @npages: how many pages, of contiguous page frames
+ *
+ * As put_user_page_range(), and takes the lock of each folio that is not dirty
+ * yet.
+ *
+ * Context: Process context. May sleep.
+ */
+void put_user_page_range_dirty_lock(struct page *page, unsigned long npages)
+{
+	might_sleep();
+	unpin_user_page_range_dirty_lock(page, npages, true);
+}
+EXPORT_SYMBOL_GPL(put_user_page_range_dirty_lock);
+
 #include "tests/user_pages_kunit.h"

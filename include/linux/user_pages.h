@@ -12,6 +12,11 @@
  *					that makes a page dirty
  *	put_user_pages_dirty_lock()	unpin_user_pages_dirty_lock(…, true)
  *
+ * Two are younger, for pages that are known by the first of them:
+ *
+ *	put_user_page_range()		unpin_user_page_range_dirty_lock(…, false)
+ *	put_user_page_range_dirty_lock()	the same with true
+ *
  * Words used here and in mm/pin_ledger.c:
  *
  *   pin	one FOLL_PIN | FOLL_LONGTERM reference on one base page, taken
@@ -39,6 +44,8 @@ void put_user_page(struct page *page);
 void put_user_pages(struct page **pages, unsigned long npages);
 void put_user_pages_dirty(struct page **pages, unsigned long npages);
 void put_user_pages_dirty_lock(struct page **pages, unsigned long npages);
+void put_user_page_range(struct page *page, unsigned long npages);
+void put_user_page_range_dirty_lock(struct page *page, unsigned long npages);
 
 /**
  * put_user_page_ref() - give back a plain reference on a user page

@@ -99,6 +99,36 @@ static void put_test_pin_huge(struct kunit *test)
 	put_test_clean(t->huge, 1);
 }
 
+/*
+ * As many pages again, whose frames follow each other: a huge page that was
+ * split into folios of this order, and is pinned then
+ */
+static void put_test_pin_run(struct kunit *test, unsigned int order,
+			     struct page **pages)
+{
+	unsigned long addr = pin_test_map_huge(test, PMD_SIZE), at;
+	struct page *page = pin_test_page(test, addr);
+	int ret, i;
+
+	/* A split drops pages of zeros */
+	for (at = addr; at < addr + PMD_SIZE; at += PAGE_SIZE)
+		KUNIT_ASSERT_EQ(test, put_user(1, (char __user *)at), 0);
+	get_page(page);
+	lock_page(page);
+	ret = split_huge_page_to_list_to_order(page, NULL, order);
+	unlock_page(page);
+	put_page(page);
+	KUNIT_ASSERT_EQ(test, ret, 0);
+
+	put_test_pin(test, addr, pages);
+	for (i = 0; i < PUT_TEST_PAGES; i++) {
+		KUNIT_ASSERT_PTR_EQ(test, pages[i], nth_page(page, i));
+		KUNIT_ASSERT_EQ(test, folio_order(page_folio(pages[i])), order);
+		KUNIT_ASSERT_EQ(test, pin_test_pins(pages[i]), 1 << order);
+	}
+	put_test_clean(pages, PUT_TEST_PAGES);
+}
+
 static void put_user_page_drops_one_pin(struct kunit *test)
 {
 	struct put_test *t = test->priv;
@@ -164,6 +194,8 @@ static void put_of_no_pages_does_nothing(struct kunit *test)
 	put_user_pages(t->small, 0);
 	put_user_pages_dirty(t->small, 0);
 	put_user_pages_dirty_lock(t->small, 0);
+	put_user_page_range(t->small[0], 0);
+	put_user_page_range_dirty_lock(t->small[0], 0);
 	KUNIT_EXPECT_EQ(test, put_test_pins(t->small, PUT_TEST_PAGES),
 			PUT_TEST_PAGES);
 	KUNIT_EXPECT_FALSE(test, put_test_dirty(t->small, 1));
@@ -200,11 +232,12 @@ static void all_but_dirty_lock_work_in_atomic_context(struct kunit *test)
 	put_user_pages_dirty(t->small, 4);
 	put_user_pages(t->small + 4, 4);
 	put_user_page(t->small[8]);
+	put_user_page_range(t->small[9], 1);
 	put_user_page_ref(page);
 	preempt_enable();
-	KUNIT_EXPECT_EQ(test, put_test_pins(t->small, 9), 0);
+	KUNIT_EXPECT_EQ(test, put_test_pins(t->small, 10), 0);
 
-	put_user_pages(t->small + 9, PUT_TEST_PAGES - 9);
+	put_user_pages(t->small + 10, PUT_TEST_PAGES - 10);
 }
 
 /* Clean pages must not become dirty while others have them locked */
@@ -296,29 +329,107 @@ static void put_user_pages_dirty_lock_marks_each_page(struct kunit *test)
 	put_user_page(t->small[PUT_TEST_PAGES - 1]);
 }
 
+/* Small pages, one after the other */
+static void put_user_page_range_drops_one_pin_of_each(struct kunit *test)
+{
+	struct put_test *t = test->priv;
+	struct page *run[PUT_TEST_PAGES];
+
+	put_test_pin_run(test, 0, run);
+	put_user_page_range(run[3], 9);
+	KUNIT_EXPECT_EQ(test, put_test_pins(run, 3), 3);
+	KUNIT_EXPECT_EQ(test, put_test_pins(run + 3, 9), 0);
+	KUNIT_EXPECT_EQ(test, put_test_pins(run + 12, 4), 4);
+	KUNIT_EXPECT_FALSE(test, PageDirty(run[3]));
+
+	put_user_page_range(run[0], 3);
+	put_user_page_range(run[12], 4);
+	KUNIT_EXPECT_EQ(test, put_test_pins(run, PUT_TEST_PAGES), 0);
+	put_user_pages(t->small, PUT_TEST_PAGES);
+}
+
+/* Parts of folios at both ends, and a whole one between them */
+static void put_user_page_range_drops_pins_of_parts(struct kunit *test)
+{
+	struct put_test *t = test->priv;
+	struct page *run[PUT_TEST_PAGES];
+
+	put_test_pin_run(test, 2, run);
+	put_user_page_range(run[3], 7);
+	KUNIT_EXPECT_EQ(test, pin_test_pins(run[0]), 3);
+	KUNIT_EXPECT_EQ(test, pin_test_pins(run[4]), 0);
+	KUNIT_EXPECT_EQ(test, pin_test_pins(run[8]), 2);
+	KUNIT_EXPECT_EQ(test, pin_test_pins(run[12]), 4);
+	KUNIT_EXPECT_FALSE(test, PageDirty(run[4]));
+
+	put_user_page_range(run[0], 3);
+	put_user_page_range(run[10], 6);
+	KUNIT_EXPECT_EQ(test, put_test_pins(run, PUT_TEST_PAGES), 0);
+
+	put_test_pin_huge(test);
+	put_user_page_range(t->huge[5], 10);
+	KUNIT_EXPECT_EQ(test, pin_test_pins(t->huge[0]), PUT_TEST_PAGES - 10);
+	put_user_page_range(t->huge[0], PUT_TEST_PAGES - 10);
+	KUNIT_EXPECT_EQ(test, pin_test_pins(t->huge[0]), 0);
+	put_user_pages(t->small, PUT_TEST_PAGES);
+}
+
+static void put_user_page_range_dirty_lock_marks_each_folio(struct kunit *test)
+{
+	struct put_test *t = test->priv;
+	struct page *run[PUT_TEST_PAGES];
+
+	put_test_pin_run(test, 2, run);
+	put_user_page_range_dirty_lock(run[3], 7);
+	KUNIT_EXPECT_TRUE(test, put_test_dirty(run, 12));
+	KUNIT_EXPECT_FALSE(test, folio_test_dirty(page_folio(run[12])));
+	KUNIT_EXPECT_FALSE(test, folio_test_locked(page_folio(run[0])));
+	KUNIT_EXPECT_EQ(test, pin_test_pins(run[0]), 3);
+	KUNIT_EXPECT_EQ(test, pin_test_pins(run[4]), 0);
+	KUNIT_EXPECT_EQ(test, pin_test_pins(run[8]), 2);
+	KUNIT_EXPECT_EQ(test, pin_test_pins(run[12]), 4);
+
+	put_user_page_range(run[0], 3);
+	put_user_page_range(run[10], 6);
+	put_user_pages(t->small, PUT_TEST_PAGES);
+}
+
 /**
  * struct put_test_thread - a put in another thread
+ * @put: the put
  * @page: of this page
  * @done: it has been put
  */
 struct put_test_thread {
+	void (*put)(struct page *page);
 	struct page *page;
 	struct completion done;
 };
+
+static void put_test_pages(struct page *page)
+{
+	put_user_pages_dirty_lock(&page, 1);
+}
+
+static void put_test_range(struct page *page)
+{
+	put_user_page_range_dirty_lock(page, 1);
+}
 
 static int put_test_dirty_lock(void *data)
 {
 	struct put_test_thread *thread = data;
 
-	put_user_pages_dirty_lock(&thread->page, 1);
+	thread->put(thread->page);
 	complete(&thread->done);
 	return 0;
 }
 
-static void put_user_pages_dirty_lock_waits_for_lock(struct kunit *test)
+static void put_test_waits_for_lock(struct kunit *test,
+				    void (*put)(struct page *page))
 {
 	struct put_test *t = test->priv;
-	struct put_test_thread thread = { .page = t->small[0] };
+	struct put_test_thread thread = { .put = put, .page = t->small[0] };
 	struct folio *folio = page_folio(thread.page);
 	struct task_struct *task;
 
@@ -338,6 +449,16 @@ static void put_user_pages_dirty_lock_waits_for_lock(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, pin_test_pins(thread.page), 0);
 
 	put_user_pages(t->small + 1, PUT_TEST_PAGES - 1);
+}
+
+static void put_user_pages_dirty_lock_waits_for_lock(struct kunit *test)
+{
+	put_test_waits_for_lock(test, put_test_pages);
+}
+
+static void put_user_page_range_dirty_lock_waits_for_lock(struct kunit *test)
+{
+	put_test_waits_for_lock(test, put_test_range);
 }
 
 static void put_user_page_ref_leaves_pins_alone(struct kunit *test)
@@ -388,6 +509,10 @@ static struct kunit_case put_user_pages_test_cases[] = {
 	KUNIT_CASE(put_user_pages_dirty_needs_no_memory),
 	KUNIT_CASE(put_user_pages_dirty_lock_marks_each_page),
 	KUNIT_CASE(put_user_pages_dirty_lock_waits_for_lock),
+	KUNIT_CASE(put_user_page_range_drops_one_pin_of_each),
+	KUNIT_CASE(put_user_page_range_drops_pins_of_parts),
+	KUNIT_CASE(put_user_page_range_dirty_lock_marks_each_folio),
+	KUNIT_CASE(put_user_page_range_dirty_lock_waits_for_lock),
 	KUNIT_CASE(put_user_page_ref_leaves_pins_alone),
 	KUNIT_CASE(last_put_frees_page_that_is_unmapped),
 	{},
