@@ -5,7 +5,7 @@ BASE ?= linux-6.12
 include bases/$(BASE).mk
 include bases/qemu-10.0.mk
 include bases/mainline.mk
-export BASE BASE_PACKAGE BASE_TARBALL BASE_SERIES V QEMU_VERSION QEMU_SUITES QEMU_CONFIG QEMU_STEPS
+export BASE BASE_PACKAGE BASE_TARBALL BASE_SUITES BASE_TESTED BASE_VERSION BASE_SERIES V QEMU_VERSION QEMU_SUITES QEMU_CONFIG QEMU_STEPS
 export MAINLINE_PACKAGE MAINLINE_SUITES
 
 TREE    := build/$(BASE)
@@ -280,7 +280,7 @@ lint: kernel-release qemu-tree
 	@scripts/lint
 
 PHONY += check-hooks
-check-hooks: deps
+check-hooks: tree
 	@scripts/check-hooks $(HOOKS)
 
 PHONY += check-series
