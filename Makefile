@@ -58,6 +58,7 @@ help: ## what there is
 	@echo 'make lint         style, hooks, sparse, W=1'
 	@echo 'make refresh      edits in build/$(BASE) back into the hooks'
 	@echo 'make check-series build after each hook (slow)'
+	@echo 'make check-bases  do the hooks, and QEMU'"'"'s patches, apply to the newest sources of Debian?'
 	@echo 'make check-arches build for other architectures and configurations (A=NAME: one; slow)'
 	@echo 'make check-hooks  take each hook out: does its test fail? (slow)'
 	@echo 'make export       build/export: a branch for git send-email'
@@ -278,6 +279,10 @@ test-long:
 PHONY += lint
 lint: kernel-release qemu-tree
 	@scripts/lint
+
+PHONY += check-bases
+check-bases: deps
+	@$(LOCK) scripts/check-bases
 
 PHONY += check-hooks
 check-hooks: tree
