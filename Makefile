@@ -251,8 +251,6 @@ shell: kernel-$(or $(FLAVOUR),release) programs modules-$(or $(FLAVOUR),release)
 	@$(VM) --shell --flavour $(or $(FLAVOUR),release) --machine $(or $(MACHINE),full)
 
 DEMO := pindemo $(if $(JSON),--json)
-# A QEMU without our patches: ours, if it was built, else the one that is installed.
-QEMU_UNPATCHED = $(or $(wildcard $(QEMU)-stock/obj/qemu-system-x86_64),$(shell command -v qemu-system-x86_64))
 PHONY += run
 run:
 	@$(MAKE) --no-print-directory kernel-release programs modules-release $(if $(JSON),,qemu) >&2
@@ -263,8 +261,7 @@ run:
 	else \
 		$(VM) --flavour release --machine full --command '$(DEMO)'; \
 	fi
-	@$(if $(JSON),:,$(VM) --flavour release --machine qemu --command \
-		'qemu_demo $(patsubst build/%,/mnt/userpin/build/%,$(QEMU_UNPATCHED))')
+	@$(if $(JSON),:,$(VM) --flavour release --machine qemu --command qemu_demo)
 
 # Builds what it needs itself, so that a build that fails is counted, too.
 PHONY += test

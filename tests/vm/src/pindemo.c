@@ -521,9 +521,10 @@ static void show(const struct demo *d, const struct figures *here,
 		       here->kernel, stock->kernel, source(stock));
 	else
 		printf("Linux %s, edu devices %s and %s, real DMA through the IOMMU.\n"
-		       "stock: Linux %s, %s.\n\n", here->kernel,
+		       "stock: Linux %s, %s%s.\n\n", here->kernel,
 		       d->a.dev[0].name, d->b.dev[0].name, stock->kernel,
-		       source(stock));
+		       source(stock),
+		       stock->measured ? "" : " (to measure it: make stock)");
 	show_holders(d, here);
 	show_sharing(d, here, stock);
 	show_backings(d, here, stock);
