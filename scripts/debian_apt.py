@@ -48,8 +48,7 @@ class Apt:
         self.conf = ['-o', f'Dir::Etc::SourceList={path}/sources.list',
                      '-o', 'Dir::Etc::SourceParts=/dev/null', '-o', f'Dir::State::lists={path}/lists',
                      '-o', f'Dir::Cache={path}', '-o', 'APT::Sandbox::User=',
-                     '-o', 'Acquire::http::Timeout=15', '-o', 'Acquire::https::Timeout=15',
-                     '-o', 'Acquire::Retries=1', '-qq']
+                     '-o', 'Acquire::http::Timeout=10', '-o', 'Acquire::https::Timeout=10', '-qq']
         found = output('apt-get', 'indextargets', '--format', '$(ORIGIN);$(REPO_URI)').stdout
         main = sorted({line.split(';')[1].rstrip('/') for line in found.splitlines()
                        if line.startswith('Debian;') and '-security' not in line})
@@ -63,7 +62,8 @@ class Apt:
                     uri = re.sub('/debian$', '/debian-security', uri)
                 f.write(f'{kind} {opt}{uri} {suite} main\n')
         # A mirror need not have all of them.
-        run = output('apt-get', *self.conf, '-o', 'APT::Update::Error-Mode=any', 'update',
+        run = output('apt-get', *self.conf, '-o', 'APT::Update::Error-Mode=any',
+                     '-o', 'Acquire::Retries=0', 'update',
                      timeout=UPDATE_SECONDS)
         self.said = run.stdout
         self.reached = run.returncode == 0
