@@ -73,7 +73,7 @@ def rejects(files):
             if os.path.isfile(f'{files}/{f}'):
                 shutil.copy(f'{files}/{f}', f'{tmp}/{f}')
         for p in series():
-            cmd = ['patch', '-d', tmp, '-p1', '--fuzz=0', '-s', '-f', '--no-backup-if-mismatch', '-i', hook(p)]
+            cmd = ['patch', '-d', tmp, '-p1', '--fuzz=0', '-f', '--no-backup-if-mismatch', '-i', hook(p)]
             run = output(*cmd, '--dry-run')
             if run.returncode:
                 bad.append((p, run.stdout.strip()))
