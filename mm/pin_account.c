@@ -396,11 +396,16 @@ static long gup_batch(struct pin_account *acct, unsigned long start,
 		 */
 	}
 
-	do {
-		ret = gup_slow(acct, start, npages, gup_flags | FOLL_LONGTERM,
-			       pages);
-	} while ((ret == -ENOMEM || ret == -EBUSY) &&
-		 wait_to_move(acct, start, npages, &waited));
+	gup_flags |= FOLL_LONGTERM;
+	ret = gup_slow(acct, start, npages, gup_flags, pages);
+	while ((ret == -ENOMEM || ret == -EBUSY) &&
+	       wait_to_move(acct, start, npages, &waited)) {
+		/* Two holders of the same pages would make each other fail */
+		if (mutex_lock_killable(&acct->ledger->moving))
+			return -EINTR;
+		ret = gup_slow(acct, start, npages, gup_flags, pages);
+		mutex_unlock(&acct->ledger->moving);
+	}
 	return ret;
 }
 
