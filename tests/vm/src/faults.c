@@ -10,7 +10,6 @@
 #include "mdev_lib.h"
 #include "test.h"
 
-#define DEBUGFS	"/sys/kernel/debug"
 #define MOST	20000	/* a sweep that long does not end */
 
 #define N	48UL
@@ -28,39 +27,16 @@ FIXTURE(faults)
 	int memfd;
 };
 
-static void configure(void)
-{
-	static const char *const file[][2] = {
-		{ "failslab/ignore-gfp-wait", "N" },
-		{ "failslab/task-filter", "N" },
-		{ "failslab/verbose", "0" },
-		{ "fail_page_alloc/ignore-gfp-wait", "N" },
-		{ "fail_page_alloc/ignore-gfp-highmem", "N" },
-		{ "fail_page_alloc/min-order", "0" },
-		{ "fail_page_alloc/verbose", "0" },
-		{ "fail_usercopy/verbose", "0" },
-	};
-	char path[96];
-	size_t i;
-
-	for (i = 0; i < ARRAY_SIZE(file); i++) {
-		snprintf(path, sizeof(path), DEBUGFS "/%s", file[i][0]);
-		write_text(path, file[i][1]);
-	}
-}
-
 FIXTURE_SETUP(faults)
 {
-	if (!file_exists("/proc/thread-self/fail-nth") ||
-	    !file_exists(DEBUGFS "/failslab"))
+	if (!failing_supported())
 		SKIP(return, "this kernel has no fault injection");
 	NEED_DEVICES(2U);
-	configure();
 	self->v.fd = -1;
 	self->other.fd = -1;
 	self->g = (struct guest) { -1, -1, -1 };
 	self->caller = -1;
-	self->nth = open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);
+	self->nth = failing_open();
 	ASSERT_LE(0, self->nth);
 	self->mem = anon_pages(SIZE);
 	ASSERT_NE(NULL, self->mem);
@@ -80,33 +56,6 @@ FIXTURE_TEARDOWN(faults)
 	EXPECT_BACK(&self->before);
 	if (*self->uuid)
 		EXPECT_EQ(0, mdev_remove(self->uuid));
-}
-
-/*
- * Copies from and to user space can be made to fail, too, and these here are
- * some. What fails once does not fail again.
- */
-static void arm(int fd, int n)
-{
-	char text[16];
-	int len = sprintf(text, "%d", n);
-
-	if (pwrite(fd, text, len, 0) != len && pwrite(fd, text, len, 0) != len)
-		abort();
-}
-
-/* Was there a failure? Also ends the waiting for one. */
-static bool disarm(int fd)
-{
-	char text[16] = "";
-	ssize_t len = pread(fd, text, sizeof(text) - 1, 0);
-
-	if (len < 0 && errno == EFAULT)
-		return false;	/* it was left for this read */
-	if (len <= 0)
-		abort();
-	arm(fd, 0);
-	return atoi(text) == 0;
 }
 
 /*

@@ -599,14 +599,6 @@ TEST_F(holds, thp_collapse)
 
 /* --- Reclaim ---------------------------------------------------------------- */
 
-#define PF_DIRTY	(1ULL << 4)
-
-static bool reclaimed(void *mem)
-{
-	/* The first try may only find that the page is wanted after all */
-	return madvise(mem, PAGE, MADV_PAGEOUT) || !pfn_of(mem);
-}
-
 /*
  * Memory that the process gave up but has not lost yet (MADV_FREE) is as good as
  * any for a device to write to. The CPU does not see these writes; that the page

@@ -14,8 +14,6 @@
 #define N	16UL
 #define SIZE	(N * PAGE)
 
-#define PF_DIRTY	(1ULL << 4)
-
 FIXTURE(kvm_map)
 {
 	struct guest g;

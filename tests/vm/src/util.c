@@ -24,6 +24,8 @@
 /* A peer that says nothing for so long is taken for dead, even under KASAN */
 #define CHAN_TIMEOUT_MS	240000
 
+#define DEBUGFS		"/sys/kernel/debug"
+
 char *slurp(const char *path)
 {
 	size_t len = 0, room = 1 << 16;
@@ -273,6 +275,68 @@ long move_to(void *mem, size_t n, size_t step, int to)
 	for (i = 0; i < n; i++)
 		there += status[i] == to;
 	return there;
+}
+
+bool reclaimed(void *mem)
+{
+	/* The first try may only find that the page is wanted after all */
+	return madvise(mem, PAGE, MADV_PAGEOUT) || !pfn_of(mem);
+}
+
+bool failing_supported(void)
+{
+	return file_exists("/proc/thread-self/fail-nth") &&
+	       file_exists(DEBUGFS "/failslab");
+}
+
+int failing_open(void)
+{
+	static const char *const file[][2] = {
+		{ "failslab/ignore-gfp-wait", "N" },
+		{ "failslab/task-filter", "N" },
+		{ "failslab/verbose", "0" },
+		{ "fail_page_alloc/ignore-gfp-wait", "N" },
+		{ "fail_page_alloc/ignore-gfp-highmem", "N" },
+		{ "fail_page_alloc/min-order", "0" },
+		{ "fail_page_alloc/verbose", "0" },
+		{ "fail_usercopy/verbose", "0" },
+	};
+	char path[96];
+	size_t i;
+	int fd;
+
+	for (i = 0; i < sizeof(file) / sizeof(file[0]); i++) {
+		snprintf(path, sizeof(path), DEBUGFS "/%s", file[i][0]);
+		write_text(path, file[i][1]);
+	}
+	fd = open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
+/*
+ * Copies from and to user space can be made to fail, too, and these here are
+ * some. What fails once does not fail again.
+ */
+void arm(int fd, int n)
+{
+	char text[16];
+	int len = sprintf(text, "%d", n);
+
+	if (pwrite(fd, text, len, 0) != len && pwrite(fd, text, len, 0) != len)
+		abort();
+}
+
+bool disarm(int fd)
+{
+	char text[16] = "";
+	ssize_t len = pread(fd, text, sizeof(text) - 1, 0);
+
+	if (len < 0 && errno == EFAULT)
+		return false;	/* it was left for this read */
+	if (len <= 0)
+		abort();
+	arm(fd, 0);
+	return atoi(text) == 0;
 }
 
 int ksm_start(void)

@@ -19,6 +19,7 @@
 #define ROUND_UP(x, a)	(((x) + (a) - 1) / (a) * (a))
 
 /* Bits of /proc/kpageflags */
+#define PF_DIRTY	(1ULL << 4)
 #define PF_ANON		(1ULL << 12)
 #define PF_TAIL		(1ULL << 16)
 #define PF_THP		(1ULL << 22)
@@ -58,6 +59,19 @@ int bind_to_node(int node, void *mem, size_t size);
 /* Returns how many are there then; at most MOVE_MAX */
 #define MOVE_MAX	64UL
 long move_to(void *mem, size_t n, size_t step, int to);
+
+/* Ask reclaim for this page; is it gone? To be waited for. */
+bool reclaimed(void *mem);
+
+/*
+ * Fault injection: after arm(), the @n-th thing of this thread that can fail
+ * fails, once: an allocation, or a copy from or to user space. disarm() ends
+ * that; was there a failure?
+ */
+bool failing_supported(void);
+int failing_open(void);
+void arm(int fd, int n);
+bool disarm(int fd);
 
 /* KSM: start it, impatient and thorough */
 #define KSM	"/sys/kernel/mm/ksm"
