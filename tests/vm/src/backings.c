@@ -251,10 +251,11 @@ TEST_F_TIMEOUT(backing, pieces, 300)
 
 	if (!step)
 		step = 1;
-	for (at = 0; at < pages; at += step, n++)
+	for (at = 0; at < pages; at += step, n++) {
 		EXPECT_EQ(ret, vfio_map(&self->v, self->a.addr + at * PAGE,
 					IOVA_FAR + at * PAGE, PAGE,
 					self->b->flags));
+	}
 	if (self->b->err) {
 		EXPECT_STATE(&self->base, 0, 0, 0);
 		EXPECT_REFUSED(&self->base, self->b->reason, n);
@@ -265,9 +266,10 @@ TEST_F_TIMEOUT(backing, pieces, 300)
 		EXPECT_STATE(&self->base, n, n,
 			     held_by(&self->a, 0, n, step));
 	}
-	for (at = 0; !ret && at < pages; at += 2 * step)
+	for (at = 0; !ret && at < pages; at += 2 * step) {
 		EXPECT_EQ((long)PAGE, vfio_unmap(&self->v, IOVA_FAR + at * PAGE,
 						 PAGE));
+	}
 	EXPECT_LE(0, vfio_unmap(&self->v, IOVA_FAR, pages * PAGE));
 	EXPECT_BACK(&self->base);
 }

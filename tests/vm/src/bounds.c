@@ -39,11 +39,12 @@ FIXTURE_SETUP(bounds)
 	fill(self->page, PAGE, 1);
 	self->alias = reserve(ALIASES * PAGE, PAGE, &reserved, &reserved_size);
 	ASSERT_NE(NULL, self->alias);
-	for (i = 0; i < ALIASES; i++)
+	for (i = 0; i < ALIASES; i++) {
 		ASSERT_NE(MAP_FAILED,
 			  mmap(self->alias + i * PAGE, PAGE,
 			       PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
 			       self->fd, 0));
+	}
 	ASSERT_EQ(0, snap(&self->before));
 	ASSERT_EQ(0, vfio_open(&self->a, 0));
 	ASSERT_EQ(0, vfio_open(&self->b, 1));
@@ -158,10 +159,11 @@ TEST_F_TIMEOUT(bounds, one_gigabyte, 900)
 
 	if (area_open(b, &area, NULL, NULL))
 		SKIP(return, "%s", area.why);
-	for (i = 0; i < maps; i++)
+	for (i = 0; i < maps; i++) {
 		ASSERT_EQ(0, vfio_map(i % 2 ? &self->b : &self->a, area.addr,
 				      (i / 2 + 4) * GB, GB, MAP_RW))
 			TH_LOG("map %ld of %ld", i, maps);
+	}
 	EXPECT_STATE(&self->base, FOLIO_PINS, pages, pages);
 	EXPECT_EQ(-EOVERFLOW, vfio_map(&self->a, area.addr, IOVA, PAGE,
 				       MAP_RW));

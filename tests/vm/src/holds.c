@@ -68,20 +68,23 @@ TEST_F(holds, compaction)
 
 	ASSERT_NE(NULL, mem);
 	ASSERT_NE(NULL, pfn);
-	for (i = 0; i < n; i += stride)
+	for (i = 0; i < n; i += stride) {
 		ASSERT_EQ(0, vfio_map(&self->v, mem + i * PAGE,
 				      IOVA + i * PAGE, PAGE, MAP_RW));
+	}
 	note_pfns(mem, n, pfn);
 	for (i = 1; i < n; i += 2)
 		madvise(mem + i * PAGE, PAGE, MADV_DONTNEED);
 	before = vmstat("pgmigrate_success");
-	for (try = 0; try < 3; try++)
+	for (try = 0; try < 3; try++) {
 		ASSERT_EQ(0, write_text("/proc/sys/vm/compact_memory", "1"));
+	}
 	after = vmstat("pgmigrate_success");
 	EXPECT_GT(after, before)
 		TH_LOG("compaction moved nothing, so this shows nothing");
-	for (i = 0; i < n; i += stride)
+	for (i = 0; i < n; i += stride) {
 		EXPECT_EQ(pfn[i], pfn_of(mem + i * PAGE));
+	}
 	EXPECT_EQ(0, edu_check(&self->v.dev[0], mem, IOVA, PAGE));
 	EXPECT_EQ(0, edu_check(&self->v.dev[0], mem + (n - stride) * PAGE,
 			       IOVA + (n - stride) * PAGE, PAGE));
@@ -254,8 +257,9 @@ TEST_F(holds, memory_offline)
 	ASSERT_EQ(0, vfio_map(&self->v, mem, IOVA, SIZE, MAP_RW));
 	EXPECT_TRUE(filled(mem, SIZE, 5));
 	note_pfns(mem, N, pfn);
-	for (i = 0; i < N; i++)
+	for (i = 0; i < N; i++) {
 		EXPECT_TRUE(block_in(kernel, block_of(pfn[i])));
+	}
 	EXPECT_STATE(&self->base, N, N, N);
 	EXPECT_EQ(0, edu_check(&self->v.dev[0], mem, IOVA, SIZE));
 
@@ -282,9 +286,10 @@ TEST_F(holds, movable_pages_beside_others)
 		SKIP(return, "no movable memory, see USERPIN_MEM_NODE");
 	mem = small_pages(SIZE);
 	ASSERT_NE(NULL, mem);
-	for (i = 0; i < N; i++)
+	for (i = 0; i < N; i++) {
 		ASSERT_EQ(0, bind_to_node(i % 2 ? atoi(node) : 0,
 					  mem + i * PAGE, PAGE));
+	}
 	fill(mem, SIZE, 6);
 	for (i = 0; i < N; i++)
 		in += block_in(movable, block_of(pfn_of(mem + i * PAGE)));
@@ -292,9 +297,10 @@ TEST_F(holds, movable_pages_beside_others)
 
 	ASSERT_EQ(0, vfio_map(&self->v, mem, IOVA, SIZE, MAP_RW));
 	EXPECT_TRUE(filled(mem, SIZE, 6));
-	for (i = 0; i < N; i++)
+	for (i = 0; i < N; i++) {
 		EXPECT_FALSE(block_in(movable, block_of(pfn_of(mem + i * PAGE))))
 			TH_LOG("page %zu", i);
+	}
 	EXPECT_EQ(0, edu_check(&self->v.dev[0], mem, IOVA, SIZE));
 	EXPECT_EQ((long)SIZE, vfio_unmap(&self->v, IOVA, SIZE));
 	EXPECT_BACK(&self->base);
@@ -664,12 +670,14 @@ TEST_F(holds, read_pins_leave_pages_clean)
 	ASSERT_NE(NULL, mem);
 	ASSERT_EQ(0, vfio_map(&self->v, mem, IOVA, 4 * PAGE, MAP_R));
 	EXPECT_EQ(4 * (long)PAGE, vfio_unmap(&self->v, IOVA, 4 * PAGE));
-	for (i = 0; i < 4; i++)
+	for (i = 0; i < 4; i++) {
 		EXPECT_EQ(0ULL, pfn_flags(pfn_of(mem + i * PAGE)) & PF_DIRTY);
+	}
 	ASSERT_EQ(0, vfio_map(&self->v, mem, IOVA, 4 * PAGE, MAP_RW));
 	EXPECT_EQ(4 * (long)PAGE, vfio_unmap(&self->v, IOVA, 4 * PAGE));
-	for (i = 0; i < 4; i++)
+	for (i = 0; i < 4; i++) {
 		EXPECT_NE(0ULL, pfn_flags(pfn_of(mem + i * PAGE)) & PF_DIRTY);
+	}
 }
 
 /* --- KSM -------------------------------------------------------------------- */
@@ -717,8 +725,9 @@ TEST_F(holds, ksm)
 		TH_LOG("pages that are not pinned were not merged");
 	EXPECT_EQ(0UL, moved(pinned, N, pfn));
 	/* nor did others become copies of one (6.12 shows all of them as KSM) */
-	for (i = 0; i < N; i++)
+	for (i = 0; i < N; i++) {
 		EXPECT_NE(pfn[i], pfn_of(loose));
+	}
 	EXPECT_STATE(&self->base, N, N, N);
 
 	/* What the one device writes does not appear elsewhere */
@@ -732,8 +741,9 @@ TEST_F(holds, ksm)
 	m.scans = read_long(KSM "/full_scans", 0);
 	EXPECT_TRUE(wait_for(merged, &m, 120000));
 	EXPECT_EQ(0, vfio_map(&self->v, loose, IOVA, SIZE, MAP_R));
-	for (i = 1; i < N; i++)
+	for (i = 1; i < N; i++) {
 		EXPECT_NE(pfn_of(loose), pfn_of(loose + i * PAGE));
+	}
 	EXPECT_STATE(&self->base, N, N, N);
 	EXPECT_EQ((long)SIZE, vfio_unmap(&self->v, IOVA, SIZE));
 	EXPECT_EQ(0, write_text(KSM "/run", "2"));

@@ -471,9 +471,10 @@ static void take_over(struct __test_metadata *_metadata,
 	int sv[2], status;
 	pid_t pid;
 
-	for (i = 0; i < maps; i++)
+	for (i = 0; i < maps; i++) {
 		ASSERT_EQ(0, vfio_map(&self->v, self->mem + i * size,
 				      IOVA + i * size, size, MAP_RW));
+	}
 	EXPECT_STATE(&self->base, N, N, N);
 	ASSERT_EQ(0, chan_pair(sv));
 	pid = fork();
@@ -792,8 +793,9 @@ TEST_F(life, holders_of_the_dead_go)
 		EXPECT_EQ(0, status);
 	}
 	EXPECT_EQ(0, vfio_map(&self->v, self->mem, IOVA, SIZE, MAP_RW));
-	for (i = 0; i < 3; i++)
+	for (i = 0; i < 3; i++) {
 		EXPECT_EQ(0, holders_of(pid[i])) TH_LOG("process %d", i);
+	}
 	EXPECT_EQ(1, holders_of(getpid()));
 }
 
@@ -831,9 +833,10 @@ TEST_F(life, unmap_all)
 
 	ASSERT_NE(NULL, other);
 	EXPECT_EQ(0L, vfio_unmap_all(&self->v));
-	for (i = 0; i < 8; i++)
+	for (i = 0; i < 8; i++) {
 		EXPECT_EQ(0, vfio_map(&self->v, self->mem + i * PAGE,
 				      IOVA + 2 * i * PAGE, PAGE, MAP_RW));
+	}
 	EXPECT_EQ(0, vfio_map(&self->v, other, IOVA_FAR, SIZE, MAP_R));
 	EXPECT_STATE(&self->base, 8 + N, 8 + N, 8 + N);
 	EXPECT_EQ((long)(8 * PAGE + SIZE), vfio_unmap_all(&self->v));

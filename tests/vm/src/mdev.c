@@ -116,11 +116,13 @@ TEST_F(mdev, charged_once)
 	EXPECT_EQ((int)P, pin(bench, 2, P, PIN_CALLER_WRITE));
 	EXPECT_STATE(&bench->base, m + P, c, c);
 	/* The same again is the same pin, with a use more */
-	for (i = 0; i < 3; i++)
+	for (i = 0; i < 3; i++) {
 		EXPECT_EQ((int)P, pin(bench, 2, P, PIN_CALLER_WRITE));
+	}
 	EXPECT_STATE(&bench->base, m + P, c, c);
-	for (i = 0; i < 3; i++)
+	for (i = 0; i < 3; i++) {
 		EXPECT_EQ(0, unpin(bench, 2, P));
+	}
 	EXPECT_STATE(&bench->base, m + P, c, c);
 	EXPECT_EQ(0, unpin(bench, 2, P));
 	EXPECT_STATE(&bench->base, m, m, m);

@@ -111,10 +111,11 @@ TEST_F(type1, arguments_of_map)
 	};
 	size_t i;
 
-	for (i = 0; i < ARRAY_SIZE(c); i++)
+	for (i = 0; i < ARRAY_SIZE(c); i++) {
 		EXPECT_EQ(c[i].ret, raw_map(&self->v, c[i].argsz, c[i].flags,
 					    c[i].vaddr, c[i].iova, c[i].size))
 			TH_LOG("case %zu", i);
+	}
 	EXPECT_EQ(2 * (long)PAGE, vfio_unmap_all(&self->v));
 	EXPECT_BACK(&self->before);
 }
@@ -147,10 +148,11 @@ TEST_F(type1, arguments_of_unmap)
 	size_t i;
 
 	ASSERT_EQ(0, map(self, 0, N));
-	for (i = 0; i < ARRAY_SIZE(c); i++)
+	for (i = 0; i < ARRAY_SIZE(c); i++) {
 		EXPECT_EQ(c[i].ret, raw_unmap(&self->v, c[i].argsz, c[i].flags,
 					      c[i].iova, c[i].size))
 			TH_LOG("case %zu", i);
+	}
 	EXPECT_EQ(0, edu_check_once(&self->v.dev[0], self->mem, IOVA, SIZE));
 	EXPECT_EQ((long)N, unmap(self, 0, N));
 	EXPECT_BACK(&self->before);
@@ -273,10 +275,11 @@ static void expect_bits(struct __test_metadata *_metadata, const uint64_t *bits,
 {
 	unsigned int i;
 
-	for (i = 0; i < 128; i++)
+	for (i = 0; i < 128; i++) {
 		EXPECT_EQ((i >= from && i < to) || (i >= from2 && i < to2),
 			  !!(bits[i / 64] & 1ULL << i % 64))
 			TH_LOG("bit %u", i);
+	}
 }
 
 /* What is pinned for a device that does not tell may all be dirty */

@@ -705,9 +705,10 @@ TEST_F(who, log_is_limited)
 	open_and_map(_metadata, self);
 	hole = anon_pages(PAGE);
 	ASSERT_EQ(0, munmap(hole, PAGE));
-	for (i = 0; i < 200; i++)
+	for (i = 0; i < 200; i++) {
 		EXPECT_EQ(-EFAULT, vfio_map(&self->v, hole, IOVA_FAR, PAGE,
 					    MAP_RW));
+	}
 	EXPECT_EQ(0, pins_read(0, &p));
 	EXPECT_EQ(200, p.holder[0].refused[FAULT]);
 	log = kernel_log();
