@@ -57,13 +57,21 @@ static int account_test_init(struct kunit *test)
 	return 0;
 }
 
+/* Without memory, a store may leave nodes without entries */
+static bool no_entries(struct xarray *xa)
+{
+	unsigned long index = 0;
+
+	return !xa_find(xa, &index, ULONG_MAX, XA_PRESENT);
+}
+
 static bool account_at_rest(struct pin_account *acct)
 {
 	struct pin_ledger *ledger = acct->ledger;
 
 	return !acct->pages && acct->acquired == acct->released &&
 	       !ledger->charge && !ledger->held &&
-	       xa_empty(&ledger->folios) && xa_empty(&ledger->chunks);
+	       no_entries(&ledger->folios) && no_entries(&ledger->chunks);
 }
 
 /* Whatever a test did, it has taken back */
@@ -1089,12 +1097,14 @@ static void account_is_not_made_without_memory(struct kunit *test)
 static void account_fail_each(struct kunit *test, bool extents, bool there)
 {
 	struct account_test *t = test->priv;
-	unsigned int n, nr = 0, failures = 0;
-	bool failed = true;
+	struct pin_test_sweep *sweep;
+	unsigned int nr = 0;
+	bool more;
 
 	pin_test_slab_faults(test);
 	pin_test_page_faults(test);
-	for (n = 1; failed; n++) {
+	sweep = pin_test_sweep(test);
+	do {
 		u64 refused = account_refusals(t->acct);
 		unsigned long addr = t->addr;
 		size_t size = 2 * PMD_SIZE;
@@ -1107,17 +1117,16 @@ static void account_fail_each(struct kunit *test, bool extents, bool there)
 			do_madvise(current->mm, addr, size, MADV_NOHUGEPAGE);
 		}
 
-		pin_test_fail_nth(n);
+		pin_test_sweep_begin(sweep);
 		if (extents)
 			ret = account_pin_extents(t, addr, 40, 40, &nr);
 		else
 			ret = account_pin(t, t->acct, addr, 0, 40);
-		failed = pin_test_failed();
+		more = pin_test_sweep_end(sweep, ret < 0);
 		if (ret < 0) {
 			KUNIT_EXPECT_EQ(test, ret, -ENOMEM);
 			KUNIT_EXPECT_EQ(test, account_refusals(t->acct),
 					refused + 1);
-			failures++;
 		} else {
 			KUNIT_EXPECT_GT(test, ret, 0);
 			EXPECT_CHARGE(test, t->acct, ret, ret);
@@ -1133,9 +1142,10 @@ static void account_fail_each(struct kunit *test, bool extents, bool there)
 		KUNIT_EXPECT_EQ(test, t->base.mm->locked_vm, 0);
 		if (!there)
 			vm_munmap(addr, size);
-	}
-	KUNIT_EXPECT_GT(test, failures, 0);
-	KUNIT_EXPECT_EQ(test, t->acct->refused[PIN_REASON_NOMEM], failures);
+	} while (more);
+	KUNIT_EXPECT_GT(test, sweep->failures, 0);
+	KUNIT_EXPECT_EQ(test, t->acct->refused[PIN_REASON_NOMEM],
+			sweep->failures);
 	KUNIT_EXPECT_EQ(test, pin_test_pins(pin_test_page(test, t->addr)), 0);
 }
 
@@ -1158,27 +1168,28 @@ static void any_failed_allocation_leaves_nothing_moved(struct kunit *test)
 {
 	struct account_test *t = test->priv;
 	struct mm_struct *mm = pin_test_other_mm(test);
-	unsigned int n, failures = 0;
+	struct pin_test_sweep *sweep;
 	struct pin_account *to;
-	bool failed = true;
+	bool more;
 
 	pin_test_slab_faults(test);
 	move_test_pin(test);
 	to = account_test_create(test, mm);
-	for (n = 1; failed; n++) {
+	sweep = pin_test_sweep(test);
+	do {
 		unsigned long pfn = page_to_pfn(t->pages[0]);
 		int ret;
 
-		pin_test_fail_nth(n);
+		pin_test_sweep_begin(sweep);
 		ret = pin_account_move_in(to, &t->owner, pfn, 1);
-		failed = pin_test_failed();
-		if (!ret)
-			pin_account_move_out(to, pfn, 1);
+		more = pin_test_sweep_end(sweep, ret);
+		if (ret || sweep->refused)
+			KUNIT_EXPECT_EQ(test, ret, -ENOMEM);
 		else
-			failures++;
+			pin_account_move_out(to, pfn, 1);
 		KUNIT_EXPECT_TRUE(test, account_at_rest(to));
-	}
-	KUNIT_EXPECT_GT(test, failures, 0);
+	} while (more);
+	KUNIT_EXPECT_GT(test, sweep->failures, 0);
 	EXPECT_CHARGE(test, t->acct, MOVE_PAGES, MOVE_PAGES);
 	account_put(t, t->acct, 0, MOVE_PAGES);
 	pin_account_destroy(to);

@@ -24,6 +24,10 @@
 #include <linux/vmstat.h>
 #include <uapi/asm-generic/mman-common.h>
 
+/* For its probes; a file that has it made trace points already */
+#undef CREATE_TRACE_POINTS
+#include <trace/events/kmem.h>
+
 /**
  * struct pin_test - what a suite starts each of its tests with
  * @mm: the struct stays until the end of the test
@@ -457,21 +461,137 @@ static inline void pin_test_fail_after(void *faults, unsigned int bytes)
 	atomic_set(&f->attr->space, bytes);
 }
 
-/* The @n-th fails */
-static inline void pin_test_fail_nth(unsigned int n)
+/**
+ * struct pin_test_sweep - an operation is made again and again, each time with
+ *	another allocation that fails
+ * @task: who makes it, while it does
+ * @n: which allocation fails; from 1
+ * @needed: count those that their caller needs, else all
+ * @seen: how many of these there were, this time
+ * @refused: one of these failed: the operation cannot succeed
+ * @armed: the next allocation of any kind was to fail
+ * @failures: how often the operation failed
+ *
+ * First the n-th of all allocations fails, of which the kernel can do without
+ * some. Debugging makes more of these, now and then, so that the others have no
+ * fixed number, and one may be left out. So then the n-th fails of those that
+ * are asked for without __GFP_NOWARN, and with it what is tried before.
+ */
+struct pin_test_sweep {
+	struct task_struct *task;
+	unsigned int n;
+	bool needed;
+	unsigned int seen;
+	bool refused;
+	bool armed;
+	unsigned int failures;
+};
+
+static inline void pin_test_sweep_arm(struct pin_test_sweep *s)
 {
-	current->fail_nth = n;
+	s->armed = s->needed && !s->refused && s->seen + 1 >= s->n;
+	current->fail_nth = s->armed;
 }
 
-/* End that; returns whether it came to the @n-th */
-static inline bool pin_test_failed(void)
+static inline void pin_test_allocated(struct pin_test_sweep *s, const void *ptr,
+				      gfp_t gfp)
 {
-	bool failed = !current->fail_nth;
+	if (!s->needed || current != s->task || !in_task())
+		return;
+	if (!(gfp & __GFP_NOWARN)) {
+		s->seen += !!ptr;
+		s->refused |= !ptr;
+	}
+	pin_test_sweep_arm(s);
+}
 
+static inline void pin_test_cache_alloc(void *sweep, unsigned long call_site,
+					const void *ptr, struct kmem_cache *s,
+					gfp_t gfp, int node)
+{
+	pin_test_allocated(sweep, ptr, gfp);
+}
+
+static inline void pin_test_kmalloc(void *sweep, unsigned long call_site,
+				    const void *ptr, size_t bytes_req,
+				    size_t bytes_alloc, gfp_t gfp, int node)
+{
+	pin_test_allocated(sweep, ptr, gfp);
+}
+
+static inline void pin_test_sweep_free(void *sweep)
+{
+	unregister_trace_kmalloc(pin_test_kmalloc, sweep);
+	unregister_trace_kmem_cache_alloc(pin_test_cache_alloc, sweep);
+	tracepoint_synchronize_unregister();
+}
+
+/* After pin_test_slab_faults() */
+static inline struct pin_test_sweep *pin_test_sweep(struct kunit *test)
+{
+	struct pin_test_sweep *s = kunit_kzalloc(test, sizeof(*s), GFP_KERNEL);
+	int ret;
+
+	KUNIT_ASSERT_NOT_NULL(test, s);
+	if (register_trace_kmem_cache_alloc(pin_test_cache_alloc, s))
+		kunit_skip(test, "no tracepoints in this kernel");
+	ret = register_trace_kmalloc(pin_test_kmalloc, s);
+	KUNIT_ASSERT_EQ(test, ret, 0);
+	ret = kunit_add_action_or_reset(test, pin_test_sweep_free, s);
+	KUNIT_ASSERT_EQ(test, ret, 0);
+	s->n = 1;
+	return s;
+}
+
+/* Directly before the operation */
+static inline void pin_test_sweep_begin(struct pin_test_sweep *s)
+{
+	s->task = current;
+	s->seen = 0;
+	s->refused = false;
+	pin_test_sweep_arm(s);
+	if (!s->needed)
+		current->fail_nth = s->n;
+}
+
+/* Directly after it: @failed tells whether it did. Returns false at the end. */
+static inline bool pin_test_sweep_end(struct pin_test_sweep *s, bool failed)
+{
+	bool injected = (s->armed || !s->needed) && !current->fail_nth;
+
+	s->task = NULL;
 	current->fail_nth = 0;
-	return failed;
+	s->armed = false;
+	s->failures += failed;
+	s->n++;
+	if (injected || s->refused || failed)
+		return true;
+	if (s->needed)
+		return false;
+	s->needed = true;
+	s->n = 1;
+	return true;
 }
 #else
+struct pin_test_sweep {
+	bool refused;
+	unsigned int failures;
+};
+
+static inline struct pin_test_sweep *pin_test_sweep(struct kunit *test)
+{
+	return NULL;
+}
+
+static inline void pin_test_sweep_begin(struct pin_test_sweep *s)
+{
+}
+
+static inline bool pin_test_sweep_end(struct pin_test_sweep *s, bool failed)
+{
+	return false;
+}
+
 static inline void *pin_test_slab_faults(struct kunit *test)
 {
 	kunit_skip(test, "no fault injection in this kernel");
@@ -489,15 +609,6 @@ static inline void pin_test_fail_all(void *faults, bool on)
 
 static inline void pin_test_fail_after(void *faults, unsigned int bytes)
 {
-}
-
-static inline void pin_test_fail_nth(unsigned int n)
-{
-}
-
-static inline bool pin_test_failed(void)
-{
-	return false;
 }
 #endif
 

@@ -1320,31 +1320,30 @@ static void store_that_fails_half_way_leaves_no_entry(struct kunit *test)
 static void any_failed_allocation_leaves_ledger_as_it_was(struct kunit *test)
 {
 	struct ledger_test *t = test->priv;
+	struct pin_test_sweep *sweep;
 	unsigned long charge, held;
-	unsigned int n, failures = 0;
-	bool failed = true;
+	bool more;
+	long ret;
 
 	pin_test_slab_faults(test);
 	ledger_add(t, t->pfn, 1);
 	charge = t->ledger->charge;
 	held = t->ledger->held;
 
-	for (n = 1; failed; n++) {
-		long ret;
-
-		pin_test_fail_nth(n);
+	sweep = pin_test_sweep(test);
+	do {
+		pin_test_sweep_begin(sweep);
 		ret = ledger_add(t, t->pfn, AREA_PAGES);
-		failed = pin_test_failed();
-		if (ret < 0) {
+		more = pin_test_sweep_end(sweep, ret < 0);
+		if (ret < 0 || sweep->refused) {
 			KUNIT_EXPECT_EQ(test, ret, -ENOMEM);
-			failures++;
 		} else {
 			KUNIT_EXPECT_EQ(test, ret, AREA_PAGES - 1);
 			ledger_sub(t, t->pfn, AREA_PAGES);
 		}
 		EXPECT_LEDGER(test, t->ledger, charge, held);
-	}
-	KUNIT_EXPECT_GT(test, failures, 0);
+	} while (more);
+	KUNIT_EXPECT_GT(test, sweep->failures, 0);
 	ledger_sub(t, t->pfn, 1);
 }
 

@@ -388,30 +388,29 @@ static void limit_refuses_move_and_leaves_all_as_it_was(struct kunit *test)
 static void any_failed_allocation_leaves_no_region(struct kunit *test)
 {
 	struct region_test *t = test->priv;
-	unsigned int n, failures = 0;
-	bool failed = true;
+	struct pin_test_sweep *sweep;
+	bool more;
 
 	pin_test_slab_faults(test);
 	pin_test_page_faults(test);
-	for (n = 1; failed; n++) {
+	sweep = pin_test_sweep(test);
+	do {
 		struct kvm_pinned_region *region;
 
 		/* The account, too, is made anew each time */
 		kvm_pinned_regions_destroy(&t->regions);
-		pin_test_fail_nth(n);
+		pin_test_sweep_begin(sweep);
 		region = kvm_pin_region(&t->regions, t->addr, PMD_SIZE);
-		failed = pin_test_failed();
-		if (IS_ERR(region)) {
+		more = pin_test_sweep_end(sweep, IS_ERR(region));
+		if (IS_ERR(region))
 			KUNIT_EXPECT_EQ(test, PTR_ERR(region), -ENOMEM);
-			failures++;
-		} else {
+		else
 			kvm_put_region(&t->regions, region);
-		}
 		expect_regions(test, &t->regions, t->base.mm, 0, 0);
 		KUNIT_EXPECT_EQ(test,
 				pin_test_pins(pin_test_page(test, t->addr)), 0);
-	}
-	KUNIT_EXPECT_GT(test, failures, 3);
+	} while (more);
+	KUNIT_EXPECT_GT(test, sweep->failures, 0);
 }
 
 /* The caller is the process that takes over */
@@ -425,22 +424,21 @@ static void region_test_move(struct kunit *test, struct kvm_pinned_regions *to,
 static void any_failed_allocation_leaves_regions_where_they_were(struct kunit *test)
 {
 	struct region_test *t = test->priv;
-	unsigned int n, failures = 0;
-	bool failed = true;
+	struct pin_test_sweep *sweep;
+	bool more;
 
 	pin_test_slab_faults(test);
-	pin_test_page_faults(test);
 	region_test_pin(test, t->addr, REGION_SIZE);
 	region_test_pin(test, t->addr + REGION_SIZE, PAGE_SIZE);
-	for (n = 1; failed; n++) {
+	sweep = pin_test_sweep(test);
+	do {
 		int ret;
 
 		region_test_switch(test);
-		pin_test_fail_nth(n);
+		pin_test_sweep_begin(sweep);
 		ret = kvm_move_regions_begin(&t->others, &t->regions);
-		failed = pin_test_failed();
-		if (ret) {
-			failures++;
+		more = pin_test_sweep_end(sweep, ret);
+		if (ret || sweep->refused) {
 			KUNIT_EXPECT_EQ(test, ret, -ENOMEM);
 			KUNIT_EXPECT_NULL(test, t->others.acct);
 			KUNIT_EXPECT_NULL(test, t->other->pin_ledger);
@@ -455,8 +453,8 @@ static void any_failed_allocation_leaves_regions_where_they_were(struct kunit *t
 		}
 		expect_regions(test, &t->regions, t->base.mm, REGION_PAGES + 1,
 			       REGION_PAGES + 1);
-	}
-	KUNIT_EXPECT_GT(test, failures, 2);
+	} while (more);
+	KUNIT_EXPECT_GT(test, sweep->failures, 0);
 }
 
 static struct kunit_case region_pin_test_cases[] = {
