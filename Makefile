@@ -44,6 +44,7 @@ help: ## what there is
 	@echo 'make run          build, boot, and show pinned memory on one screen (JSON=1: as JSON)'
 	@echo 'make test         everything: build, lint, all tests in VMs'
 	@echo 'make test-long    the tests that take long or run on the debug kernel, and only these'
+	@echo 'make test-busy    make test on a busy machine (T=name N=10: these tests, ten times)'
 	@echo
 	@echo 'make tree         build/$(BASE): unpacked package + overlay + hooks'
 	@echo 'make kernel       the test kernels (FLAVOUR=release or debug for one)'
@@ -271,6 +272,10 @@ test:
 PHONY += test-long
 test-long:
 	@scripts/test --long
+
+PHONY += test-busy
+test-busy: $(if $(T),build-vm,tree)
+	@scripts/busy $(or $(N),1) $(if $(T),$(VM) $(VMFLAGS) $(T),scripts/test)
 
 # --- the patches -----------------------------------------------------------
 PHONY += lint
