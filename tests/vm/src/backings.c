@@ -233,18 +233,18 @@ static void map_part(struct __test_metadata *_metadata,
 	EXPECT_BACK(&self->base);
 }
 
-TEST_F_TIMEOUT(backing, whole, 300)
+TEST_F(backing, whole)
 {
 	map_part(_metadata, self, 0, self->a.size);
 }
 
-TEST_F_TIMEOUT(backing, one_page, 300)
+TEST_F(backing, one_page)
 {
 	map_part(_metadata, self, PAGE, PAGE);
 }
 
 /* Pieces at many places, so that folios are held in part, entered and left */
-TEST_F_TIMEOUT(backing, pieces, 300)
+TEST_F(backing, pieces)
 {
 	size_t pages = self->a.size / PAGE, step = pages / 16, at, n = 0;
 	int ret = -self->b->err;

@@ -73,7 +73,7 @@ static void pin_to_the_limit(struct __test_metadata *_metadata,
 	EXPECT_STATE(&self->base, PAGE_PINS, 1, 1);
 }
 
-TEST_F_TIMEOUT(bounds, one_page, 900)
+TEST_F(bounds, one_page)
 {
 	char *other = anon_pages(PAGE);
 	int sv[2], status;
@@ -114,7 +114,7 @@ TEST_F_TIMEOUT(bounds, one_page, 900)
 	EXPECT_EQ(0, chan_put(sv[0], 0));
 	EXPECT_EQ(0, chan_get(sv[0], &ret));
 	EXPECT_EQ(0, ret);
-	EXPECT_EQ(0, reap(pid, 60000, &status));
+	EXPECT_EQ(0, reap(pid, &status));
 	EXPECT_EQ(0, status);
 
 	/* With one pin less there is room for one */
@@ -128,7 +128,7 @@ TEST_F_TIMEOUT(bounds, one_page, 900)
 }
 
 /* The cap counts all containers of the process; the map fails half-way */
-TEST_F_TIMEOUT(bounds, one_page_two_containers, 900)
+TEST_F(bounds, one_page_two_containers)
 {
 	pin_to_the_limit(_metadata, self);
 	EXPECT_LT(0, vfio_unmap(&self->a, IOVA_FAR, ALIASES * PAGE));
@@ -151,7 +151,7 @@ TEST_F_TIMEOUT(bounds, one_page_two_containers, 900)
 }
 
 /* A folio of 1 GiB, mapped whole 2048 times, half of them by each device */
-TEST_F_TIMEOUT(bounds, one_gigabyte, 900)
+TEST_F(bounds, one_gigabyte)
 {
 	const struct backing *b = backing_find("hugetlb-1g");
 	long pages = GB / PAGE, maps = FOLIO_PINS / pages, i;
@@ -235,7 +235,7 @@ static int bystander(struct area *area)
  * reference count. What stays below PIN_REFCOUNT_MAX is given, and beyond it
  * only new long-term pins are refused.
  */
-TEST_F_TIMEOUT(bounds, one_gigabyte_three_processes, 900)
+TEST_F(bounds, one_gigabyte_three_processes)
 {
 	const struct backing *b = backing_find("hugetlb-1g");
 	long maps = FOLIO_PINS / GB_PAGES, done;
@@ -276,14 +276,14 @@ TEST_F_TIMEOUT(bounds, one_gigabyte_three_processes, 900)
 	ASSERT_LE(0, other);
 	if (!other)
 		_exit(bystander(&area));
-	EXPECT_EQ(0, reap(other, 60000, &status));
+	EXPECT_EQ(0, reap(other, &status));
 	EXPECT_EQ(0, status);
 	EXPECT_TRUE(filled(area.addr + GB / 2, PAGE, 31));
 
 	/* They end, but what they pinned belongs to the container */
 	for (i = 0; i < 2; i++) {
 		EXPECT_EQ(0, chan_put(sv[i][0], 0));
-		EXPECT_EQ(0, reap(pid[i], 60000, &status));
+		EXPECT_EQ(0, reap(pid[i], &status));
 		EXPECT_EQ(0, status);
 	}
 	EXPECT_EQ(-EOVERFLOW, vfio_map(&self->b, area.addr, IOVA, PAGE,

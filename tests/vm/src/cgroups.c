@@ -477,7 +477,7 @@ static void end_peer(struct __test_metadata *_metadata, pid_t pid, int fd)
 	int status;
 
 	EXPECT_EQ(0, chan_put(fd, 0));
-	EXPECT_EQ(0, reap(pid, 60000, &status));
+	EXPECT_EQ(0, reap(pid, &status));
 	EXPECT_EQ(0, status);
 	close(fd);
 }
@@ -654,7 +654,7 @@ TEST_F(cgroups, cgroup_removed)
 	EXPECT_EQ(0, cgroup_held(self->top));
 	EXPECT_FALSE(none_dying(self->top));
 	vfio_close(&self->v);
-	EXPECT_TRUE(wait_for(none_dying, self->top, SETTLE_MS));
+	EXPECT_TRUE(wait_for(none_dying, self->top));
 }
 
 /* --- Owner change --------------------------------------------------------------- */
@@ -712,7 +712,7 @@ TEST_F(cgroups, adopted)
 	ASSERT_EQ(0, limit(self->a, 0));
 	pid = first_owner(self, mem, false, &fd);
 	ASSERT_LT(0, pid);
-	ASSERT_EQ(0, reap(pid, 60000, &status));
+	ASSERT_EQ(0, reap(pid, &status));
 	EXPECT_EQ(0, status);
 	close(fd);
 	EXPECT_HELD(0, N);
@@ -750,7 +750,7 @@ TEST_F(cgroups, moved)
 	EXPECT_HELD(N, 0);
 	EXPECT_EQ(0, edu_check(&self->v.dev[0], mem, IOVA, SIZE));
 	EXPECT_EQ(0, chan_put(fd, 0));
-	EXPECT_EQ(0, reap(pid, 60000, &status));
+	EXPECT_EQ(0, reap(pid, &status));
 	EXPECT_EQ(0, status);
 	close(fd);
 	EXPECT_HELD(N, 0);
@@ -867,7 +867,7 @@ static int seen_from(const char *dir, pid_t pid, char *to, size_t size)
 			_exit(1);
 		_exit(0);
 	}
-	if (reap(child, 60000, &status) || status)
+	if (reap(child, &status) || status)
 		return -EIO;
 	n = read(pipe_fd[0], to, size - 1);
 	close(pipe_fd[0]);

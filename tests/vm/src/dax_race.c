@@ -116,7 +116,7 @@ TEST_F(dax_race, hole_punched)
 	(void)self;
 	ASSERT_EQ(0, begin(getenv(variant->where), renew_block, threads))
 		TH_LOG("is mm_hold.ko loaded?");
-	EXPECT_TRUE(wait_for(punch_waits, NULL, SETTLE_MS));
+	EXPECT_TRUE(wait_for(punch_waits, NULL));
 	EXPECT_FALSE(over) TH_LOG("the block was taken away meanwhile");
 	/* Where it was, its page is mapped again */
 	(void)*(volatile char *)(addr + 1);
@@ -199,7 +199,7 @@ TEST_F(dax_device, removed)
 
 	ASSERT_EQ(0, begin(dir, unbind, threads))
 		TH_LOG("is mm_hold.ko loaded?");
-	ASSERT_TRUE(wait_for(removal_waits, NULL, SETTLE_MS));
+	ASSERT_TRUE(wait_for(removal_waits, NULL));
 
 	/* It was repeated for as long as the removal took, which waits for us */
 	signal(SIGBUS, on_sigbus);

@@ -136,7 +136,7 @@ static int give_away(FIXTURE_DATA(faults) *self)
 }
 
 /* The pages come with the pins, page tables and all */
-TEST_F_TIMEOUT(faults, map_untouched, 900)
+TEST_F(faults, map_untouched)
 {
 	static const struct sweep s = { give_away, map_all, unmap_all, false };
 
@@ -213,7 +213,7 @@ static int to_movable(FIXTURE_DATA(faults) *self)
 }
 
 /* Pages that must be moved before they can be pinned */
-TEST_F_TIMEOUT(faults, map_movable, 900)
+TEST_F(faults, map_movable)
 {
 	static const struct sweep s = { to_movable, map_all, unmap_all, false };
 	const char *node = getenv("USERPIN_MEM_NODE");
@@ -360,7 +360,7 @@ static int close_it(FIXTURE_DATA(faults) *self)
 	return 0;
 }
 
-TEST_F_TIMEOUT(faults, close_with_mappings, 600)
+TEST_F(faults, close_with_mappings)
 {
 	static const struct sweep s = { prepare_close, close_it, nothing, true };
 
@@ -383,7 +383,7 @@ static int closed(FIXTURE_DATA(faults) *self,
 	return 0;
 }
 
-TEST_F_TIMEOUT(faults, open, 900)
+TEST_F(faults, open)
 {
 	static const struct sweep s = { NULL, open_it, closed, false };
 
@@ -396,7 +396,7 @@ static int add_group(FIXTURE_DATA(faults) *self)
 }
 
 /* A second group comes to a container that has mappings */
-TEST_F_TIMEOUT(faults, add_group, 900)
+TEST_F(faults, add_group)
 {
 	static const struct sweep s = {
 		prepare_unmap, add_group, closed, false
@@ -452,7 +452,7 @@ static void check_two_domains(struct __test_metadata *_metadata,
  * device's attach to that of the first one fails, it gets one of its own, to
  * which all mappings are replayed.
  */
-TEST_F_TIMEOUT(faults, two_domains, 900)
+TEST_F(faults, two_domains)
 {
 	int n, ret, found = 0, both;
 	bool injected = true;
@@ -582,7 +582,7 @@ static int leave(FIXTURE_DATA(faults) *self, int ret)
 }
 
 /* A real device joins, and all mappings are pinned and mapped for it */
-TEST_F_TIMEOUT(faults, mdev_joined, 900)
+TEST_F(faults, mdev_joined)
 {
 	static const struct sweep s = { NULL, join, leave, false };
 
@@ -632,13 +632,13 @@ static int take_over(FIXTURE_DATA(faults) *self, int n)
 			_exit(23);
 		_exit(ret ? NOT_TAKEN : injected ? TAKEN : NO_FAILURE);
 	}
-	ret = reap(pid, 60000, &status);
+	ret = reap(pid, &status);
 	if (ret)
 		return ret;
 	return WIFEXITED(status) ? WEXITSTATUS(status) : -EIO;
 }
 
-TEST_F_TIMEOUT(faults, live_update, 900)
+TEST_F(faults, live_update)
 {
 	int n, code = TAKEN, failed = 0;
 	struct snap base;
@@ -725,7 +725,7 @@ static int kvm_reopen(FIXTURE_DATA(faults) *self)
 	return self->caller < 0 ? self->caller : give_away(self);
 }
 
-TEST_F_TIMEOUT(faults, kvm_region, 900)
+TEST_F(faults, kvm_region)
 {
 	static const struct sweep s = { kvm_reopen, kvm_pin, kvm_put, false };
 

@@ -214,9 +214,12 @@ static char *pages_on_node(int node, size_t size)
 
 /*
  * The kernel tries until a signal comes, if it does not see at once that it
- * cannot. Returns 0 when the block went offline.
+ * cannot. Returns 0 when the block went offline. @looks: see util.h; for what is
+ * not to succeed, OFFLINE_TRIES.
  */
-static int offline(unsigned long block, unsigned int ms)
+#define OFFLINE_TRIES	300
+
+static int offline(unsigned long block, unsigned int looks)
 {
 	int status;
 	pid_t pid;
@@ -226,10 +229,10 @@ static int offline(unsigned long block, unsigned int ms)
 		return -errno;
 	if (!pid)
 		_exit(-block_set(block, "offline"));
-	if (!reap(pid, ms, &status))
+	if (!reap_within(pid, looks, &status))
 		return WIFEXITED(status) ? -WEXITSTATUS(status) : -EIO;
 	kill(pid, SIGKILL);
-	return reap(pid, 60000, &status) ? -ETIMEDOUT : -EBUSY;
+	return reap(pid, &status) ? -ETIMEDOUT : -EBUSY;
 }
 
 TEST_F(holds, memory_offline)
@@ -265,7 +268,7 @@ TEST_F(holds, memory_offline)
 
 	/* so that it can go */
 	block = block_of(was);
-	EXPECT_EQ(0, offline(block, 60000));
+	EXPECT_EQ(0, offline(block, PATIENCE));
 	EXPECT_FALSE(block_online(block));
 	EXPECT_EQ(0UL, moved(mem, N, pfn));
 	EXPECT_EQ(0, block_set(block, "online_movable"));
@@ -365,7 +368,7 @@ TEST_F(holds, a_reference_that_goes)
 	ASSERT_LE(0, held) TH_LOG("is mm_hold.ko loaded?");
 
 	ASSERT_EQ(0, pthread_create(&thread, NULL, map_all, &m));
-	EXPECT_TRUE(wait_for(failed_thrice, &fails, SETTLE_MS))
+	EXPECT_TRUE(wait_for(failed_thrice, &fails))
 		TH_LOG("it gave up, or took a page that somebody holds");
 	EXPECT_EQ(0, close(held));
 	ASSERT_EQ(0, pthread_join(thread, NULL));
@@ -418,9 +421,9 @@ TEST_F(holds, killed_while_it_waits)
 		_exit(hold_page(mem + 7 * PAGE) < 0 ? 1 :
 		      vfio_map(&self->v, mem, IOVA, SIZE, MAP_RW) ? 2 : 3);
 	}
-	EXPECT_TRUE(wait_for(failed_thrice, &fails, SETTLE_MS));
+	EXPECT_TRUE(wait_for(failed_thrice, &fails));
 	EXPECT_EQ(0, kill(pid, SIGKILL));
-	ASSERT_EQ(0, reap(pid, SETTLE_MS, &status));
+	ASSERT_EQ(0, reap(pid, &status));
 	EXPECT_TRUE(WIFSIGNALED(status)) TH_LOG("status %#x", status);
 	EXPECT_GT(fails + FEW_ATTEMPTS, vmstat("pgmigrate_fail"));
 	EXPECT_BACK(&self->base);
@@ -436,7 +439,7 @@ static long block_that_goes(const char *list)
 	for (word = strtok_r(copy, " ", &save); word && found < 0;
 	     word = strtok_r(NULL, " ", &save)) {
 		if (sscanf(word, "memory%ld", &block) != 1 ||
-		    offline(block, 5000))
+		    offline(block, OFFLINE_TRIES))
 			continue;
 		if (!block_set(block, "online_kernel"))
 			found = block;
@@ -469,7 +472,7 @@ TEST_F(holds, memory_with_pins_stays_online)
 	for (i = 0; i < n; i++)
 		in += block_of(pfn[i]) == (unsigned long)block;
 	EXPECT_LT(0UL, in) TH_LOG("no pin is in memory%ld", block);
-	EXPECT_NE(0, offline(block, 5000));
+	EXPECT_NE(0, offline(block, OFFLINE_TRIES));
 	EXPECT_TRUE(block_online(block));
 	EXPECT_EQ(0UL, moved(mem, n, pfn));
 	EXPECT_EQ(0, edu_check(&self->v.dev[0], mem, IOVA, size));
@@ -477,7 +480,7 @@ TEST_F(holds, memory_with_pins_stays_online)
 	/* It was the pins: the same pages without them make way */
 	EXPECT_EQ((long)size, vfio_unmap(&self->v, IOVA, size));
 	EXPECT_BACK(&self->base);
-	EXPECT_EQ(0, offline(block, 60000));
+	EXPECT_EQ(0, offline(block, PATIENCE));
 	EXPECT_FALSE(block_online(block));
 	EXPECT_LE(in, moved(mem, n, pfn));
 	EXPECT_EQ(0, block_set(block, "online_kernel"));
@@ -644,7 +647,7 @@ static void write_and_reclaim(struct __test_metadata *_metadata,
 	EXPECT_NE(0ULL, pfn_flags(pfn) & PF_DIRTY);
 
 	/* Then it may go, but must come back with its contents */
-	EXPECT_TRUE(wait_for(reclaimed, mem, 10000))
+	EXPECT_TRUE(wait_for(reclaimed, mem))
 		TH_LOG("it was not reclaimed");
 	EXPECT_TRUE(filled(mem, EDU_LEN, by_device ? 21 : 22));
 	EXPECT_EQ((long)PAGE, vfio_unmap(&self->v, IOVA_SCRATCH, PAGE));
@@ -721,7 +724,7 @@ TEST_F(holds, ksm)
 	ASSERT_EQ(0, madvise(loose, SIZE, MADV_MERGEABLE));
 	m.scans = read_long(KSM "/full_scans", 0);
 	ASSERT_EQ(0, ksm_start());
-	EXPECT_TRUE(wait_for(merged, &m, 120000))
+	EXPECT_TRUE(wait_for(merged, &m))
 		TH_LOG("pages that are not pinned were not merged");
 	EXPECT_EQ(0UL, moved(pinned, N, pfn));
 	/* nor did others become copies of one (6.12 shows all of them as KSM) */
@@ -739,7 +742,7 @@ TEST_F(holds, ksm)
 	/* A pin of merged memory gets a page of its own */
 	EXPECT_EQ(0, write_text(KSM "/run", "1"));
 	m.scans = read_long(KSM "/full_scans", 0);
-	EXPECT_TRUE(wait_for(merged, &m, 120000));
+	EXPECT_TRUE(wait_for(merged, &m));
 	EXPECT_EQ(0, vfio_map(&self->v, loose, IOVA, SIZE, MAP_R));
 	for (i = 1; i < N; i++) {
 		EXPECT_NE(pfn_of(loose), pfn_of(loose + i * PAGE));

@@ -508,15 +508,15 @@ TEST_F(kvm_map, ksm_waits_for_unmap)
 	ASSERT_EQ(0, madvise(self->mem, PAGE, MADV_MERGEABLE));
 	m.scans = read_long(KSM "/full_scans", 0);
 	ASSERT_EQ(0, ksm_start());
-	EXPECT_TRUE(wait_for(merged, &m, 60000))
+	EXPECT_TRUE(wait_for(merged, &m))
 		TH_LOG("pages that are not pinned were not merged");
-	EXPECT_TRUE(wait_for(scanned, &m, 60000));
+	EXPECT_TRUE(wait_for(scanned, &m));
 	EXPECT_FALSE(merged(&held));
 	EXPECT_EQ(0, write_through(self));
 	EXPECT_TRUE(filled(twin, PAGE, 42)) TH_LOG("the other page changed");
 	fill(self->mem, PAGE, 42);
 	EXPECT_EQ(0, caller_unmap(self->fd, KVM_CALLER_DIRTY));
-	EXPECT_TRUE(wait_for(merged, &held, 60000)) TH_LOG("a pin is left");
+	EXPECT_TRUE(wait_for(merged, &held)) TH_LOG("a pin is left");
 
 	/* A map of a merged page gets a page of its own */
 	EXPECT_EQ(1, caller_map(self->fd, &self->g, GPA));
@@ -545,7 +545,7 @@ TEST_F(kvm_map, fork_copies_what_is_mapped)
 	EXPECT_STREQ(self->text, self->mem + 8)
 		TH_LOG("the parent has lost the page that is mapped");
 	kill(pid, SIGKILL);
-	EXPECT_EQ(0, reap(pid, 10000, &status));
+	EXPECT_EQ(0, reap(pid, &status));
 	EXPECT_EQ(0, caller_unmap(self->fd, KVM_CALLER_DIRTY));
 }
 
@@ -576,7 +576,7 @@ TEST_F(kvm_map, killed_while_mapped)
 		EXPECT_EQ(1, got);
 		EXPECT_EQ(1, pins_more(self));
 		kill(pid, SIGKILL);
-		EXPECT_EQ(0, reap(pid, 10000, &status));
+		EXPECT_EQ(0, reap(pid, &status));
 		EXPECT_BACK(&self->before);
 		close(sv[0]);
 		close(sv[1]);
@@ -745,7 +745,7 @@ TEST_F(kvm_map, region_moves_to_another_process)
 
 	/* They go with the process that has them now */
 	ASSERT_EQ(0, chan_put(sv[0], 0));
-	EXPECT_EQ(0, reap(pid, 10000, &status));
+	EXPECT_EQ(0, reap(pid, &status));
 	EXPECT_BACK(&self->before);
 }
 
@@ -767,7 +767,7 @@ TEST_F(kvm_map, region_outlives_its_process)
 	}
 	ASSERT_EQ(0, chan_get(sv[0], &got));
 	EXPECT_EQ(0, got);
-	EXPECT_EQ(0, reap(pid, 10000, &status));
+	EXPECT_EQ(0, reap(pid, &status));
 	EXPECT_EQ((long)N, pins_more(self));
 	ASSERT_EQ(0, pins_read_all(&all));
 	h = the_holder(&all);

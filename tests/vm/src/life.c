@@ -115,10 +115,11 @@ static bool has_begun(void *arg)
  * must outlive the child (@keep).
  *
  * It is asked after the kill how far the child has come. So it does not matter
- * when that is, and nothing may follow but the batch that was under way.
+ * when that is, and nothing may follow but the batch that was under way. Returns
+ * false when that was the last one, or none was left: this shows nothing.
  */
-static void kill_the_map(struct __test_metadata *_metadata, int sig, bool keep,
-			 bool touched)
+static bool kill_a_map(struct __test_metadata *_metadata, int sig, bool keep,
+		       bool touched)
 {
 	const size_t part = touched ? 64 * MB : GB;
 	const size_t size = touched ? 128 * GB : GB;
@@ -153,23 +154,24 @@ static void kill_the_map(struct __test_metadata *_metadata, int sig, bool keep,
 		if (!mem || (!keep && vfio_open(&v, 1)) || chan_put(sv[1], 0))
 			_exit(1);
 		vfio_map(&v, mem, IOVA_FAR, size, MAP_RW);
-		_exit(2);	/* it was not killed in time */
+		_exit(2);
 	}
 	p.pid = pid;
 	EXPECT_EQ(0, chan_get(sv[0], NULL));
-	EXPECT_TRUE(wait_for(has_begun, &p, 60000));
+	EXPECT_TRUE(wait_for(has_begun, &p));
 	EXPECT_EQ(0, kill(pid, sig));
 	at_kill = progress(&p);
 	start = now_ms();
-	EXPECT_EQ(0, reap(pid, 60000, &status));
+	EXPECT_EQ(0, reap(pid, &status));
 	at_end = progress(&p);
 	TH_LOG("killed at %zu MiB, ended at %zu MiB, %llu ms later",
 	       at_kill / MB, at_end / MB,
 	       (unsigned long long)(now_ms() - start));
-	EXPECT_TRUE(WIFSIGNALED(status));
-	EXPECT_EQ(sig, WTERMSIG(status));
-	EXPECT_LE(at_end, at_kill + BATCH);
-	EXPECT_LT(at_end, size);
+	if (at_kill + BATCH < size) {
+		EXPECT_TRUE(WIFSIGNALED(status));
+		EXPECT_EQ(sig, WTERMSIG(status));
+		EXPECT_LE(at_end, at_kill + BATCH);
+	}
 	if (keep) {
 		/* The map failed as a whole: its container holds nothing */
 		static struct pins all;
@@ -188,7 +190,18 @@ static void kill_the_map(struct __test_metadata *_metadata, int sig, bool keep,
 		vfio_close(&v);
 	}
 	close(p.fd);
+	close(sv[0]);
+	close(sv[1]);
 	EXPECT_BACK(&before);
+	return at_kill + BATCH < size;
+}
+
+static void kill_the_map(struct __test_metadata *_metadata, int sig, bool keep,
+			 bool touched)
+{
+	while (!kill_a_map(_metadata, sig, keep, touched) &&
+	       !_metadata->exit_code)
+		TH_LOG("the kill came too late: again");
 }
 
 TEST_F(life, kill_while_mapping)
@@ -237,7 +250,7 @@ TEST_F(life, kill_with_mappings)
 	EXPECT_EQ(0, pins_read(pid, &p));
 	EXPECT_EQ((long)(64 * MB / PAGE), p.charge);
 	EXPECT_EQ(0, kill(pid, SIGKILL));
-	EXPECT_EQ(0, reap(pid, 60000, &status));
+	EXPECT_EQ(0, reap(pid, &status));
 	EXPECT_BACK(&self->base);
 }
 
@@ -289,7 +302,7 @@ TEST_F(life, fork)
 	EXPECT_EQ(0, edu_check(&self->v.dev[0], mem, IOVA, SIZE));
 	fill(mem, EDU_LEN, 2);
 	EXPECT_EQ(0, chan_put(sv[0], 0));
-	EXPECT_EQ(0, reap(pid, 60000, &status));
+	EXPECT_EQ(0, reap(pid, &status));
 	EXPECT_EQ(0, status);
 	EXPECT_EQ(pfn, pfn_of(mem));
 	EXPECT_EQ(0, edu_copy(&self->v.dev[0], IOVA + PAGE, IOVA, EDU_LEN));
@@ -311,7 +324,7 @@ TEST_F(life, forked_child_closes_nothing)
 		vfio_close(&self->v);
 		_exit(0);
 	}
-	EXPECT_EQ(0, reap(pid, 60000, &status));
+	EXPECT_EQ(0, reap(pid, &status));
 	EXPECT_STATE(&self->base, N, N, N);
 	EXPECT_EQ(0, edu_check(&self->v.dev[0], self->mem, IOVA, SIZE));
 }
@@ -404,7 +417,7 @@ static void exec_with(struct __test_metadata *_metadata,
 		      arg[2], arg[3], arg[4], NULL);
 		_exit(2);
 	}
-	EXPECT_EQ(0, reap(pid, 120000, &status));
+	EXPECT_EQ(0, reap(pid, &status));
 	EXPECT_EQ(0, WEXITSTATUS(status))
 		TH_LOG("after_exec() returned this");
 	EXPECT_EQ(0, status);
@@ -508,7 +521,7 @@ static void take_over(struct __test_metadata *_metadata,
 	EXPECT_EQ(0, edu_check(&self->v.dev[0], self->mem, IOVA, SIZE));
 
 	EXPECT_EQ(0, chan_put(sv[0], 0));
-	EXPECT_EQ(0, reap(pid, 120000, &status));
+	EXPECT_EQ(0, reap(pid, &status));
 	EXPECT_EQ(0, status);
 	if (want)	/* the mappings are still here, without addresses */
 		EXPECT_EQ((long)SIZE, vfio_unmap_all(&self->v));
@@ -598,7 +611,7 @@ TEST_F(life, live_update_in_steps)
 	EXPECT_EQ(self->base.pins.held, now.pins.held);
 	EXPECT_EQ(n + 1, now.counted - self->base.counted);
 	EXPECT_EQ(0, chan_put(sv[0], 0));
-	EXPECT_EQ(0, reap(pid, 60000, &status));
+	EXPECT_EQ(0, reap(pid, &status));
 	EXPECT_EQ(0, status);
 	EXPECT_EQ((n + 1) * (long)PAGE, vfio_unmap_all(&self->v));
 	EXPECT_BACK(&self->base);
@@ -679,7 +692,7 @@ TEST_F(life, passed_over_a_socket)
 	EXPECT_EQ(0, edu_copy(&self->v.dev[0], IOVA, IOVA + SIZE, EDU_LEN));
 	EXPECT_TRUE(filled(self->mem, EDU_LEN, 8));
 	EXPECT_EQ(0, chan_put(sv[0], 0));
-	EXPECT_EQ(0, reap(pid, 60000, &status));
+	EXPECT_EQ(0, reap(pid, &status));
 	EXPECT_EQ(0, status);
 	EXPECT_STATE(&self->base, N, N, N);
 }
@@ -720,7 +733,7 @@ static void owner_dies(struct __test_metadata *_metadata,
 	EXPECT_EQ(N, h.pages);
 
 	EXPECT_EQ(0, chan_put(sv[0], 0));
-	EXPECT_EQ(0, reap(pid, 60000, &status));
+	EXPECT_EQ(0, reap(pid, &status));
 	EXPECT_EQ(0, status);
 	EXPECT_TRUE(listed(&all, name, &h));
 	EXPECT_STREQ("gone", h.state);
@@ -765,7 +778,7 @@ TEST_F(life, owner_dies_then_takeover)
 			_exit(1);
 		_exit(0);
 	}
-	EXPECT_EQ(0, reap(pid, 60000, &status));
+	EXPECT_EQ(0, reap(pid, &status));
 	EXPECT_EQ(0, status);
 	EXPECT_EQ(0, vfio_vaddr_set(&self->v, self->mem, IOVA, SIZE));
 	EXPECT_STATE(&self->base, N, N, N);
@@ -789,7 +802,7 @@ TEST_F(life, holders_of_the_dead_go)
 			_exit(vfio_map(&self->v, self->mem, IOVA, SIZE,
 				       MAP_RW) ||
 			      vfio_unmap(&self->v, IOVA, SIZE) != (long)SIZE);
-		EXPECT_EQ(0, reap(pid[i], 60000, &status));
+		EXPECT_EQ(0, reap(pid[i], &status));
 		EXPECT_EQ(0, status);
 	}
 	EXPECT_EQ(0, vfio_map(&self->v, self->mem, IOVA, SIZE, MAP_RW));
@@ -813,7 +826,7 @@ TEST_F(life, owner_dies_then_takeover_by_a_holder)
 			_exit(1);
 		_exit(0);
 	}
-	EXPECT_EQ(0, reap(pid, 60000, &status));
+	EXPECT_EQ(0, reap(pid, &status));
 	EXPECT_EQ(0, status);
 	EXPECT_EQ(0, vfio_map(&self->v, self->scratch, IOVA_SCRATCH, PAGE,
 			      MAP_RW));

@@ -274,7 +274,7 @@ TEST_F(mdev, owner_dies)
 	EXPECT_EQ(variant->beside ? N : P, now.pins.charge);
 	EXPECT_EQ(mapped(variant) + P, pins_pages(&now.pins));
 	EXPECT_EQ(0, chan_put(sv[0], 0));
-	EXPECT_EQ(0, reap(pid, 60000, &status));
+	EXPECT_EQ(0, reap(pid, &status));
 	EXPECT_EQ(0, status);
 	EXPECT_GT(0, pin(bench, P, 1, PIN_CALLER_WRITE));
 	EXPECT_EQ(0, snap(&now));
@@ -473,7 +473,7 @@ TEST_F(join, by_another_process)
 	EXPECT_EQ(0, edu_copy(&bench->v.dev[1], IOVA + PAGE, IOVA, EDU_LEN));
 	EXPECT_FALSE(filled(bench->mem + PAGE, EDU_LEN, 41));
 	EXPECT_EQ(0, chan_put(sv[0], 0));
-	EXPECT_EQ(0, reap(pid, 60000, &status));
+	EXPECT_EQ(0, reap(pid, &status));
 	EXPECT_EQ(0, status);
 	EXPECT_EQ((long)SIZE, vfio_unmap(&bench->v, IOVA, SIZE));
 	EXPECT_BACK(&bench->base);
@@ -521,7 +521,7 @@ TEST_F(join, dax_by_another_process)
 	ASSERT_EQ(0, vfio_add(&bench->v, 0));
 	EXPECT_EQ(0, edu_copy(&bench->v.dev[1], IOVA + half, IOVA, EDU_LEN));
 	EXPECT_EQ(0, chan_put(sv[0], 0));
-	EXPECT_EQ(0, reap(pid, 60000, &status));
+	EXPECT_EQ(0, reap(pid, &status));
 	EXPECT_EQ(0, status);
 	EXPECT_EQ(2 * half, vfio_unmap_all(&bench->v));
 	EXPECT_BACK(&bench->base);
@@ -538,7 +538,7 @@ TEST_F(join, after_the_owner_died)
 	ASSERT_LE(0, pid);
 	if (!pid)
 		_exit(map(bench) ? 1 : 0);
-	EXPECT_EQ(0, reap(pid, 60000, &status));
+	EXPECT_EQ(0, reap(pid, &status));
 	EXPECT_EQ(0, status);
 	EXPECT_GT(0, vfio_add(&bench->v, 0));
 	EXPECT_STATE(&bench->base, 0, 0, 0);
@@ -595,21 +595,35 @@ static void *come_and_go(void *arg)
 	return NULL;
 }
 
+#define WORKERS	4
+
+static bool all_worked(void *arg)
+{
+	struct worker *w = arg;
+	int i;
+
+	for (i = 0; i < WORKERS; i++)
+		if (!w[i].done && !w[i].error)
+			return false;
+	return true;
+}
+
 static void together(struct __test_metadata *_metadata, struct bench *bench)
 {
 	volatile bool stop = false;
-	struct worker w[4] = {};
-	pthread_t thread[4];
+	struct worker w[WORKERS] = {};
+	pthread_t thread[WORKERS];
 	unsigned int i;
 
-	for (i = 0; i < 4; i++) {
+	for (i = 0; i < WORKERS; i++) {
 		w[i] = (struct worker){ bench, &stop, i, 0, 0 };
 		ASSERT_EQ(0, pthread_create(&thread[i], NULL, i < 3 ?
 					    map_and_pin : come_and_go, &w[i]));
 	}
 	sleep_ms(SECONDS * 1000);
+	EXPECT_TRUE(wait_for(all_worked, w));
 	stop = true;
-	for (i = 0; i < 4; i++) {
+	for (i = 0; i < WORKERS; i++) {
 		pthread_join(thread[i], NULL);
 		EXPECT_EQ(0, w[i].error) TH_LOG("thread %u", i);
 		EXPECT_LT(0UL, w[i].done) TH_LOG("thread %u", i);

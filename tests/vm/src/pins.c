@@ -398,20 +398,23 @@ const char *snap_differs(const struct snap *a, const struct snap *b)
 	return NULL;
 }
 
-const char *snap_settles(const struct snap *a, unsigned int ms)
+/* What is given back a moment later, by RCU or a worker: looks (util.h) */
+#define SETTLE	2000
+
+const char *snap_settles(const struct snap *a)
 {
-	uint64_t end = now_ms() + ms;
 	const char *diff;
 	struct snap *b = malloc(sizeof(*b));
+	unsigned int look;
 
 	if (!b)
 		return "no memory";
-	for (;;) {
+	for (look = 1;; look++) {
 		diff = snap(b) ? "longterm_pins cannot be read" :
 				 snap_differs(a, b);
-		if (!diff || now_ms() > end)
+		if (!diff || look == SETTLE)
 			break;
-		sleep_ms(10);
+		before_next_look();
 	}
 	free(b);
 	return diff;

@@ -91,7 +91,7 @@ int snap(struct snap *s);
 /* NULL when @b is as @a but for refusals and holders without pages */
 const char *snap_differs(const struct snap *a, const struct snap *b);
 /* The same, waiting for counters that other CPUs still have to bring home */
-const char *snap_settles(const struct snap *a, unsigned int ms);
+const char *snap_settles(const struct snap *a);
 
 /* The kernel log, one line each, without escapes of a reader's own */
 char *kernel_log(void);

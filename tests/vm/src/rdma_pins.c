@@ -96,7 +96,7 @@ static int end_open(struct end *e)
 		init.recv_cq = e->cq;
 		e->qp = ibv_create_qp(e->pd, &init);
 	}
-	if (e->qp && wait_for(find_gid, e, SETTLE_MS))
+	if (e->qp && wait_for(find_gid, e))
 		return 0;
 	end_close(e);
 	return -EIO;
@@ -358,7 +358,7 @@ static void end_of_process(struct __test_metadata *_metadata,
 	EXPECT_COUNT(base, N, 0L, 0L);
 
 	EXPECT_EQ(0, sig ? kill(pid, sig) : chan_put(sv[0], 1));
-	ASSERT_EQ(0, reap(pid, 60000, &status));
+	ASSERT_EQ(0, reap(pid, &status));
 	EXPECT_EQ(sig, WIFSIGNALED(status) ? WTERMSIG(status) : 0);
 	EXPECT_BACK(&self->before);
 	EXPECT_COUNT(base, N, N, 0L);
@@ -570,7 +570,7 @@ TEST_F(rdma, written_page_survives_reclaim)
 	EXPECT_EQ(0, ibv_dereg_mr(mr));
 	EXPECT_NE(0ULL, pfn_flags(pfn) & PF_DIRTY);
 
-	EXPECT_TRUE(wait_for(reclaimed, mem, 10000))
+	EXPECT_TRUE(wait_for(reclaimed, mem))
 		TH_LOG("it was not reclaimed");
 	EXPECT_TRUE(filled(mem, PAGE, 21));
 	EXPECT_EQ(0, ibv_dereg_mr(source));
@@ -643,7 +643,7 @@ TEST_F(rdma, written_by_another_process)
 	EXPECT_EQ(0, end_write(&self->e, mr, from + MESSAGE, MESSAGE,
 			       to + SIZE - MESSAGE, rkey));
 	EXPECT_EQ(0, chan_put(sv[0], 0));
-	ASSERT_EQ(0, reap(pid, 60000, &status));
+	ASSERT_EQ(0, reap(pid, &status));
 	EXPECT_TRUE(WIFEXITED(status));
 	EXPECT_EQ(0, WEXITSTATUS(status));
 	EXPECT_EQ(0, ibv_dereg_mr(mr));
@@ -689,11 +689,11 @@ TEST_F(rdma, pingpong)
 	ASSERT_LE(0, out);
 	pid[0] = pingpong(gid, NULL, out);
 	ASSERT_LE(0, pid[0]);
-	EXPECT_TRUE(wait_for(listening, NULL, 60000));
+	EXPECT_TRUE(wait_for(listening, NULL));
 	pid[1] = pingpong(gid, "127.0.0.1", out);
 	ASSERT_LE(0, pid[1]);
 	for (i = 0; i < 2; i++) {
-		ASSERT_EQ(0, reap(pid[i], 60000, &status));
+		ASSERT_EQ(0, reap(pid[i], &status));
 		EXPECT_EQ(0, status);
 	}
 	n = pread(out, said, sizeof(said) - 1, 0);

@@ -402,7 +402,7 @@ TEST_F(sharing, two_processes)
 	EXPECT_EQ(self->base.counted + 2 * value, vmstat("nr_longterm_pinned"));
 	EXPECT_EQ(value, status_pages(pid, "VmLck:"));
 	EXPECT_EQ(0, chan_put(sv[0], 0));
-	EXPECT_EQ(0, reap(pid, 60000, &status));
+	EXPECT_EQ(0, reap(pid, &status));
 	EXPECT_EQ(0, status);
 	EXPECT_STATE(&self->base, value, value, value);
 	area_close(&area);

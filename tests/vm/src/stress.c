@@ -200,6 +200,22 @@ static void *look(void *arg)
 	return NULL;
 }
 
+struct workers {
+	struct worker *w;
+	unsigned int n;
+};
+
+static bool all_worked(void *arg)
+{
+	struct workers *all = arg;
+	unsigned int i;
+
+	for (i = 0; i < all->n; i++)
+		if (!all->w[i].maps && !*all->w[i].error)
+			return false;
+	return true;
+}
+
 TEST(threads)
 {
 	static const char *const names[] = {
@@ -210,6 +226,7 @@ TEST(threads)
 	static struct snap before;
 	void *(*role[])(void *) = { disturb, look, reopen };
 	struct worker w[THREADS + 3] = {};
+	struct workers workers = { .w = w };
 	unsigned long maps = 0, refused = 0;
 	unsigned int i, n;
 
@@ -241,6 +258,8 @@ TEST(threads)
 					    role[i - THREADS], &w[i]));
 	}
 	sleep_ms(seconds * 1000);
+	workers.n = n;
+	EXPECT_TRUE(wait_for(all_worked, &workers));
 	all.stop = true;
 	for (i = 0; i < n; i++) {
 		pthread_join(w[i].thread, NULL);

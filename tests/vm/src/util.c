@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <linux/fs.h>
+#include <linux/membarrier.h>
 #include <linux/mempolicy.h>
 #include <mntent.h>
 #include <poll.h>
@@ -21,8 +22,7 @@
 
 #include "util.h"
 
-/* A peer that says nothing for so long is taken for dead, even under KASAN */
-#define CHAN_TIMEOUT_MS	240000
+#define LOOK_MS	5
 
 #define DEBUGFS		"/sys/kernel/debug"
 
@@ -136,14 +136,27 @@ void sleep_ms(unsigned int ms)
 		;
 }
 
-bool wait_for(bool (*cond)(void *arg), void *arg, unsigned int ms)
+/* Returns when RCU's grace period has ended, in which each CPU has its turn */
+static void all_cpus_run(void)
 {
-	uint64_t end = now_ms() + ms;
+	if (syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0))
+		abort();
+}
 
-	while (!cond(arg)) {
-		if (now_ms() > end)
-			return cond(arg);
-		sleep_ms(5);
+void before_next_look(void)
+{
+	sleep_ms(LOOK_MS);
+	all_cpus_run();
+}
+
+bool wait_for(bool (*cond)(void *arg), void *arg)
+{
+	unsigned int look;
+
+	for (look = 1; !cond(arg); look++) {
+		if (look == PATIENCE)
+			return false;
+		before_next_look();
 	}
 	return true;
 }
@@ -403,14 +416,18 @@ int chan_pair(int sv[2])
 static int chan_wait(int fd)
 {
 	struct pollfd pfd = { .fd = fd, .events = POLLIN };
+	unsigned int look;
 	int n;
 
-	do {
-		n = poll(&pfd, 1, CHAN_TIMEOUT_MS);
-	} while (n < 0 && errno == EINTR);
-	if (n < 0)
-		return -errno;
-	return n ? 0 : -ETIMEDOUT;
+	for (look = 0; look < PATIENCE; look++) {
+		n = poll(&pfd, 1, LOOK_MS);
+		if (n > 0)
+			return 0;
+		if (n < 0 && errno != EINTR)
+			return -errno;
+		all_cpus_run();
+	}
+	return -ETIMEDOUT;
 }
 
 static int chan_send(int fd, long value, int pass)
@@ -514,19 +531,24 @@ bool sleeps_in(pid_t tid, long nr)
 	return read_long(path, -1) == nr;
 }
 
-int reap(pid_t pid, unsigned int ms, int *status)
+int reap_within(pid_t pid, unsigned int looks, int *status)
 {
-	uint64_t end = now_ms() + ms;
+	unsigned int look;
 	pid_t got;
 
-	for (;;) {
+	for (look = 1;; look++) {
 		got = waitpid(pid, status, WNOHANG);
 		if (got == pid)
 			return 0;
 		if (got < 0 && errno != EINTR)
 			return -errno;
-		if (now_ms() > end)
+		if (look == looks)
 			return -ETIMEDOUT;
-		sleep_ms(5);
+		before_next_look();
 	}
+}
+
+int reap(pid_t pid, int *status)
+{
+	return reap_within(pid, PATIENCE, status);
 }

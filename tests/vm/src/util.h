@@ -32,10 +32,17 @@ bool file_exists(const char *path);
 /* Unmount a disk's file system, and mount it again as it was */
 int remount(const char *dir);
 
-/* Time. cond() is asked until it says yes or @ms have passed. */
+/*
+ * Time. What others are to do is waited for by looks, not by the clock: each is a
+ * moment after the one before, and every CPU has run since. On a busy host they
+ * take longer. PATIENCE looks, minutes at least, are more than anything takes.
+ */
+#define PATIENCE	20000
 uint64_t now_ms(void);
 void sleep_ms(unsigned int ms);
-bool wait_for(bool (*cond)(void *arg), void *arg, unsigned int ms);
+void before_next_look(void);
+/* Does cond() say yes within PATIENCE looks? */
+bool wait_for(bool (*cond)(void *arg), void *arg);
 
 /* Anonymous memory of small pages; NULL without memory */
 char *small_pages(size_t size);
@@ -97,7 +104,8 @@ int chan_get_fd(int fd);
  */
 bool sleeps_in(pid_t tid, long nr);
 
-/* Wait for @pid at most @ms; its status as of waitpid(), or -ETIMEDOUT */
-int reap(pid_t pid, unsigned int ms, int *status);
+/* Wait for @pid to end: 0 and its status as of waitpid(), or -ETIMEDOUT */
+int reap(pid_t pid, int *status);
+int reap_within(pid_t pid, unsigned int looks, int *status);
 
 #endif

@@ -23,7 +23,6 @@
 #define EDU_DMA_TO_RAM	0x2
 #define EDU_BUFFER	0x40000
 
-#define EDU_TIMEOUT_MS	60000
 
 static int bdf_of(unsigned int which, char *bdf, size_t len)
 {
@@ -70,13 +69,13 @@ static int group_open(const char *bus, const char *name)
 	snprintf(path, sizeof(path), "/dev/vfio/%s", group ? group + 1 : link);
 
 	/* A group is free again a moment after the last user's exit */
-	for (try = 0; try < 400; try++) {
+	for (try = 0; try < PATIENCE; try++) {
 		fd = open(path, O_RDWR | O_CLOEXEC);
 		if (fd >= 0)
 			return fd;
 		if (errno != EBUSY)
 			break;
-		sleep_ms(25);
+		before_next_look();
 	}
 	return -errno;
 }
@@ -452,13 +451,13 @@ static int edu_dma(struct vfio_dev *d, uint64_t iova, size_t len, bool to_ram)
 {
 	if (!len || len > EDU_LEN)
 		return -EINVAL;
-	if (!wait_for(edu_idle, d, EDU_TIMEOUT_MS))
+	if (!wait_for(edu_idle, d))
 		return -EBUSY;
 	edu_set(d, EDU_DMA_SRC, to_ram ? EDU_BUFFER : iova);
 	edu_set(d, EDU_DMA_DST, to_ram ? iova : EDU_BUFFER);
 	edu_set(d, EDU_DMA_COUNT, len);
 	edu_set(d, EDU_DMA_CMD, EDU_DMA_RUN | (to_ram ? EDU_DMA_TO_RAM : 0));
-	return wait_for(edu_idle, d, EDU_TIMEOUT_MS) ? 0 : -ETIMEDOUT;
+	return wait_for(edu_idle, d) ? 0 : -ETIMEDOUT;
 }
 
 int edu_from_ram(struct vfio_dev *d, uint64_t iova, size_t len)
