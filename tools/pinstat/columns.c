@@ -35,7 +35,7 @@ static const struct column columns[NR_COLUMNS] = {
 	[COL_HOLDERS] = { "HOLDERS", PROCESSES, NUMBER, ALWAYS, 3,
 		"containers and the like that keep pins" },
 	[COL_CHARGE] = { "CHARGE", PROCESSES, BYTES, ALWAYS, 6,
-		"what counts against RLIMIT_MEMLOCK, each page once" },
+		"what counts against RLIMIT_MEMLOCK, once for all holders" },
 	[COL_HELD] = { "HELD", PROCESSES, BYTES, ALWAYS, 6,
 		"memory that cannot move: whole pages of any size with a pin" },
 	[COL_LIMIT] = { "LIMIT", PROCESSES, BYTES, ALWAYS, 6,

@@ -178,7 +178,7 @@ void metrics_print(const struct processes *ps, const struct cgroups *cgs,
 {
 	supported(1);
 	of_processes(ps, "longterm_pin_charge_bytes",
-		     "What counts against RLIMIT_MEMLOCK, each page once",
+		     "What counts against RLIMIT_MEMLOCK, once for all holders",
 		     charge);
 	of_processes(ps, "longterm_pin_held_bytes",
 		     "Memory that cannot move", held);
