@@ -10,7 +10,7 @@ BASE_TARBALL := /usr/src/linux-source-6.12.tar.xz
 BASE_SUITES := bookworm-security bookworm-updates bookworm-backports \
 	trixie trixie-updates trixie-security trixie-backports
 
-# Versions on which all tests passed, each with the SHA-256 of its .deb. A newer
+# Versions that were tested, each with the SHA-256 of its .deb. A newer
 # one to which the hooks do not apply is not used: the newest of these is.
 BASE_TESTED := \
 	6.12.118-1:b75bb2e78a5c7762254e2af7685085c788a67eb342cb4092ad2a05eaf9fc33b7 \
