@@ -176,6 +176,7 @@ static void unaccount_pages(struct pin_ledger *ledger, struct page **pages,
  * @npages: how many pages
  * @gup_flags: FOLL_*
  * @done: how many of them are pinned
+ * @waited: milliseconds that it has waited for pages that have to move
  * @extents: receives what is pinned; or NULL
  * @nr_extents: how many there are
  * @reason: why the next ones are refused; PIN_REASON_NR where the mapping tells
@@ -187,6 +188,7 @@ struct pin_request {
 	unsigned long npages;
 	unsigned int gup_flags;
 	unsigned long done;
+	unsigned int waited;
 	struct pin_extent *extents;
 	unsigned int nr_extents;
 	enum pin_reason reason;
@@ -343,46 +345,77 @@ static long gup_slow(struct pin_account *acct, unsigned long start,
 	return ret ?: -EFAULT;
 }
 
-/* Milliseconds: between two attempts to move pages, and for all of them */
+/* Milliseconds: between two attempts to move pages, and for all of a request */
 #define MOVE_DELAY_MAX	256U
 #define MOVE_WAIT_MAX	10000U
+/* Attempts to move pages that nobody holds */
+#define MOVE_AGAIN_MAX	3
+
+/* Is a page mapped there, and does somebody hold it up that should move? */
+static bool page_is_held(struct mm_struct *mm, unsigned long addr, bool *mapped)
+{
+	struct folio *folio;
+	struct page *page;
+	bool held;
+	long ret;
+
+	ret = get_user_pages_remote(mm, addr, 1, FOLL_NOFAULT, &page, NULL);
+	*mapped = ret == 1;
+	if (!*mapped)
+		return false;
+	folio = page_folio(page);
+	/* One reference is ours */
+	held = !folio_is_longterm_pinnable(folio) &&
+	       folio_ref_count(folio) > folio_expected_ref_count(folio) + 1;
+	put_user_page_ref(page);
+	return held;
+}
 
 /*
  * A page in CMA or movable memory cannot move while somebody has a reference to
- * it: direct I/O, or another holder that is about to pin it. Wait a moment for
- * that to end, no lock held. Returns whether to try again, which fails at once if
- * a fatal signal came; @waited is how long the waits took so far.
+ * it: direct I/O, or another holder that is about to pin it. Then wait a moment;
+ * the mmap_lock is free meanwhile, the caller's own locks are not.
+ *
+ * If nobody holds a page now, another holder may have moved them in the meantime.
+ * GUP had all of them, so the first is mapped, unless it was the one that could
+ * not be faulted in. Otherwise there is no memory to move them to.
+ *
+ * Returns whether to try again, which fails at once if a fatal signal came.
  */
-static bool wait_to_move(struct pin_account *acct, unsigned long start,
-			 unsigned long npages, unsigned int *waited)
+static bool may_move_now(struct pin_request *req, unsigned long start,
+			 unsigned long npages, unsigned int *delay,
+			 unsigned int *again)
 {
-	unsigned int delay = clamp(*waited, 1U, MOVE_DELAY_MAX);
-	struct mm_struct *mm;
-	bool movable;
+	struct mm_struct *mm = pin_ledger_mm(req->acct->ledger);
+	bool held, first, mapped;
+	unsigned long i;
 
-	if (*waited >= MOVE_WAIT_MAX)
-		return false;
-	mm = pin_ledger_mm(acct->ledger);
 	if (!mm)
 		return false;
 	mmap_read_lock(mm);
-	movable = pin_movable_page_in(mm, start, npages);
+	held = page_is_held(mm, start, &first);
+	for (i = 1; i < npages && !held; i++)
+		held = page_is_held(mm, start + (i << PAGE_SHIFT), &mapped);
 	mmap_read_unlock(mm);
 	mmput(mm);
-	if (!movable)
-		return false;
 
-	schedule_timeout_killable(msecs_to_jiffies(delay));
-	*waited += delay;
+	if (!held)
+		return first && (*again)++ < MOVE_AGAIN_MAX;
+	if (req->waited >= MOVE_WAIT_MAX)
+		return false;
+	schedule_timeout_killable(msecs_to_jiffies(*delay));
+	req->waited += *delay;
+	*delay = min(2 * *delay, MOVE_DELAY_MAX);
 	return true;
 }
 
 /* GUP for one batch */
-static long gup_batch(struct pin_account *acct, unsigned long start,
-		      unsigned long npages, unsigned int gup_flags,
-		      struct page **pages)
+static long gup_batch(struct pin_request *req, unsigned long start,
+		      unsigned long npages, struct page **pages)
 {
-	unsigned int waited = 0;
+	unsigned int gup_flags = req->gup_flags | FOLL_LONGTERM;
+	unsigned int delay = 1, again = 0;
+	struct pin_account *acct = req->acct;
 	long ret;
 
 	if (fast_is_right(acct, gup_flags)) {
@@ -396,10 +429,9 @@ static long gup_batch(struct pin_account *acct, unsigned long start,
 		 */
 	}
 
-	gup_flags |= FOLL_LONGTERM;
 	ret = gup_slow(acct, start, npages, gup_flags, pages);
 	while ((ret == -ENOMEM || ret == -EBUSY) &&
-	       wait_to_move(acct, start, npages, &waited)) {
+	       may_move_now(req, start, npages, &delay, &again)) {
 		/* Two holders of the same pages would make each other fail */
 		if (mutex_lock_killable(&acct->ledger->moving))
 			return -EINTR;
@@ -481,7 +513,7 @@ static long pin_batch(struct pin_request *req, struct page **pages)
 
 	npages = min3(req->npages - req->done, table >> PAGE_SHIFT,
 		      PIN_BATCH_PAGES);
-	pinned = gup_batch(acct, start, npages, req->gup_flags, pages);
+	pinned = gup_batch(req, start, npages, pages);
 	if (pinned < 0)
 		return pinned;
 

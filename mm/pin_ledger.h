@@ -145,8 +145,6 @@ int pin_ledger_adopt(struct pin_ledger *ledger, const struct pin_owner *owner,
 		     struct mm_struct *mm);
 void pin_account_name_process(struct pin_account *acct);
 
-bool pin_movable_page_in(struct mm_struct *mm, unsigned long start,
-			 unsigned long npages);
 int pin_refuse(struct pin_account *acct, const struct pin_owner *owner,
 	       unsigned long start, unsigned long npages,
 	       unsigned int gup_flags, int err, enum pin_reason reason);

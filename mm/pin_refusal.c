@@ -54,7 +54,7 @@ static const char * const reason_texts[PIN_REASON_NR] = {
 	[PIN_REASON_CGROUP] =
 		"pins would hold more than the cgroup's limit of longterm_pin; to raise it, write \"longterm_pin BYTES\" to its misc.max",
 	[PIN_REASON_MIGRATE] =
-		"a page in CMA or movable memory could not be moved out of it, as somebody has a reference to it",
+		"a page in CMA or movable memory could not be moved out of it; somebody has a reference to it, or there is no memory to move it to",
 	[PIN_REASON_OVERFLOW] =
 		"a page is pinned as often as can be counted; unmap what maps it so often",
 	[PIN_REASON_NOMEM] =
@@ -63,18 +63,9 @@ static const char * const reason_texts[PIN_REASON_NR] = {
 		"nothing is mapped there, or not with these rights",
 };
 
-/**
- * pin_movable_page_in() - tell whether a page must move before it can be pinned
- * @mm: whose memory
- * @start: address of the first page
- * @npages: how many pages
- *
- * Context: Process context. May sleep; the caller holds the mmap_lock of @mm.
- * Return: true if one of the pages that are mapped there is in memory that must
- * stay movable.
- */
-bool pin_movable_page_in(struct mm_struct *mm, unsigned long start,
-			 unsigned long npages)
+/* Whether one of the pages that are mapped there must stay movable */
+static bool movable_page_in(struct mm_struct *mm, unsigned long start,
+			    unsigned long npages)
 {
 	unsigned long addr = start;
 	bool found = false;
@@ -118,7 +109,7 @@ static struct pin_finding find_reason(struct mm_struct *mm, unsigned long start,
 		/* What GUP moves at once is one batch, of a page table */
 		npages = min(npages, PIN_BATCH_PAGES);
 		found.reason = err == -EBUSY ||
-			       pin_movable_page_in(mm, start, npages) ?
+			       movable_page_in(mm, start, npages) ?
 			       PIN_REASON_MIGRATE : PIN_REASON_NOMEM;
 	} else if (!vma) {
 		found.reason = PIN_REASON_FAULT;

@@ -112,11 +112,16 @@ static void go(struct mm_hold *hold)
 static long hold_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 {
 	struct mm_hold *hold = file->private_data;
+	int ret;
 
 	switch (cmd) {
 	case MM_HOLD_WAIT:
-		return wait_event_interruptible(hold->wait,
-						READ_ONCE(hold->stopped));
+		ret = wait_event_interruptible(hold->wait,
+					       READ_ONCE(hold->stopped) ||
+					       READ_ONCE(hold->go));
+		if (!ret && !READ_ONCE(hold->stopped))
+			ret = -ECANCELED;
+		return ret;
 	case MM_HOLD_GO:
 		go(hold);
 		return 0;

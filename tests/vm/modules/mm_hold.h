@@ -17,7 +17,7 @@
  * last look at the page table, until MM_HOLD_GO. Once a file.
  */
 #define MM_HOLD_FAULT		_IO(';', 0xd2)
-/* Wait until that fault has stopped */
+/* Wait until that fault has stopped; ECANCELED if MM_HOLD_GO came first */
 #define MM_HOLD_WAIT		_IO(';', 0xd3)
 #define MM_HOLD_GO		_IO(';', 0xd4)
 

@@ -199,9 +199,14 @@ static bool kill_a_map(struct __test_metadata *_metadata, int sig, bool keep,
 static void kill_the_map(struct __test_metadata *_metadata, int sig, bool keep,
 			 bool touched)
 {
+	int tries = 20;
+
 	while (!kill_a_map(_metadata, sig, keep, touched) &&
-	       !_metadata->exit_code)
+	       !_metadata->exit_code) {
+		ASSERT_NE(0, --tries)
+			TH_LOG("this machine maps all of it before a kill");
 		TH_LOG("the kill came too late: again");
+	}
 }
 
 TEST_F(life, kill_while_mapping)

@@ -110,8 +110,9 @@ TEST(maps_of_movable_memory)
 			ASSERT_EQ(0, pthread_create(&thread[i], NULL, map_all,
 						    &m[i]));
 		}
-		for (i = 0; i < 2; i++)
+		for (i = 0; i < 2; i++) {
 			ASSERT_EQ(0, pthread_join(thread[i], NULL));
+		}
 		r.stop = true;
 		ASSERT_EQ(0, pthread_join(thread[2], NULL));
 		ASSERT_TRUE(filled(mem, SIZE, 1));
