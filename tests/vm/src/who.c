@@ -503,13 +503,13 @@ static unsigned char odd_byte(const char *text)
 	return 0;
 }
 
-/* Undo the kernel's escapes up to the first quote, or to the end, and return it */
-static const char *unescape(const char *text, char *to)
+/* Undo the kernel's escapes up to the first @stop, or to the end, and return it */
+static const char *unescape(const char *text, char stop, char *to)
 {
 	unsigned int byte;
 	int n;
 
-	for (; *text && *text != '"'; text += n, to++) {
+	for (; *text && *text != stop; text += n, to++) {
 		*to = *text;
 		n = 1;
 		if (*text == '\\' && strspn(text + 1, "01234567") >= 3 &&
@@ -537,7 +537,7 @@ static void check_words(struct __test_metadata *_metadata, size_t which,
 			continue;
 		found++;
 		/* It can be told which name it was, and from all others */
-		unescape(all.holder[i].comm, got);
+		unescape(all.holder[i].comm, 0, got);
 	}
 	EXPECT_EQ(1, found);
 	if (*name)
@@ -759,7 +759,7 @@ TEST_F(who, file_names)
 		for (at = NULL, end = log; (end = strstr(end, "file \""));)
 			at = end += strlen("file \"");
 		ASSERT_NE(NULL, at);
-		end = unescape(at, got);
+		end = unescape(at, '"', got);
 		EXPECT_EQ(0, strncmp(end, "\" on ext4: ", 11));
 		EXPECT_STREQ(path, got);
 		free(log);
