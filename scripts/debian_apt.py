@@ -29,6 +29,13 @@ def output(*cmd, timeout=None, **kw):
         return subprocess.CompletedProcess(cmd, 124, f'{said}no answer for {timeout} s\n')
 
 
+def git_env(tree, **more):
+    """The environment for a git that works on the repository in the folder `tree`, and on
+    no other: neither on one that a hook of git names, nor on one that holds the folder."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith('GIT_')}
+    return dict(env, GIT_CEILING_DIRECTORIES=os.path.dirname(os.path.realpath(tree)), LC_ALL='C', **more)
+
+
 def newest_first(versions):
     """Debian's order of versions."""
     def compare(a, b):

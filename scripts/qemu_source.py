@@ -5,7 +5,7 @@ import glob
 import os
 import re
 
-from debian_apt import AptError, newest_first, output
+from debian_apt import AptError, git_env, newest_first, output
 
 REPO = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 VERSION = os.environ['QEMU_VERSION']
@@ -19,7 +19,7 @@ WHO = {f'GIT_{role}_{key}': value for role in ('AUTHOR', 'COMMITTER') for key, v
 
 def run_git(tree, *args):
     # Nobody's own settings may change the result.
-    env = dict(os.environ, GIT_CONFIG_GLOBAL='/dev/null', GIT_CONFIG_NOSYSTEM='1', LC_ALL='C', **WHO)
+    env = git_env(tree, GIT_CONFIG_GLOBAL='/dev/null', GIT_CONFIG_NOSYSTEM='1', **WHO)
     return output('git', '-c', 'safe.directory=*', '-c', 'core.autocrlf=false', '-c', 'gc.auto=0',
                   '-C', tree, *args, env=env)
 
