@@ -52,13 +52,16 @@ class Apt:
         for d in ('lists/partial', 'archives/partial'):
             os.makedirs(f'{path}/{d}', exist_ok=True)
         # A mirror that does not answer must not hold us up.
-        self.conf = ['-o', f'Dir::Etc::SourceList={path}/sources.list',
+        # A release that the machine prefers need not be among these suites.
+        self.conf = ['-o', 'APT::Default-Release=', '-o', f'Dir::Etc::SourceList={path}/sources.list',
                      '-o', 'Dir::Etc::SourceParts=/dev/null', '-o', f'Dir::State::lists={path}/lists',
                      '-o', f'Dir::Cache={path}', '-o', 'APT::Sandbox::User=',
                      '-o', 'Acquire::http::Timeout=10', '-o', 'Acquire::https::Timeout=10', '-qq']
         found = output('apt-get', 'indextargets', '--format', '$(ORIGIN);$(REPO_URI)').stdout
+        # No cdrom: or the like. Others than the archive itself may say `Debian`, too.
         main = sorted({line.split(';')[1].rstrip('/') for line in found.splitlines()
-                       if line.startswith('Debian;') and '-security' not in line})
+                       if re.match('Debian;(https?|file):', line) and '-security' not in line},
+                      key=lambda uri: (not uri.endswith('/debian'), uri))
         if not main:
             raise AptError('apt has no mirror of Debian', 'next: apt-get update, as root')
         opt = f'[signed-by={KEYRING}] ' if os.path.exists(KEYRING) else ''
