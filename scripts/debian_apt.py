@@ -36,6 +36,13 @@ def git_env(tree, **more):
     return dict(env, GIT_CEILING_DIRECTORIES=os.path.dirname(os.path.realpath(tree)), LC_ALL='C', **more)
 
 
+def need(**variables):
+    """What make has from bases/, and exports: without it, nothing would be looked for."""
+    for name, value in variables.items():
+        if not value:
+            raise AptError(f'{name} is not in the environment', 'next: run it by make')
+
+
 def newest_first(versions):
     """Debian's order of versions."""
     def compare(a, b):

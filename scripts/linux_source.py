@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 
-from debian_apt import Apt, AptError, newest_first, output
+from debian_apt import Apt, AptError, need, newest_first, output
 
 REPO = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BASE = os.environ.get('BASE', 'linux-6.12')
@@ -86,6 +86,10 @@ def no_fuzz(bad):
     """The hooks of rejects(), in words."""
     names = [p for p, _ in bad]
     return f'{", ".join(names)} {"does" if len(names) == 1 else "do"} not apply without fuzz'
+
+
+def need_base():
+    need(BASE_PACKAGE=PACKAGE, BASE_TARBALL=TARBALL, BASE_SUITES=SUITES, BASE_TESTED=TESTED)
 
 
 class Source:
@@ -173,6 +177,7 @@ def fetch(version, apt=None):
 def chosen(built=''):
     """The source for build/, and one line on why it is not the one that is installed (or
     None). built: the version that the tree has already; it need not be fetched."""
+    need_base()
     if WANTED and WANTED == built:
         return Source(built), None
     have = installed()

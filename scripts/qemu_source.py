@@ -8,8 +8,8 @@ import re
 from debian_apt import AptError, git_env, newest_first, output
 
 REPO = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-VERSION = os.environ['QEMU_VERSION']
-SUITES = os.environ['QEMU_SUITES'].split()
+VERSION = os.environ.get('QEMU_VERSION', '10.0')
+SUITES = os.environ.get('QEMU_SUITES', '').split()
 PATCHES = REPO + '/qemu-patches'
 TREE = f'{REPO}/build/qemu-{VERSION}'
 WHO = {f'GIT_{role}_{key}': value for role in ('AUTHOR', 'COMMITTER') for key, value in
