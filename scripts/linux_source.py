@@ -189,13 +189,21 @@ def chosen(built=''):
     if not bad:
         return have, None
     why = f'{PACKAGE} {have.version}, which is installed, is not tested, and {no_fuzz(bad)}'
-    tried = []
+    tried, first = [], None
     for version in newest_first(TESTED):
         try:
             source = Source(version) if version == built else fetch(version)
-            return source, f'{why}: taking {version}, which is'
+            # Of what is built already, the tree has the files, and says what does not apply
+            bad = [] if version == built else rejects(source.originals())
         except (SourceError, AptError) as e:
             tried += [f'  {line}' for line in e.args[:4]]
+            continue
+        if not bad:
+            return source, f'{why}: taking {version}, which is'
+        first = first or source
+    if first:
+        # They apply to none: a hook is at fault, to be mended on the newest
+        return first, f'{why}: taking {first.version}, which is'
     raise SourceError(f'{why}; no tested version can be had:', *tried,
                       f'versions that would do: {" ".join(newest_first(TESTED))}',
                       f'next: make tree with a mirror that has one of them, or with its .deb in '
