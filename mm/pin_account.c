@@ -345,68 +345,102 @@ static long gup_slow(struct pin_account *acct, unsigned long start,
 	return ret ?: -EFAULT;
 }
 
-/* Milliseconds: between two attempts to move pages, and for all of a request */
+/* Milliseconds: between two looks at pages, and for all of a request */
 #define MOVE_DELAY_MAX	256U
 #define MOVE_WAIT_MAX	10000U
 /* Attempts to move pages that nobody holds */
 #define MOVE_AGAIN_MAX	3
 
-/* Is a page mapped there, and does somebody hold it up that should move? */
-static bool page_is_held(struct mm_struct *mm, unsigned long addr, bool *mapped)
+/* A page that is mapped there: must it move, and does somebody hold it up? */
+struct page_look {
+	bool mapped;
+	bool must_move;
+	bool held;
+};
+
+static struct page_look look_at_page(struct mm_struct *mm, unsigned long addr)
 {
+	struct page_look look = {};
 	struct folio *folio;
 	struct page *page;
-	bool held;
-	long ret;
 
-	ret = get_user_pages_remote(mm, addr, 1, FOLL_NOFAULT, &page, NULL);
-	*mapped = ret == 1;
-	if (!*mapped)
-		return false;
+	if (get_user_pages_remote(mm, addr, 1, FOLL_NOFAULT, &page, NULL) != 1)
+		return look;
 	folio = page_folio(page);
+	look.mapped = true;
+	look.must_move = !folio_is_longterm_pinnable(folio);
 	/* One reference is ours */
-	held = !folio_is_longterm_pinnable(folio) &&
-	       folio_ref_count(folio) > folio_expected_ref_count(folio) + 1;
+	look.held = look.must_move &&
+		    folio_ref_count(folio) > folio_expected_ref_count(folio) + 1;
 	put_user_page_ref(page);
+	return look;
+}
+
+static bool first_must_move(struct pin_account *acct, unsigned long start)
+{
+	struct mm_struct *mm = pin_ledger_mm(acct->ledger);
+	bool must_move;
+
+	if (!mm)
+		return false;
+	mmap_read_lock(mm);
+	must_move = look_at_page(mm, start).must_move;
+	mmap_read_unlock(mm);
+	mmput(mm);
+	return must_move;
+}
+
+/* Does somebody hold a page of the batch up? @first: its first one is mapped */
+static bool batch_is_held(struct pin_account *acct, unsigned long start,
+			  unsigned long npages, bool *first)
+{
+	struct mm_struct *mm = pin_ledger_mm(acct->ledger);
+	struct page_look look;
+	bool held;
+	unsigned long i;
+
+	*first = false;
+	if (!mm)
+		return false;
+	mmap_read_lock(mm);
+	look = look_at_page(mm, start);
+	*first = look.mapped;
+	held = look.held;
+	for (i = 1; i < npages && !held; i++)
+		held = look_at_page(mm, start + (i << PAGE_SHIFT)).held;
+	mmap_read_unlock(mm);
+	mmput(mm);
 	return held;
 }
 
 /*
  * A page in CMA or movable memory cannot move while somebody has a reference to
- * it: direct I/O, or another holder that is about to pin it. Then wait a moment;
- * the mmap_lock is free meanwhile, the caller's own locks are not.
+ * it, such as direct I/O. Then wait until nobody has; the mmap_lock is free
+ * meanwhile, the caller's own locks are not.
  *
  * If nobody holds a page now, another holder may have moved them in the meantime.
  * GUP had all of them, so the first is mapped, unless it was the one that could
  * not be faulted in. Otherwise there is no memory to move them to.
  *
- * Returns whether to try again, which fails at once if a fatal signal came.
+ * Returns whether to try again, which fails at once if a fatal signal came or the
+ * memory has gone.
  */
 static bool may_move_now(struct pin_request *req, unsigned long start,
-			 unsigned long npages, unsigned int *delay,
-			 unsigned int *again)
+			 unsigned long npages, unsigned int *again)
 {
-	struct mm_struct *mm = pin_ledger_mm(req->acct->ledger);
-	bool held, first, mapped;
-	unsigned long i;
+	unsigned int delay = 1;
+	bool waited = false, first, held;
 
-	if (!mm)
-		return false;
-	mmap_read_lock(mm);
-	held = page_is_held(mm, start, &first);
-	for (i = 1; i < npages && !held; i++)
-		held = page_is_held(mm, start + (i << PAGE_SHIFT), &mapped);
-	mmap_read_unlock(mm);
-	mmput(mm);
-
-	if (!held)
-		return first && (*again)++ < MOVE_AGAIN_MAX;
-	if (req->waited >= MOVE_WAIT_MAX)
-		return false;
-	schedule_timeout_killable(msecs_to_jiffies(*delay));
-	req->waited += *delay;
-	*delay = min(2 * *delay, MOVE_DELAY_MAX);
-	return true;
+	while ((held = batch_is_held(req->acct, start, npages, &first)) &&
+	       req->waited < MOVE_WAIT_MAX && !fatal_signal_pending(current)) {
+		schedule_timeout_killable(msecs_to_jiffies(delay));
+		req->waited += delay;
+		delay = min(2 * delay, MOVE_DELAY_MAX);
+		waited = true;
+	}
+	if (held)
+		return fatal_signal_pending(current);
+	return waited || (first && (*again)++ < MOVE_AGAIN_MAX);
 }
 
 /* GUP for one batch */
@@ -414,8 +448,10 @@ static long gup_batch(struct pin_request *req, unsigned long start,
 		      unsigned long npages, struct page **pages)
 {
 	unsigned int gup_flags = req->gup_flags | FOLL_LONGTERM;
-	unsigned int delay = 1, again = 0;
 	struct pin_account *acct = req->acct;
+	struct rw_semaphore *moving = &acct->ledger->moving;
+	unsigned int again = 0;
+	bool alone;
 	long ret;
 
 	if (fast_is_right(acct, gup_flags)) {
@@ -429,15 +465,23 @@ static long gup_batch(struct pin_request *req, unsigned long start,
 		 */
 	}
 
-	ret = gup_slow(acct, start, npages, gup_flags, pages);
-	while ((ret == -ENOMEM || ret == -EBUSY) &&
-	       may_move_now(req, start, npages, &delay, &again)) {
-		/* Two holders of the same pages would make each other fail */
-		if (mutex_lock_killable(&acct->ledger->moving))
+	/*
+	 * GUP has a reference to each page before it knows that some must move.
+	 * So two holders of the same pages would make each other fail.
+	 */
+	alone = first_must_move(acct, start);
+	do {
+		if (alone ? down_write_killable(moving) :
+			    down_read_killable(moving))
 			return -EINTR;
 		ret = gup_slow(acct, start, npages, gup_flags, pages);
-		mutex_unlock(&acct->ledger->moving);
-	}
+		if (alone)
+			up_write(moving);
+		else
+			up_read(moving);
+		alone = true;
+	} while ((ret == -ENOMEM || ret == -EBUSY) &&
+		 may_move_now(req, start, npages, &again));
 	return ret;
 }
 

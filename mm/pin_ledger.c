@@ -117,7 +117,7 @@ struct pin_ledger *pin_ledger_get(struct mm_struct *mm)
 	if (!new)
 		return NULL;
 	mutex_init(&new->lock);
-	mutex_init(&new->moving);
+	init_rwsem(&new->moving);
 	xa_init_flags(&new->folios, XA_FLAGS_ACCOUNT);
 	xa_init_flags(&new->chunks, XA_FLAGS_ACCOUNT);
 	INIT_LIST_HEAD(&new->accounts);

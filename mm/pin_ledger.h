@@ -49,8 +49,8 @@ struct pin_chunk;
 /**
  * struct pin_ledger - what the holders of one mm pin, each folio once
  * @lock: protects what has no other rule; mmap_lock is taken inside it
- * @moving: held by who pins again what could not be moved; mmap_lock is taken
- *	inside it
+ * @moving: for writing, by who pins pages that must move; for reading, by who
+ *	pins others. mmap_lock is taken inside it
  * @number: no other ledger has had it since boot; never changes
  * @refs: accounts and readers; protected by pin_ledgers_lock
  * @mm: whose memory this is; a reference on the mm_struct, not on its memory.
@@ -70,7 +70,7 @@ struct pin_chunk;
  */
 struct pin_ledger {
 	struct mutex lock;	/* may allocate while it is held */
-	struct mutex moving;	/* one holder at a time pins again */
+	struct rw_semaphore moving;
 	u64 number;
 	unsigned int refs;
 	struct mm_struct *mm;
