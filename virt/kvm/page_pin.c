@@ -15,7 +15,6 @@
  *     is one to take, and kvm_release_pfn() knows.
  */
 
-#include <linux/export.h>
 #include <linux/kvm_host.h>
 #include <linux/kvm_pin.h>
 #include <linux/mm.h>
@@ -75,7 +74,6 @@ kvm_pfn_t kvm_pin_gfn(struct kvm_memory_slot *slot, gfn_t gfn,
 	*page = NULL;
 	return remapped_pfn(hva);
 }
-EXPORT_SYMBOL_GPL(kvm_pin_gfn);
 
 /**
  * kvm_put_pinned() - put a page of guest memory
@@ -99,7 +97,6 @@ void kvm_put_pinned(kvm_pfn_t pfn, struct page *page, bool dirty)
 	else
 		put_user_page(page);
 }
-EXPORT_SYMBOL_GPL(kvm_put_pinned);
 
 /**
  * kvm_put_pinned_atomic() - put a page of guest memory without sleeping
@@ -124,4 +121,3 @@ void kvm_put_pinned_atomic(kvm_pfn_t pfn, struct page *page, bool dirty)
 	else
 		put_user_page(page);
 }
-EXPORT_SYMBOL_GPL(kvm_put_pinned_atomic);
