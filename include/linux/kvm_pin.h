@@ -7,9 +7,10 @@
  *   mapped	The MMU and the caches of PFNs map it; a mmu notifier tells them
  *		when to let go. A plain reference covers the moment in which the
  *		mapping is set up; put_user_page_ref() ends it.
- *   pinned	The CPU or the hardware writes through it behind the back of the
- *		page tables: nested VMCBs and VMCSs, the GHCB, APIC pages. A
- *		FOLL_PIN reference tells file systems; virt/kvm/page_pin.c.
+ *   pinned	The CPU, the hardware or KVM accesses it behind the back of the
+ *		page tables: nested VMCBs and VMCSs, the GHCB, APIC pages, and,
+ *		only read, MSR bitmaps. A FOLL_PIN reference tells file systems;
+ *		virt/kvm/page_pin.c.
  *   region	Memory that must not move for as long as the guest lives: SEV. A
  *		long-term pin in the ledger of the process; virt/kvm/region_pin.c.
  *
@@ -25,7 +26,7 @@ struct kvm_memory_slot;
 struct page;
 struct pin_account;
 
-kvm_pfn_t kvm_pin_gfn(struct kvm_memory_slot *slot, gfn_t gfn,
+kvm_pfn_t kvm_pin_gfn(struct kvm_memory_slot *slot, gfn_t gfn, bool write,
 		      struct page **page);
 void kvm_put_pinned(kvm_pfn_t pfn, struct page *page, bool dirty);
 void kvm_put_pinned_atomic(kvm_pfn_t pfn, struct page *page, bool dirty);

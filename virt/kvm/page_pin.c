@@ -1,16 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Pins on guest pages that the CPU or the hardware writes through.
+ * Pins on guest pages that the CPU, the hardware or KVM accesses behind the back
+ * of the page tables.
  *
  * Rules
  *
  *  1. The pin is FOLL_PIN and never FOLL_LONGTERM: guests whose memory is a
  *     file keep working, and the file system sees which page may change.
- *  2. The page is taken for writing, so the fault that a file system wants to
- *     see has been there. It may write the page back all the same while it is
- *     pinned; so the put marks it dirty again, under the page's lock, or
- *     writeback would never hear of what was written last.
- *  3. VM_PFNMAP memory is mapped as KVM always has: there may be no page, and
+ *  2. What may be written is taken for writing, so the fault that a file system
+ *     wants to see has been there. It may write the page back all the same
+ *     while it is pinned; so the put marks it dirty again, under the page's
+ *     lock, or writeback would never hear of what was written last.
+ *  3. What is only read is taken for reading, and put clean. The process need
+ *     not be able to write there, and a clean page of a file stays clean.
+ *  4. VM_PFNMAP memory is mapped as KVM always has: there may be no page, and
  *     nothing to be dirtied. hva_to_pfn_remapped() takes a reference if there
  *     is one to take, and kvm_release_pfn() knows.
  */
@@ -22,8 +25,8 @@
 
 #include "kvm_mm.h"
 
-/* As hva_to_pfn() does where GUP finds no page (rule 3) */
-static noinline kvm_pfn_t remapped_pfn(unsigned long hva)
+/* As hva_to_pfn() does where GUP finds no page (rule 4) */
+static noinline kvm_pfn_t remapped_pfn(unsigned long hva, bool write)
 {
 	kvm_pfn_t pfn = KVM_PFN_ERR_FAULT;
 	struct vm_area_struct *vma;
@@ -34,21 +37,26 @@ static noinline kvm_pfn_t remapped_pfn(unsigned long hva)
 		mmap_read_lock(current->mm);
 		vma = vma_lookup(current->mm, hva);
 		if (vma && vma->vm_flags & (VM_IO | VM_PFNMAP))
-			ret = hva_to_pfn_remapped(vma, hva, true, NULL, &pfn);
+			ret = hva_to_pfn_remapped(vma, hva, write, NULL, &pfn);
 		mmap_read_unlock(current->mm);
 	} while (ret == -EAGAIN);
 	return ret ? KVM_PFN_ERR_FAULT : pfn;
 }
 
 /**
- * kvm_pin_gfn() - pin a page of guest memory for the CPU to write through
+ * kvm_pin_gfn() - pin a page of guest memory that is accessed without the MMU
  * @slot: the memslot of @gfn, or NULL if there is none
  * @gfn: guest frame number
+ * @write: the page may be written; else it is only read
  * @page: set to the pinned page, or to NULL if it is VM_PFNMAP memory
  *
- * For writing, and by the VM's own process. The caller ends it with
- * kvm_put_pinned() or kvm_put_pinned_atomic(), to which it gives both the PFN
- * and @page.
+ * By the VM's own process. The caller ends it with kvm_put_pinned() or
+ * kvm_put_pinned_atomic(), to which it gives both the PFN and @page; without
+ * @write, never as dirty.
+ *
+ * A page that is taken for reading is what the guest sees now. In a private
+ * mapping of a file, the guest has another one once it writes there. So use it
+ * at once.
  *
  * Idea: upstream's kvm_vcpu_map() of 6.13, which knows FOLL_PIN.
  *
@@ -56,23 +64,25 @@ static noinline kvm_pfn_t remapped_pfn(unsigned long hva)
  * Return: the PFN; or an error PFN (is_error_noslot_pfn()), and nothing is to
  * be put.
  */
-kvm_pfn_t kvm_pin_gfn(struct kvm_memory_slot *slot, gfn_t gfn,
+kvm_pfn_t kvm_pin_gfn(struct kvm_memory_slot *slot, gfn_t gfn, bool write,
 		      struct page **page)
 {
-	unsigned long hva = gfn_to_hva_memslot(slot, gfn);
+	/* NUMA hinting faults as in hva_to_pfn_slow(): the vCPU uses the page */
+	unsigned int flags = FOLL_HONOR_NUMA_FAULT | (write ? FOLL_WRITE : 0);
+	unsigned long hva;
+	bool writable;
 
 	*page = NULL;
-	if (hva == KVM_HVA_ERR_RO_BAD)
-		return KVM_PFN_ERR_RO_FAULT;
+	hva = gfn_to_hva_memslot_prot(slot, gfn, &writable);
 	if (kvm_is_error_hva(hva))
 		return KVM_PFN_NOSLOT;
+	if (write && !writable)
+		return KVM_PFN_ERR_RO_FAULT;
 
-	/* NUMA hinting faults as in hva_to_pfn_slow(): the vCPU uses the page */
-	if (pin_user_pages_fast(hva, 1, FOLL_WRITE | FOLL_HONOR_NUMA_FAULT,
-				page) == 1)
+	if (pin_user_pages_fast(hva, 1, flags, page) == 1)
 		return page_to_pfn(*page);
 	*page = NULL;
-	return remapped_pfn(hva);
+	return remapped_pfn(hva, write);
 }
 
 /**

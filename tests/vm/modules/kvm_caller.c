@@ -114,7 +114,11 @@ static int caller_map(struct kvm_caller *kc, void __user *argp)
 	if (!is_vcpu(file) || vcpu->kvm->mm != current->mm)
 		goto err;
 	idx = enter(vcpu);
-	ret = kvm_vcpu_map(vcpu, gpa_to_gfn(arg.gpa), &kc->map);
+	if (arg.readonly)
+		ret = kvm_vcpu_map_readonly(vcpu, gpa_to_gfn(arg.gpa),
+					    &kc->map);
+	else
+		ret = kvm_vcpu_map(vcpu, gpa_to_gfn(arg.gpa), &kc->map);
 	leave(vcpu, idx);
 	if (ret)
 		goto err;

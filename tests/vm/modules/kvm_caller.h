@@ -13,12 +13,16 @@
  * struct kvm_caller_map - a page of guest memory to map
  * @gpa: guest physical address; its page is mapped
  * @vcpu: file descriptor of a vCPU of the calling process's VM
+ * @readonly: 1: only to read it
  * @pinned: out: 1 if the page has a pin, 0 if it has none to take
+ * @reserved: 0
  */
 struct kvm_caller_map {
 	__u64 gpa;
 	__s32 vcpu;
+	__u32 readonly;
 	__u32 pinned;
+	__u32 reserved;
 };
 
 /**
@@ -51,7 +55,7 @@ struct kvm_caller_region {
 	__u64 size;
 };
 
-/* kvm_vcpu_map(); EBUSY if the file has a map already */
+/* kvm_vcpu_map() or kvm_vcpu_map_readonly(); EBUSY if the file has a map already */
 #define KVM_CALLER_MAP		_IOWR(';', 0xf0, struct kvm_caller_map)
 #define KVM_CALLER_COPY		_IOW(';', 0xf1, struct kvm_caller_copy)
 /* kvm_vcpu_unmap() or kvm_vcpu_unmap_atomic(), flags as the argument */

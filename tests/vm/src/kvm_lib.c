@@ -44,12 +44,12 @@ void guest_close(struct guest *g)
 	g->vcpu = -1;
 }
 
-int guest_slot(struct guest *g, unsigned int slot, uint64_t gpa, void *hva,
-	       size_t size, bool readonly)
+static int set_slot(struct guest *g, unsigned int slot, uint64_t gpa, void *hva,
+		    size_t size, unsigned int flags)
 {
 	struct kvm_userspace_memory_region region = {
 		.slot = slot,
-		.flags = readonly ? KVM_MEM_READONLY : 0,
+		.flags = flags,
 		.guest_phys_addr = gpa,
 		.memory_size = size,
 		.userspace_addr = (uintptr_t)hva,
@@ -58,16 +58,50 @@ int guest_slot(struct guest *g, unsigned int slot, uint64_t gpa, void *hva,
 	return ret_errno(ioctl(g->vm, KVM_SET_USER_MEMORY_REGION, &region));
 }
 
+int guest_slot(struct guest *g, unsigned int slot, uint64_t gpa, void *hva,
+	       size_t size, bool readonly)
+{
+	return set_slot(g, slot, gpa, hva, size,
+			readonly ? KVM_MEM_READONLY : 0);
+}
+
+int guest_logged_slot(struct guest *g, unsigned int slot, uint64_t gpa,
+		      void *hva, size_t size)
+{
+	return set_slot(g, slot, gpa, hva, size, KVM_MEM_LOG_DIRTY_PAGES);
+}
+
+int guest_written(struct guest *g, unsigned int slot, uint64_t *pages)
+{
+	struct kvm_dirty_log log = { .slot = slot, .dirty_bitmap = pages };
+
+	return ret_errno(ioctl(g->vm, KVM_GET_DIRTY_LOG, &log));
+}
+
 int caller_open(void)
 {
 	return ret_errno(open("/dev/kvm_caller", O_RDWR | O_CLOEXEC));
 }
 
-int caller_map(int fd, struct guest *g, uint64_t gpa)
+static int map(int fd, struct guest *g, uint64_t gpa, bool readonly)
 {
-	struct kvm_caller_map arg = { .gpa = gpa, .vcpu = g->vcpu };
+	struct kvm_caller_map arg = {
+		.gpa = gpa,
+		.vcpu = g->vcpu,
+		.readonly = readonly,
+	};
 
 	return ioctl(fd, KVM_CALLER_MAP, &arg) < 0 ? -errno : (int)arg.pinned;
+}
+
+int caller_map(int fd, struct guest *g, uint64_t gpa)
+{
+	return map(fd, g, gpa, false);
+}
+
+int caller_map_readonly(int fd, struct guest *g, uint64_t gpa)
+{
+	return map(fd, g, gpa, true);
 }
 
 static int copy(int fd, size_t offset, const void *data, size_t len, bool write)

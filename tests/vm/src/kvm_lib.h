@@ -24,11 +24,17 @@ void guest_close(struct guest *g);
 /* Memslot @slot of @size bytes at @gpa is @hva; size 0 takes it away */
 int guest_slot(struct guest *g, unsigned int slot, uint64_t gpa, void *hva,
 	       size_t size, bool readonly);
+/* The same for writing, and KVM logs what is written */
+int guest_logged_slot(struct guest *g, unsigned int slot, uint64_t gpa,
+		      void *hva, size_t size);
+/* Which of its pages, 64 at most, were written since the last call */
+int guest_written(struct guest *g, unsigned int slot, uint64_t *pages);
 
 /* The module; each file has one map and a set of regions */
 int caller_open(void);
 /* Maps the page; returns 1 if it is pinned, 0 if there is none to be pinned */
 int caller_map(int fd, struct guest *g, uint64_t gpa);
+int caller_map_readonly(int fd, struct guest *g, uint64_t gpa);
 int caller_write(int fd, size_t offset, const void *data, size_t len);
 int caller_read(int fd, size_t offset, void *data, size_t len);
 /* @how: KVM_CALLER_DIRTY, KVM_CALLER_ATOMIC */

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Guest pages that KVM writes through (kvm_vcpu_map) and regions that it pins
- * for long, held for as long as a test wants. How nested guests use them by
+ * Guest pages that KVM writes or reads through (kvm_vcpu_map) and regions that it
+ * pins for long, held for as long as a test wants. How nested guests use them by
  * themselves is in kvm_nested.c.
  */
 #include <fcntl.h>
@@ -227,6 +227,205 @@ TEST_F(kvm_map, pfnmap_page_is_put_if_it_was_taken)
 	}
 	munmap(mem, PAGE);
 	close(fd2);
+}
+
+/* --- What is only read -------------------------------------------------------- */
+
+/* The same page, and nothing but a pin is on it */
+static void try_reading(struct __test_metadata *_metadata,
+			FIXTURE_DATA(kvm_map) *self, const char *name,
+			int pinned)
+{
+	const struct backing *b = backing_find(name);
+	char got[64] = "";
+	uint64_t pfn;
+	char first;
+
+	ASSERT_NE(NULL, b);
+	ASSERT_EQ(0, area_open(b, &self->area, NULL, NULL))
+		TH_LOG("%s", self->area.why);
+	ASSERT_EQ(0, guest_slot(&self->g, 0, GPA, self->area.addr,
+				self->area.size, false));
+	first = *(volatile char *)self->area.addr;
+	pfn = pfn_of(self->area.addr);
+	ASSERT_EQ(pinned, caller_map_readonly(self->fd, &self->g, GPA));
+	if (pinned < 0) {
+		EXPECT_EQ(0, pins_more(self));
+		return;
+	}
+	EXPECT_EQ(pinned, pins_more(self));
+	EXPECT_FALSE(charged(self));
+	EXPECT_EQ(pfn, pfn_of(self->area.addr)) TH_LOG("this is a copy");
+	EXPECT_EQ(0, caller_read(self->fd, 0, got, sizeof(got)));
+	EXPECT_EQ(first, got[0]);
+	EXPECT_EQ(0, memcmp(got, self->area.addr, sizeof(got)));
+	EXPECT_EQ(0, caller_unmap(self->fd, 0));
+	EXPECT_EQ(0, pins_more(self));
+}
+
+#define READ(test, name, pinned)					\
+	TEST_F(kvm_map, test)						\
+	{								\
+		try_reading(_metadata, self, name, pinned);		\
+	}
+
+READ(read_thp, "thp", 1)
+READ(read_hugetlb, "hugetlb-2m", 1)
+READ(read_memfd, "memfd", 1)
+READ(read_ext4_shared, "ext4-shared", 1)
+READ(read_ext4_shared_ro, "ext4-ro", 1)
+READ(read_ext4_private, "ext4-private", 1)
+READ(read_ext4_private_ro, "ext4-private-ro", 1)
+READ(read_xfs_shared_ro, "xfs-ro", 1)
+READ(read_fsdax_shared, "dax-ext4-shared", 1)
+READ(read_fsdax_private, "dax-ext4-private", 1)
+READ(read_devdax, "devdax", 1)
+READ(read_secretmem, "secretmem", -EINVAL)
+
+static void expect_read(struct __test_metadata *_metadata,
+			FIXTURE_DATA(kvm_map) *self, const char *what)
+{
+	char got[64] = "";
+
+	EXPECT_EQ(1, caller_map_readonly(self->fd, &self->g, GPA))
+		TH_LOG("%s", what);
+	EXPECT_EQ(1, pins_more(self)) TH_LOG("%s", what);
+	EXPECT_EQ(0, caller_read(self->fd, 0, got, sizeof(got)));
+	EXPECT_TRUE(filled(got, sizeof(got), 7)) TH_LOG("%s", what);
+	EXPECT_EQ(0, caller_unmap(self->fd, 0));
+	EXPECT_EQ(0, pins_more(self)) TH_LOG("%s", what);
+}
+
+TEST_F(kvm_map, what_cannot_be_written_can_be_read)
+{
+	fill(self->mem, PAGE, 7);
+	ASSERT_EQ(0, guest_slot(&self->g, 0, GPA, self->mem, SIZE, true));
+	expect_read(_metadata, self, "read-only memslot");
+	ASSERT_EQ(0, guest_slot(&self->g, 0, GPA, self->mem, 0, true));
+	EXPECT_EQ(-EINVAL, caller_map_readonly(self->fd, &self->g, GPA))
+		TH_LOG("no memslot");
+	ASSERT_EQ(0, guest_slot(&self->g, 0, GPA, self->mem, SIZE, false));
+	ASSERT_EQ(0, mprotect(self->mem, PAGE, PROT_READ));
+	expect_read(_metadata, self, "read-only mapping");
+	ASSERT_EQ(0, munmap(self->mem, PAGE));
+	EXPECT_EQ(-EINVAL, caller_map_readonly(self->fd, &self->g, GPA))
+		TH_LOG("no mapping");
+	EXPECT_EQ(0, pins_more(self));
+}
+
+/* Memory that nobody has touched is the zero page, which has no pins */
+TEST_F(kvm_map, read_untouched_memory)
+{
+	char zero[64] = "", got[64] = "some";
+	char *mem = mmap(NULL, PAGE, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	ASSERT_NE(MAP_FAILED, (void *)mem);
+	ASSERT_EQ(0, guest_slot(&self->g, 0, GPA, mem, PAGE, false));
+	EXPECT_EQ(1, caller_map_readonly(self->fd, &self->g, GPA));
+	EXPECT_EQ(0, pins_more(self));
+	EXPECT_EQ(0, caller_read(self->fd, 0, got, sizeof(got)));
+	EXPECT_EQ(0, memcmp(zero, got, sizeof(got)));
+	EXPECT_EQ(0, caller_unmap(self->fd, 0));
+	EXPECT_EQ(0, pins_more(self));
+	munmap(mem, PAGE);
+}
+
+TEST_F(kvm_map, read_pfnmap)
+{
+	const char text[64] = "in the module";
+	int fd2 = caller_open();
+	char got[64] = "";
+	char *mem;
+
+	ASSERT_LE(0, fd2);
+	mem = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd2, 0);
+	ASSERT_NE(MAP_FAILED, (void *)mem);
+	memcpy(mem, text, sizeof(text));
+	munmap(mem, PAGE);
+	mem = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd2, 0);
+	ASSERT_NE(MAP_FAILED, (void *)mem);
+	ASSERT_EQ(0, guest_slot(&self->g, 0, GPA, mem, PAGE, false));
+
+	EXPECT_EQ(-EINVAL, caller_map(self->fd, &self->g, GPA));
+	EXPECT_EQ(1, caller_refs(fd2));
+	ASSERT_EQ(0, caller_map_readonly(self->fd, &self->g, GPA));
+	EXPECT_EQ(2, caller_refs(fd2));
+	EXPECT_EQ(0, pins_more(self));
+	EXPECT_EQ(0, caller_read(self->fd, 0, got, sizeof(got)));
+	EXPECT_STREQ(text, got);
+	EXPECT_EQ(0, caller_unmap(self->fd, 0));
+	EXPECT_EQ(1, caller_refs(fd2));
+	munmap(mem, PAGE);
+	close(fd2);
+}
+
+/* 1 if the page is dirty, or logged as written; 0 if it is neither; -errno */
+static int written(FIXTURE_DATA(kvm_map) *self, char *page)
+{
+	uint64_t pages = 0;
+	int ret = guest_written(&self->g, 0, &pages);
+
+	return ret ?: pages || pfn_flags(pfn_of(page)) & PF_DIRTY;
+}
+
+/* Neither the map nor any form of its unmap is a write, to whoever looks */
+static void stays_clean(struct __test_metadata *_metadata,
+			FIXTURE_DATA(kvm_map) *self, const char *where)
+{
+	static const unsigned int hows[] = {
+		0, KVM_CALLER_DIRTY, KVM_CALLER_ATOMIC,
+		KVM_CALLER_DIRTY | KVM_CALLER_ATOMIC,
+	};
+	const char *dir = getenv(where);
+	char path[256], page[PAGE];
+	unsigned int i;
+	char *mem;
+	int fd;
+
+	ASSERT_NE(NULL, dir);
+	snprintf(path, sizeof(path), "%s/kvm_map", dir);
+	fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	ASSERT_LE(0, fd);
+	fill(page, PAGE, 8);
+	ASSERT_EQ((ssize_t)PAGE, pwrite(fd, page, PAGE, 0));
+	ASSERT_EQ(0, fsync(fd));
+	mem = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	ASSERT_NE(MAP_FAILED, (void *)mem);
+	ASSERT_EQ(0, guest_logged_slot(&self->g, 0, GPA, mem, PAGE));
+	ASSERT_TRUE(filled(mem, PAGE, 8));
+	ASSERT_EQ(0, written(self, mem));
+
+	for (i = 0; i < sizeof(hows) / sizeof(hows[0]); i++) {
+		ASSERT_EQ(1, caller_map_readonly(self->fd, &self->g, GPA));
+		EXPECT_EQ(1, pins_more(self));
+		EXPECT_EQ(0, written(self, mem)) TH_LOG("by the map");
+		EXPECT_EQ(0, caller_unmap(self->fd, hows[i]));
+		EXPECT_EQ(0, pins_more(self));
+		EXPECT_EQ(0, written(self, mem))
+			TH_LOG("by the unmap, %u", hows[i]);
+	}
+
+	/* What a write is */
+	ASSERT_EQ(1, caller_map(self->fd, &self->g, GPA));
+	EXPECT_EQ(1, written(self, mem)) TH_LOG("so this shows nothing");
+	ASSERT_EQ(0, msync(mem, PAGE, MS_SYNC));
+	EXPECT_EQ(0, written(self, mem));
+	EXPECT_EQ(0, caller_unmap(self->fd, KVM_CALLER_DIRTY));
+	EXPECT_EQ(1, written(self, mem)) TH_LOG("so this shows nothing");
+	munmap(mem, PAGE);
+	close(fd);
+	unlink(path);
+}
+
+TEST_F(kvm_map, read_leaves_ext4_clean)
+{
+	stays_clean(_metadata, self, "USERPIN_EXT4");
+}
+
+TEST_F(kvm_map, read_leaves_xfs_clean)
+{
+	stays_clean(_metadata, self, "USERPIN_XFS");
 }
 
 /* --- What was written is not lost --------------------------------------------- */
