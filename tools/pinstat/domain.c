@@ -265,6 +265,7 @@ static struct backend *add_backend(struct domain *d, char *name, uint64_t size,
 		huge = false;
 	if (access == ACCESS_NONE)
 		access = access_of_node(d, node);
+	d->vm->private_parts |= !path && !huge && access == ACCESS_PRIVATE;
 	if (access == ACCESS_NONE)
 		access = d->access;
 	b->size = b->needed = size;
@@ -280,6 +281,7 @@ static struct backend *add_backend(struct domain *d, char *name, uint64_t size,
 	dir = huge ? hugetlbfs_dir(d->mounts, pagesize) : NULL;
 	if (!strcmp(source, "memfd")) {
 		b->kind = BACKEND_MEMFD;
+		b->made = true;
 		if (access == ACCESS_NONE)
 			b->share = true;
 	} else if (huge) {
@@ -598,8 +600,6 @@ static void domain_read(struct domain *d, xmlNode *root)
 	d->backing = child(root, "memoryBacking");
 	d->cells = child(child(root, "cpu"), "numa");
 	d->access = access_of(child(d->backing, "access"), "mode");
-	vm->shared = d->access == ACCESS_SHARED;
-	vm->private = d->access == ACCESS_PRIVATE;
 	vm->locked = child(d->backing, "locked");
 	text = attribute(child(d->backing, "source"), "type");
 	vm->source = text ? escape(text, strlen(text)) : NULL;

@@ -241,6 +241,19 @@ static void judge_qemu(struct verdict *v, const struct backend *b,
 	free(then);
 }
 
+/*
+ * A private page of a file in memory is a copy, and the page that it was copied
+ * from stays in the file. Private huge pages are never in the file.
+ */
+static bool held_twice(const struct verdict *v, const struct backend *b)
+{
+	if (b->share || b->readonly || b->hugetlb)
+		return false;
+	return b->kind == BACKEND_MEMFD ||
+		(b->kind == BACKEND_FILE && v->file.kind == FILE_MEMORY &&
+		 strcmp(v->file.fs, "hugetlbfs"));
+}
+
 /* Where memory of a VM that runs is */
 static void judge_now(struct verdict *v, const struct backend *b,
 		      const struct host *host)
@@ -402,25 +415,46 @@ static void advise_fallback(struct advices *todo, const struct vm *vm,
 		       "%s, if nobody needs %s", who, what);
 }
 
+/* Shared, or it is held twice */
+#define MEMFD_XML \
+	"<memoryBacking>\n" \
+	"  <source type='memfd'/>\n" \
+	"  <access mode='shared'/>\n" \
+	"</memoryBacking>"
+
+static const char *parts_text(const struct vm *vm)
+{
+	return vm->private_parts ?
+		"; a cell or DIMM that says private must say shared" : "";
+}
+
 static void advise_memfd(struct advices *todo, const struct vm *vm,
 			 const struct backend *b, bool must)
 {
 	const char *how = must ? "" : "Better: ";
-	char *xml;
 
-	if (!vm->libvirt || !b->made) {
-		advise(todo, NULL, "%smemory-backend-memfd for %s instead of memory-backend-file",
+	if (!vm->libvirt || !b->made)
+		advise(todo, NULL, "%smemory-backend-memfd with share=on for %s instead of memory-backend-file",
 		       how, b->name);
-		return;
-	}
-	xml = xasprintf("<memoryBacking>\n  <source type='memfd'/>\n%s</memoryBacking>",
-			vm->shared ? "  <access mode='shared'/>\n" :
-			vm->private ? "  <access mode='private'/>\n" : "");
-	if (vm->source)
-		advise(todo, xml, "%smemory without a file, instead of <source type='%s'/>",
-		       how, vm->source);
+	else if (vm->source)
+		advise(todo, xstrdup(MEMFD_XML),
+		       "%smemory without a file, instead of <source type='%s'/>%s",
+		       how, vm->source, parts_text(vm));
 	else
-		advise(todo, xml, "%smemory without a file", how);
+		advise(todo, xstrdup(MEMFD_XML), "%smemory without a file%s",
+		       how, parts_text(vm));
+}
+
+static void advise_shared(struct advices *todo, const struct vm *vm,
+			  const struct backend *b)
+{
+	if (!vm->libvirt || !b->made)
+		advise(todo, NULL, "Better: memory-backend-memfd with share=on for %s, which is held once",
+		       b->name);
+	else
+		advise(todo, xstrdup(MEMFD_XML),
+		       "Better: shared memory, which is held once%s",
+		       parts_text(vm));
 }
 
 static void advise_hugetlbfs(struct advices *todo, const struct backend *b)
@@ -447,6 +481,9 @@ static void advise_backend(struct judgement *j, const struct vm *vm,
 		advise_hugetlbfs(todo, b);
 		return;
 	}
+	/* For storage, private has another meaning: it forgets */
+	if (v->pin == PIN_YES && held_twice(v, b) && !is_storage(b))
+		advise_shared(todo, vm, b);
 	/* SEV on a kernel that does not mind */
 	if (v->pin != PIN_NO || (j->pinned && v->outcome == OUTCOME_STARTS))
 		return;
@@ -551,6 +588,10 @@ void judge(struct judgement *j, const struct vm *vm, const struct host *host)
 		}
 		judge_pin(v, b, host);
 		judge_qemu(v, b, vm, host, &p);
+		if (v->pin == PIN_YES && held_twice(v, b))
+			v->why = xasprintf("RAM is held twice when a device pins it: in the %s%s, and as the copy that the guest has",
+					   v->file.fs ? "file on " : "memfd",
+					   v->file.fs ?: "");
 		if (vm->pid)
 			judge_now(v, b, host);
 	}

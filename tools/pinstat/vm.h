@@ -38,7 +38,7 @@ struct backend {
 	enum backend_use use;
 	bool share, readonly, hugetlb;
 	uint64_t pagesize;	/* of huge pages; 0: the default */
-	bool made;		/* libvirt has QEMU make the file */
+	bool made;		/* libvirt has QEMU make the file, or the memfd */
 };
 
 enum policy { POLICY_AUTO, POLICY_ON, POLICY_OFF };
@@ -64,7 +64,7 @@ struct vm {
 	bool policy_set;
 	/* What <memoryBacking> has now, for the remedy */
 	char *source;			/* escaped; NULL: no <source> */
-	bool shared, private;
+	bool private_parts;		/* a cell or DIMM says so, of small pages */
 };
 
 struct backend *vm_backend(struct vm *vm, char *name);
