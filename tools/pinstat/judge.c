@@ -169,6 +169,22 @@ static bool is_mapped(const struct host *host, const char *path)
 	return false;
 }
 
+/*
+ * Does QEMU learn at start what cannot be pinned? VFIO pins then; for vhost-vdpa,
+ * patched QEMU tries.
+ */
+static bool seen_at_start(const struct vm *vm, const struct host *host,
+			  const struct pinners *p)
+{
+	return p->vfio || p->iommufd || (p->vdpa && host->qemu) ||
+		!(p->mdev || p->vdpa || p->nvme || vm->sev);
+}
+
+static bool qemu_makes(const struct verdict *v, const struct backend *b)
+{
+	return b->made || v->file.maker == MAKER_QEMU;
+}
+
 /* Why patched QEMU would leave it where it is; NULL: it moves */
 static char *why_stay(const struct verdict *v, const struct backend *b,
 		      const struct vm *vm)
@@ -176,13 +192,15 @@ static char *why_stay(const struct verdict *v, const struct backend *b,
 	if (!b->share)
 		return xstrdup("nothing but shared memory moves");
 	if (vm->policy == POLICY_OFF)
-		return xstrdup("the machine has ram-pin-fallback=off");
+		return xstrdup("ram-pin-fallback is off");
 	if (b->readonly)
 		return xstrdup("its file is open for reading only");
 	if (vm->pid)
 		return xstrdup("it moves at start only: start the VM with the device");
 	if (vm->sev)
 		return xstrdup("the guest is confidential");
+	if (vm->proxy)
+		return xstrdup("x-pci-proxy-dev has given its file to another process");
 	if (b->use == USE_IVSHMEM)
 		return xstrdup("ivshmem shares it with others");
 	if (v->file.kind == FILE_DISK)
@@ -190,21 +208,37 @@ static char *why_stay(const struct verdict *v, const struct backend *b,
 	if (vm->policy == POLICY_ON)
 		return NULL;
 	if (is_storage(b))
-		return xasprintf("%s keeps data in it, which only ram-pin-fallback=on gives up",
+		return xasprintf("%s keeps data in it, which only ram-pin-fallback=on copies",
 				 use_name(b->use));
-	if (!b->made && v->file.content != CONTENT_NONE)
-		return xasprintf("its file %s, which only ram-pin-fallback=on copies",
-				 v->file.content == CONTENT_SOME ?
-				 "has content" : "may have content");
+	if (!qemu_makes(v, b))
+		return xasprintf("QEMU %s the file, which only ram-pin-fallback=on copies",
+				 v->file.maker == MAKER_OTHER ?
+				 "has not made" : "may not have made");
 	return NULL;
+}
+
+/* It does not have ram-pin-fallback=on: would it move with that, from the start? */
+static bool on_helps(const struct verdict *v, const struct backend *b,
+		     const struct vm *vm, const struct host *host)
+{
+	struct pinners p = pinners_sum(vm);
+	struct vm with = *vm;
+	char *stay;
+
+	if (!host->qemu || vm->policy == POLICY_ON || p.nvme ||
+	    !seen_at_start(vm, host, &p))
+		return false;
+	with.policy = POLICY_ON;
+	with.pid = 0;
+	stay = why_stay(v, b, &with);
+	free(stay);
+	return !stay;
 }
 
 static void judge_qemu(struct verdict *v, const struct backend *b,
 		       const struct vm *vm, const struct host *host,
 		       const struct pinners *p)
 {
-	bool assigned = p->vfio || p->iommufd || !(p->mdev || p->vdpa || p->nvme ||
-						   vm->sev);
 	char *reason, *stay = NULL, *then;
 
 	if (v->pin != PIN_NO)
@@ -217,7 +251,7 @@ static void judge_qemu(struct verdict *v, const struct backend *b,
 	} else if (p->nvme && !vm->pid) {
 		v->outcome = OUTCOME_REFUSES;
 		then = xstrdup("the nvme:// drive cannot be opened");
-	} else if (!assigned) {
+	} else if (!seen_at_start(vm, host, p)) {
 		v->outcome = OUTCOME_FAILS;
 		then = xasprintf("QEMU starts, and %s", p->mdev ?
 				 "the mediated device fails when its driver pins" :
@@ -233,7 +267,9 @@ static void judge_qemu(struct verdict *v, const struct backend *b,
 		stay = why_stay(v, b, vm);
 		v->outcome = stay ? OUTCOME_REFUSES : OUTCOME_FALLS_BACK;
 		then = stay ? xasprintf("QEMU refuses the device, as %s", stay) :
-			      xstrdup("QEMU moves it to anonymous memory");
+			xstrdup(qemu_makes(v, b) ?
+				"QEMU moves it to anonymous memory" :
+				"QEMU copies it to anonymous memory, and the file keeps its content, but does not follow the guest");
 	}
 	v->why = xasprintf("%s; %s", reason, then);
 	free(reason);
@@ -504,7 +540,7 @@ static void advise_backend(struct judgement *j, const struct vm *vm,
 		if (v->file.kind == FILE_DAX)
 			advise(todo, NULL, "%s: a device-dax (/dev/daxX.Y) instead of a file on DAX",
 			       b->name);
-		if (host->qemu && !vm->sev && vm->policy != POLICY_ON)
+		if (on_helps(v, b, vm, host))
 			advise_fallback(todo, vm, "what the guest will write there",
 					b->name);
 		return;
@@ -512,8 +548,8 @@ static void advise_backend(struct judgement *j, const struct vm *vm,
 	if (is_storage(b))
 		return;
 	advise_memfd(todo, vm, b, must);
-	if (must && host->qemu && !vm->pid && !b->made && b->share &&
-	    v->file.content != CONTENT_NONE && vm->policy == POLICY_AUTO)
+	if (must && !vm->pid && !qemu_makes(v, b) &&
+	    vm->policy == POLICY_AUTO && on_helps(v, b, vm, host))
 		advise_fallback(todo, vm, "its file to follow the guest",
 				b->name);
 }
@@ -547,17 +583,21 @@ static void advise_limit(struct judgement *j, const struct vm *vm,
 static void note(struct judgement *j, const struct vm *vm,
 		 const struct host *host, const struct pinners *p)
 {
-	bool devdax = false;
+	bool devdax = false, refused = false;
 	size_t i;
 
-	for (i = 0; i < vm->nr; i++)
+	for (i = 0; i < vm->nr; i++) {
 		devdax |= j->verdicts[i].file.kind == FILE_DEVDAX;
+		refused |= j->verdicts[i].pin == PIN_NO;
+	}
 	if (devdax && !host->kernel)
 		advise(&j->notes, NULL, "This kernel never gives back pins of device-dax.");
 	if (p->iommufd)
 		advise(&j->notes, NULL, "iommufd counts per user what all its processes pin, outside the ledger: the limit must be for all VMs of that user.");
 	if (p->vdpa)
 		advise(&j->notes, NULL, "vhost-vdpa counts what it pins by itself, once per device, outside the ledger.");
+	if (p->vdpa && refused)
+		advise(&j->notes, NULL, "A vDPA device that uses virtual addresses pins nothing: alone, it works with memory in any file.");
 	if (vm->locked && j->memlock.set != MEMLOCK_NONE &&
 	    (p->vfio || p->mdev || p->nvme || (vm->sev && host->kernel)))
 		advise(&j->notes, NULL, "Locked memory counts once more beside what is pinned of it, but for huge pages and DAX.");

@@ -196,24 +196,6 @@ static enum file_kind fs_kind(const struct mounts *m, const struct mount *mount,
 	return is_dax(mount, real) ? FILE_DAX : FILE_TRACKED;
 }
 
-static enum file_content content_of(const char *real, const struct stat *st)
-{
-	enum file_content content = CONTENT_SOME;
-	int fd;
-
-	if (S_ISDIR(st->st_mode))
-		return CONTENT_NONE;
-	if (!S_ISREG(st->st_mode))
-		return CONTENT_SOME;
-	fd = open(real, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	if (fd < 0)
-		return CONTENT_UNKNOWN;
-	if (lseek(fd, 0, SEEK_DATA) < 0 && errno == ENXIO)
-		content = CONTENT_NONE;
-	close(fd);
-	return content;
-}
-
 /* The folder above, in place; false if there is none */
 static bool cut_last(char *path)
 {
@@ -267,14 +249,14 @@ struct memfile memfile_look(const struct mounts *m, const char *path)
 		xasprintf("/proc/%ld/root%s", m->pid, path) :
 		sysroot_path("%s", path);
 	if (!stat(full, &st)) {
-		f.content = content_of(full, &st);
+		f.maker = S_ISDIR(st.st_mode) ? MAKER_QEMU : MAKER_OTHER;
 		if (S_ISBLK(st.st_mode))
 			f.kind = FILE_DISK;
 		else if (S_ISCHR(st.st_mode))
 			f.kind = strncmp(path, "/dev/dax", 8) ? FILE_UNKNOWN :
 								FILE_DEVDAX;
 	} else if (errno == ENOENT && !*sysroot) {
-		f.content = CONTENT_NONE;
+		f.maker = MAKER_QEMU;
 	}
 	free(full);
 	return f;

@@ -32,16 +32,17 @@ enum file_kind {
 	FILE_DISK,		/* a block device */
 };
 
-enum file_content {
-	CONTENT_UNKNOWN,
-	CONTENT_NONE,		/* not there yet, empty, or a folder to make it in */
-	CONTENT_SOME,
+/* Who makes it */
+enum file_maker {
+	MAKER_UNKNOWN,
+	MAKER_QEMU,		/* it is not there yet, or a folder to make it in */
+	MAKER_OTHER,		/* it is there, with content or without */
 };
 
 struct memfile {
 	const char *fs;		/* of the mounts; NULL if unknown */
 	enum file_kind kind;
-	enum file_content content;
+	enum file_maker maker;
 };
 
 /* False, and errno, if there is nothing to read */

@@ -129,6 +129,8 @@ static void device(struct args *a, const struct props *p)
 			pinners(a)->vfio++;
 	} else if (!strncmp(driver, "vhost-vdpa-device", 17)) {
 		pinners(a)->vdpa++;
+	} else if (!strcmp(driver, "x-pci-proxy-dev")) {
+		a->vm->proxy = true;
 	} else if (strstr(driver, "-iommu") || !strcmp(driver, "arm-smmuv3")) {
 		a->vm->viommu[a->more] = true;
 	}

@@ -62,6 +62,7 @@ struct vm {
 	char *network;			/* one of which nothing is known; escaped */
 	enum policy policy;
 	bool policy_set;
+	bool proxy;			/* x-pci-proxy-dev: a device in another process */
 	/* What <memoryBacking> has now, for the remedy */
 	char *source;			/* escaped; NULL: no <source> */
 	bool private_parts;		/* a cell or DIMM says so, of small pages */
