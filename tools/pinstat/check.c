@@ -134,6 +134,35 @@ static bool qemu_is_patched(const struct vm *vm)
 	return patched;
 }
 
+/* The host's policy, if the machine option has none */
+static void read_policy(struct vm *vm, struct host *host)
+{
+	/* As g_strstrip() */
+	static const char space[] = " \t\n\f\r";
+	char *text, *word;
+	size_t len;
+
+	if (!host->qemu || vm->policy_set)
+		return;
+	text = sysroot_read(NULL, POLICY_FILE);
+	if (!text && (errno == ENOENT || errno == ENOTDIR))
+		return;
+	host->policy_file = true;
+	if (!text) {
+		host->policy_wrong = "cannot be read";
+	} else {
+		word = text + strspn(text, space);
+		for (len = strlen(word); len && strchr(space, word[len - 1]); len--)
+			word[len - 1] = '\0';
+		if (!policy_parse(&vm->policy, word))
+			host->policy_wrong = "has none of off, auto and on in it";
+	}
+	/* As QEMU takes it: nothing moves then that was to stay */
+	if (host->policy_wrong)
+		vm->policy = POLICY_OFF;
+	free(text);
+}
+
 static void read_domain(struct vm *vm, const struct options *o,
 			const struct mounts *mounts)
 {
@@ -314,7 +343,9 @@ static void print_heading(const struct vm *vm, const struct host *host)
 	printf("VM %s: kernel %s, QEMU %s", vm->name ?: "-", host->kernel ?
 	       "of userpin" : "stock", host->qemu ? "patched" : "stock");
 	if (host->qemu)
-		printf(" (ram-pin-fallback=%s)", policies[vm->policy]);
+		printf(" (ram-pin-fallback=%s%s)", policies[vm->policy],
+		       host->policy_file ? ", from " POLICY_FILE :
+		       vm->policy_set ? ", from the machine option" : "");
 	printf("\nDevices that pin: ");
 	print_count(&comma, a->vfio + b->vfio, "VFIO");
 	print_count(&comma, a->iommufd + b->iommufd, "VFIO by iommufd");
@@ -498,6 +529,9 @@ static void print_json(const struct vm *vm, const struct host *host,
 	json_pair("qemu", host->qemu ? "patched" : "stock", ",\n    ");
 	json_pair("ram-pin-fallback", host->qemu ? policies[vm->policy] : NULL,
 		  ",\n    ");
+	json_pair("ram-pin-fallback-from", !host->qemu ? NULL :
+		  host->policy_file ? "host" :
+		  vm->policy_set ? "machine" : "default", ",\n    ");
 	printf("\"devices\": {\"vfio\": %u, \"iommufd\": %u, \"mdev\": %u, \"nvme\": %u, \"vdpa\": %u},\n",
 	       a->vfio + b->vfio, a->iommufd + b->iommufd, a->mdev + b->mdev,
 	       a->nvme + b->nvme, a->vdpa + b->vdpa);
@@ -629,6 +663,7 @@ int check_main(int argc, char **argv)
 	}
 	if (!o.qemu_given)
 		host.qemu = qemu_is_patched(&vm);
+	read_policy(&vm, &host);
 	if (o.device)
 		vm.pinners[0].vfio++;
 

@@ -187,12 +187,13 @@ static bool qemu_makes(const struct verdict *v, const struct backend *b)
 
 /* Why patched QEMU would leave it where it is; NULL: it moves */
 static char *why_stay(const struct verdict *v, const struct backend *b,
-		      const struct vm *vm)
+		      const struct vm *vm, const struct host *host)
 {
 	if (!b->share)
 		return xstrdup("nothing but shared memory moves");
 	if (vm->policy == POLICY_OFF)
-		return xstrdup("ram-pin-fallback is off");
+		return xasprintf("ram-pin-fallback is off%s", host->policy_file ?
+				 " in " POLICY_FILE : "");
 	if (b->readonly)
 		return xstrdup("its file is open for reading only");
 	if (vm->pid)
@@ -230,7 +231,7 @@ static bool on_helps(const struct verdict *v, const struct backend *b,
 		return false;
 	with.policy = POLICY_ON;
 	with.pid = 0;
-	stay = why_stay(v, b, &with);
+	stay = why_stay(v, b, &with, host);
 	free(stay);
 	return !stay;
 }
@@ -264,7 +265,7 @@ static void judge_qemu(struct verdict *v, const struct backend *b,
 		then = xasprintf("QEMU, unpatched, %s", vm->pid ?
 				 "refuses to add a device" : "does not start");
 	} else {
-		stay = why_stay(v, b, vm);
+		stay = why_stay(v, b, vm, host);
 		v->outcome = stay ? OUTCOME_REFUSES : OUTCOME_FALLS_BACK;
 		then = stay ? xasprintf("QEMU refuses the device, as %s", stay) :
 			xstrdup(qemu_makes(v, b) ?
@@ -590,6 +591,9 @@ static void note(struct judgement *j, const struct vm *vm,
 		devdax |= j->verdicts[i].file.kind == FILE_DEVDAX;
 		refused |= j->verdicts[i].pin == PIN_NO;
 	}
+	if (host->policy_wrong)
+		advise(&j->notes, NULL, POLICY_FILE " %s: it is taken for off.",
+		       host->policy_wrong);
 	if (devdax && !host->kernel)
 		advise(&j->notes, NULL, "This kernel never gives back pins of device-dax.");
 	if (p->iommufd)

@@ -5,12 +5,17 @@
 
 #include "vm.h"
 
+/* The host's ram-pin-fallback, of all its QEMUs: one word */
+#define POLICY_FILE	"/etc/qemu/ram-pin-fallback"
+
 /* Where it runs */
 struct host {
 	bool kernel;		/* is one of userpin */
 	bool qemu;		/* is patched */
 	struct mounts mounts;
 	const char *maps;	/* of a QEMU that runs; NULL if they cannot be read */
+	bool policy_file;	/* the VM's policy is that of POLICY_FILE, */
+	const char *policy_wrong;	/* of which this is wrong; NULL: nothing */
 	bool limited;		/* its limit is known, */
 	uint64_t limit;		/* RLIMIT_MEMLOCK or MEMLOCK_NONE */
 };

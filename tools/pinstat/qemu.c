@@ -38,6 +38,19 @@ void vm_free(struct vm *vm)
 	*vm = (struct vm){ 0 };
 }
 
+bool policy_parse(enum policy *policy, const char *word)
+{
+	if (!strcmp(word, "auto"))
+		*policy = POLICY_AUTO;
+	else if (!strcmp(word, "on"))
+		*policy = POLICY_ON;
+	else if (!strcmp(word, "off"))
+		*policy = POLICY_OFF;
+	else
+		return false;
+	return true;
+}
+
 struct args {
 	struct vm *vm;
 	bool more;
@@ -156,10 +169,7 @@ static void machine(struct args *a, const struct props *p)
 
 	if (fallback) {
 		a->vm->policy_set = true;
-		a->vm->policy = !strcmp(fallback, "on") ? POLICY_ON :
-				!strcmp(fallback, "off") ? POLICY_OFF :
-							   POLICY_AUTO;
-		if (a->vm->policy == POLICY_AUTO && strcmp(fallback, "auto"))
+		if (!policy_parse(&a->vm->policy, fallback))
 			wrong(a, "ram-pin-fallback", fallback);
 	}
 	if (backend && find_backend(a, backend))

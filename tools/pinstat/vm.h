@@ -41,6 +41,7 @@ struct backend {
 	bool made;		/* libvirt has QEMU make the file, or the memfd */
 };
 
+/* What memory QEMU moves: ram-pin-fallback, of the machine or of the host */
 enum policy { POLICY_AUTO, POLICY_ON, POLICY_OFF };
 
 /* Who pins; [1]: behind libvirt's back, in <qemu:commandline> */
@@ -61,7 +62,7 @@ struct vm {
 	bool viommu[2], sev;
 	char *network;			/* one of which nothing is known; escaped */
 	enum policy policy;
-	bool policy_set;
+	bool policy_set;		/* by the machine option */
 	bool proxy;			/* x-pci-proxy-dev: a device in another process */
 	/* What <memoryBacking> has now, for the remedy */
 	char *source;			/* escaped; NULL: no <source> */
@@ -69,6 +70,8 @@ struct vm {
 };
 
 struct backend *vm_backend(struct vm *vm, char *name);
+/* False: it is none of the words */
+bool policy_parse(enum policy *policy, const char *word);
 void vm_free(struct vm *vm);
 
 /*
