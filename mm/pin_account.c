@@ -623,7 +623,8 @@ static long pin_result(struct pin_request *req, long ret)
  * Context: Process context. May sleep; takes the mmap_lock of the account's mm.
  * Return: pages pinned, more than 0 if @npages is; or
  * -EOPNOTSUPP: refused, for reason fsdax or file.
- * -EFAULT: refused, for reason secretmem, pfnmap or fault.
+ * -EFAULT: refused, for reason secretmem, pfnmap, fault, eof, nospace or
+ *	nohugetlb.
  * -ENOMEM: refused, for reason memlock, migrate or nomem.
  * -EBUSY: refused, for reason cgroup; or migrate, for memory of a device.
  * -EOVERFLOW: refused, for reason overflow.

@@ -2,7 +2,7 @@
 /*
  * Why a long-term pin was refused.
  *
- * GUP decides, and its errno says little: EFAULT stands for four reasons. After
+ * GUP decides, and its errno says little: EFAULT stands for seven reasons. After
  * a failure the mapping is looked at, best effort, since it may have changed
  * meanwhile; the finding goes into the holder's counters, a trace event and the
  * log. Nothing is decided here.
@@ -13,12 +13,16 @@
 #include <linux/dax.h>
 #include <linux/file.h>
 #include <linux/fs.h>
+#include <linux/hugetlb.h>
 #include <linux/mm.h>
+#include <linux/pagemap.h>
 #include <linux/ratelimit.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/secretmem.h>
+#include <linux/shmem_fs.h>
 #include <linux/slab.h>
+#include <linux/userfaultfd_k.h>
 
 #include "internal.h"
 #include "pin_ledger.h"
@@ -37,6 +41,9 @@ const char * const pin_reason_names[PIN_REASON_NR] = {
 	[PIN_REASON_OVERFLOW]	= "overflow",
 	[PIN_REASON_NOMEM]	= "nomem",
 	[PIN_REASON_FAULT]	= "fault",
+	[PIN_REASON_EOF]	= "eof",
+	[PIN_REASON_NOSPACE]	= "nospace",
+	[PIN_REASON_NOHUGETLB]	= "nohugetlb",
 };
 
 /* What it means, and what helps */
@@ -60,7 +67,13 @@ static const char * const reason_texts[PIN_REASON_NR] = {
 	[PIN_REASON_NOMEM] =
 		"out of memory",
 	[PIN_REASON_FAULT] =
-		"nothing is mapped there, or not with these rights",
+		"nothing is mapped there, or not with these rights; or the page cannot be read",
+	[PIN_REASON_EOF] =
+		"the file ends before this address; make it as long as its mapping",
+	[PIN_REASON_NOSPACE] =
+		"no room is left for it in tmpfs; enlarge that (mount -o remount,size=) or free some of it, or raise the user's quota or the commit limit",
+	[PIN_REASON_NOHUGETLB] =
+		"no huge page of this size is free for it; raise nr_hugepages, also of its NUMA nodes, or the mount's size= or the cgroup's hugetlb limit",
 };
 
 /* Whether one of the pages that are mapped there must stay movable */
@@ -94,6 +107,67 @@ struct pin_finding {
 	struct file *file;
 };
 
+/*
+ * Whether a file ends before an address of its mapping. The size of a driver's
+ * file says nothing.
+ */
+static bool is_beyond_eof(struct vm_area_struct *vma, unsigned long addr)
+{
+	struct inode *inode = vma->vm_file->f_mapping->host;
+	loff_t size = i_size_read(inode);
+
+	if (!S_ISREG(inode->i_mode) && !S_ISBLK(inode->i_mode))
+		return false;
+	/* A huge page that the file has in part only is not mapped */
+	if (is_vm_hugetlb_page(vma))
+		size = round_down(size, huge_page_size(hstate_vma(vma)));
+	return (loff_t)linear_page_index(vma, addr) << PAGE_SHIFT >= size;
+}
+
+/*
+ * Whether no page can be had there. GUP is asked again, for it tells memory that
+ * has failed only if it is told to.
+ */
+static bool has_no_page(struct mm_struct *mm, unsigned long addr,
+			unsigned int gup_flags)
+{
+	struct page *page;
+	long ret;
+
+	gup_flags |= FOLL_LONGTERM | FOLL_HWPOISON;
+	ret = pin_user_pages_remote(mm, addr, 1, gup_flags, &page, NULL);
+	if (ret == 1)
+		put_user_page(page);
+	return ret == -EFAULT;
+}
+
+/*
+ * Why a page of a file could not be faulted in, though the mapping allows it. A
+ * fault does not tell ENOSPC from other errors. And tmpfs and hugetlbfs have many
+ * limits: size=, quotas, NUMA nodes, cgroups. So no limit is looked at, but all
+ * other causes are ruled out.
+ */
+static enum pin_reason why_no_page(struct mm_struct *mm,
+				   struct vm_area_struct *vma,
+				   unsigned long addr, unsigned int gup_flags)
+{
+	struct address_space *mapping = vma->vm_file->f_mapping;
+
+	if (is_beyond_eof(vma, addr))
+		return PIN_REASON_EOF;
+	/* GUP does not wait until somebody fills the page */
+	if (userfaultfd_armed(vma))
+		return PIN_REASON_FAULT;
+	/* A page or a swap entry needs no more room */
+	if (shmem_mapping(mapping) &&
+	    !xa_load(&mapping->i_pages, linear_page_index(vma, addr)))
+		return PIN_REASON_NOSPACE;
+	if (is_vm_hugetlb_page(vma) && has_no_page(mm, addr, gup_flags))
+		return PIN_REASON_NOHUGETLB;
+	return PIN_REASON_FAULT;
+}
+
+/* GUP stops at the first page that it cannot have: @start is that one */
 static struct pin_finding find_reason(struct mm_struct *mm, unsigned long start,
 				      unsigned long npages,
 				      unsigned int gup_flags,
@@ -102,9 +176,11 @@ static struct pin_finding find_reason(struct mm_struct *mm, unsigned long start,
 	struct pin_finding found = { .reason = PIN_REASON_FAULT };
 	bool write = gup_flags & FOLL_WRITE;
 	struct vm_area_struct *vma;
+	unsigned long addr;
 
 	mmap_read_lock(mm);
-	vma = vma_lookup(mm, untagged_addr_remote(mm, start));
+	addr = untagged_addr_remote(mm, start);
+	vma = vma_lookup(mm, addr);
 	if (err == -ENOMEM || err == -EBUSY) {
 		/* What GUP moves at once is one batch, of a page table */
 		npages = min(npages, PIN_BATCH_PAGES);
@@ -123,6 +199,9 @@ static struct pin_finding find_reason(struct mm_struct *mm, unsigned long start,
 	} else if ((write || acct_flags & PIN_ACCOUNT_WRITES) &&
 		   vma_needs_dirty_tracking(vma)) {
 		found.reason = PIN_REASON_FILE;
+	} else if (vma->vm_file &&
+		   vma->vm_flags & (write ? VM_WRITE : VM_READ)) {
+		found.reason = why_no_page(mm, vma, addr, gup_flags);
 	}
 	if (vma && vma->vm_file)
 		found.file = get_file(vma->vm_file);

@@ -79,7 +79,11 @@ static inline void put_user_page_ref(struct page *page)
  *	not be moved out of it
  * @PIN_REASON_OVERFLOW: the page or folio has as many pins as can be counted
  * @PIN_REASON_NOMEM: no memory, for the page itself or for the ledger
- * @PIN_REASON_FAULT: nothing is mapped there, or not with these rights
+ * @PIN_REASON_FAULT: nothing is mapped there, or not with these rights; or the
+ *	page cannot be read
+ * @PIN_REASON_EOF: the file is shorter than its mapping
+ * @PIN_REASON_NOSPACE: tmpfs has no room for the page
+ * @PIN_REASON_NOHUGETLB: hugetlbfs has no huge page for it
  * @PIN_REASON_NR: number of reasons
  */
 enum pin_reason {
@@ -93,6 +97,9 @@ enum pin_reason {
 	PIN_REASON_OVERFLOW,
 	PIN_REASON_NOMEM,
 	PIN_REASON_FAULT,
+	PIN_REASON_EOF,
+	PIN_REASON_NOSPACE,
+	PIN_REASON_NOHUGETLB,
 	PIN_REASON_NR,
 };
 

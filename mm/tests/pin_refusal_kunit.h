@@ -9,6 +9,7 @@
 #define _MM_TESTS_PIN_REFUSAL_KUNIT_H
 
 #include <linux/anon_inodes.h>
+#include <linux/mount.h>
 #include <linux/page-isolation.h>
 
 #include "pin_kunit.h"
@@ -330,16 +331,107 @@ static void private_fsdax_is_pinned_as_a_copy(struct kunit *test)
 	expect_refused(test, PIN_REASON_NR);
 }
 
-static void private_fsdax_beyond_its_end_is_fault(struct kunit *test)
+static void private_fsdax_beyond_its_end_is_eof(struct kunit *test)
 {
 	struct refusal_test *t = test->priv;
 	struct file *file;
 	unsigned long addr;
 
 	addr = refusal_map_file(test, &beyond_fops, S_DAX, MAP_PRIVATE, &file);
+	file_inode(file)->i_mode |= S_IFREG;
 	KUNIT_EXPECT_EQ(test, refusal_pin(test, addr, FOLL_WRITE), -EFAULT);
 	KUNIT_EXPECT_EQ(test, refusal_pin(test, addr, 0), -EFAULT);
-	KUNIT_EXPECT_EQ(test, t->acct->refused[PIN_REASON_FAULT], 2);
+	KUNIT_EXPECT_EQ(test, t->acct->refused[PIN_REASON_EOF], 2);
+}
+
+/* Its size is 0, and means nothing */
+static void driver_without_a_page_is_fault(struct kunit *test)
+{
+	struct file *file;
+	unsigned long addr;
+
+	addr = refusal_map_file(test, &beyond_fops, 0, MAP_SHARED, &file);
+	KUNIT_EXPECT_EQ(test, refusal_pin(test, addr, FOLL_WRITE), -EFAULT);
+	expect_refused(test, PIN_REASON_FAULT);
+}
+
+/*
+ * Four pages of a file of @n pages on tmpfs, which @mnt is, or the kernel's own
+ * one without. The mapping has the only reference on the file.
+ */
+static unsigned long refusal_map_shmem(struct kunit *test, struct vfsmount *mnt,
+				       unsigned long n, unsigned long prot)
+{
+	struct file *file;
+	unsigned long addr;
+
+	file = mnt ? shmem_file_setup_with_mnt(mnt, "pin_test", n * PAGE_SIZE,
+					       VM_NORESERVE) :
+		     shmem_file_setup("pin_test", n * PAGE_SIZE, VM_NORESERVE);
+	KUNIT_ASSERT_FALSE(test, IS_ERR(file));
+	addr = vm_mmap(file, 0, 4 * PAGE_SIZE, prot, MAP_SHARED, 0);
+	fput(file);
+	KUNIT_ASSERT_FALSE(test, IS_ERR_VALUE(addr));
+	return addr;
+}
+
+/* Two of four pages are pinned, and the third tells why it is not */
+static void expect_two_pages(struct kunit *test, unsigned long addr,
+			     enum pin_reason reason)
+{
+	struct refusal_test *t = test->priv;
+	struct page *pages[4];
+
+	KUNIT_ASSERT_EQ(test, pin_user_pages_account(t->acct, &t->owner, addr,
+						     4, FOLL_WRITE, pages), 2);
+	expect_refused(test, PIN_REASON_NR);
+	put_user_pages_account(t->acct, pages, 2, false);
+	KUNIT_EXPECT_EQ(test, pin_user_pages_account(t->acct, &t->owner,
+						     addr + 2 * PAGE_SIZE, 2,
+						     FOLL_WRITE, pages),
+			-EFAULT);
+	expect_refused(test, reason);
+}
+
+static void file_that_is_too_short_is_eof(struct kunit *test)
+{
+	if (!IS_ENABLED(CONFIG_SHMEM))
+		kunit_skip(test, "no SHMEM in this kernel");
+	expect_two_pages(test, refusal_map_shmem(test, NULL, 2,
+						 PROT_READ | PROT_WRITE),
+			 PIN_REASON_EOF);
+}
+
+/* A longer file would not help */
+static void rights_come_before_the_size(struct kunit *test)
+{
+	unsigned long addr;
+
+	if (!IS_ENABLED(CONFIG_SHMEM))
+		kunit_skip(test, "no SHMEM in this kernel");
+	addr = refusal_map_shmem(test, NULL, 2, PROT_READ) + 2 * PAGE_SIZE;
+	KUNIT_EXPECT_EQ(test, refusal_pin(test, addr, FOLL_WRITE), -EFAULT);
+	expect_refused(test, PIN_REASON_FAULT);
+}
+
+static void full_tmpfs_is_nospace(struct kunit *test)
+{
+	struct file_system_type *type;
+	struct vfsmount *mnt;
+	unsigned long addr;
+	char options[32];
+
+	if (!IS_ENABLED(CONFIG_TMPFS))
+		kunit_skip(test, "no TMPFS in this kernel");
+	type = get_fs_type("tmpfs");
+	KUNIT_ASSERT_NOT_NULL(test, type);
+	snprintf(options, sizeof(options), "size=%lu", 2 * PAGE_SIZE);
+	mnt = vfs_kern_mount(type, 0, "pin_test", options);
+	put_filesystem(type);
+	KUNIT_ASSERT_FALSE(test, IS_ERR(mnt));
+	addr = refusal_map_shmem(test, mnt, 4, PROT_READ | PROT_WRITE);
+	mntput(mnt);
+	expect_two_pages(test, addr, PIN_REASON_NOSPACE);
 }
 
 static void pfnmap_is_pfnmap(struct kunit *test)
@@ -489,7 +581,11 @@ static struct kunit_case pin_refusal_test_cases[] = {
 	KUNIT_CASE(file_that_guest_writes_ends_pin),
 	KUNIT_CASE(shared_fsdax_is_fsdax),
 	KUNIT_CASE(private_fsdax_is_pinned_as_a_copy),
-	KUNIT_CASE(private_fsdax_beyond_its_end_is_fault),
+	KUNIT_CASE(private_fsdax_beyond_its_end_is_eof),
+	KUNIT_CASE(driver_without_a_page_is_fault),
+	KUNIT_CASE(file_that_is_too_short_is_eof),
+	KUNIT_CASE(rights_come_before_the_size),
+	KUNIT_CASE(full_tmpfs_is_nospace),
 	KUNIT_CASE(pfnmap_is_pfnmap),
 	KUNIT_CASE(pfnmap_is_no_refusal_to_holder_that_maps_it),
 	KUNIT_CASE(io_mapping_is_pfnmap_to_every_holder),

@@ -11,7 +11,8 @@
 
 #define COLUMNS								\
 	"holder pages peak acquired released fsdax file secretmem "	\
-	"pfnmap memlock cgroup migrate overflow nomem fault"
+	"pfnmap memlock cgroup migrate overflow nomem fault eof nospace "	\
+	"nohugetlb"
 
 /* Of a kernel thread */
 #define REPORT_CGROUP	(IS_ENABLED(CONFIG_LONGTERM_PIN_CGROUP) ? "/" : "-")
@@ -84,7 +85,7 @@ static const char *report_want(struct report_test *t, const char *limit)
 {
 	snprintf(t->want, sizeof(t->want),
 		 COLUMNS "\n"
-		 "%s 11 12 13 14 15 16 17 18 19 20 21 22 23 24\n"
+		 "%s 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27\n"
 		 "charge 101\nheld 102\nlimit %s\ncgroup %s\n", t->acct->name,
 		 limit, REPORT_CGROUP);
 	return t->want;
@@ -246,7 +247,7 @@ static void report_without_room_says_so(struct kunit *test)
 static bool list_has(struct report_test *t, const char *comm, const char *state)
 {
 	snprintf(t->want, sizeof(t->want),
-		 "\n%d %s %s %s 11 12 13 14 15 16 17 18 19 20 21 22 23 24 101 102 %llu\n",
+		 "\n%d %s %s %s 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 101 102 %llu\n",
 		 t->acct->pid, comm, state, t->acct->name,
 		 t->acct->ledger->number);
 	longterm_pins_list_show(&t->m, NULL);

@@ -24,6 +24,9 @@ const char *const reason_name[NR_REASONS + 1] = {
 	[OVERFLOW_]	= "overflow",
 	[NOMEM]		= "nomem",
 	[FAULT]		= "fault",
+	[EOF_]		= "eof",
+	[NOSPACE]	= "nospace",
+	[NOHUGETLB]	= "nohugetlb",
 	[NO_REASON]	= "-",
 };
 

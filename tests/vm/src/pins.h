@@ -25,6 +25,9 @@ enum reason {
 	OVERFLOW_,
 	NOMEM,
 	FAULT,
+	EOF_,
+	NOSPACE,
+	NOHUGETLB,
 	NR_REASONS,
 	NO_REASON = NR_REASONS,
 };

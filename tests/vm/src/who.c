@@ -277,8 +277,8 @@ TEST_F(who, format)
 	name = self->base.pins.holder[0].name;
 	EXPECT_EQ(0, strncmp(name, "vfio.", 5));
 	n = snprintf(want, sizeof(want),
-		     "holder pages peak acquired released fsdax file secretmem pfnmap memlock cgroup migrate overflow nomem fault\n"
-		     "%s %ld %ld %ld 0 0 0 0 0 0 0 0 0 0 0\n"
+		     "holder pages peak acquired released fsdax file secretmem pfnmap memlock cgroup migrate overflow nomem fault eof nospace nohugetlb\n"
+		     "%s %ld %ld %ld 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n"
 		     "charge %ld\nheld %ld\nlimit 1000\ncgroup %s\n",
 		     name, N, N, N, N, N, cgroup);
 	text = slurp("/proc/self/longterm_pins");
