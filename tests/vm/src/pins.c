@@ -442,6 +442,20 @@ char *kernel_log(void)
 	return buf;
 }
 
+bool logged(const char *log, const char *a, const char *b)
+{
+	const char *at, *end;
+	char line[2048];
+
+	for (at = log; *at; at = *end ? end + 1 : end) {
+		end = strchrnul(at, '\n');
+		snprintf(line, sizeof(line), "%.*s", (int)(end - at), at);
+		if (strstr(line, a) && strstr(line, b))
+			return true;
+	}
+	return false;
+}
+
 bool trace_supported(void)
 {
 	return file_exists(TRACEFS "/events/user_pages/enable");

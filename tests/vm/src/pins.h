@@ -98,6 +98,8 @@ const char *snap_settles(const struct snap *a);
 
 /* The kernel log, one line each, without escapes of a reader's own */
 char *kernel_log(void);
+/* Whether a line of the log that holds @a also holds @b */
+bool logged(const char *log, const char *a, const char *b);
 
 /* Tracepoints user_pages:* */
 bool trace_supported(void);

@@ -582,21 +582,6 @@ TEST_F(who, process_names)
 	}
 }
 
-/* Whether a line of the log that holds @a also holds @b */
-static bool logged(const char *log, const char *a, const char *b)
-{
-	const char *at, *end;
-	char line[2048];
-
-	for (at = log; *at; at = *end ? end + 1 : end) {
-		end = strchrnul(at, '\n');
-		snprintf(line, sizeof(line), "%.*s", (int)(end - at), at);
-		if (strstr(line, a) && strstr(line, b))
-			return true;
-	}
-	return false;
-}
-
 /* A line that begins with this, after its level and time */
 static bool begins(const char *log, const char *what)
 {
