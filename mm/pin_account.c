@@ -19,6 +19,7 @@
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
+#include <linux/swap.h>
 #include <trace/events/user_pages.h>
 
 #include "internal.h"
@@ -434,6 +435,8 @@ static bool may_move_now(struct pin_request *req, unsigned long start,
 	while ((held = batch_is_held(req->acct, start, npages, &first)) &&
 	       req->waited < MOVE_WAIT_MAX && !fatal_signal_pending(current)) {
 		schedule_timeout_killable(msecs_to_jiffies(delay));
+		/* A page that did not move may be in a CPU's own list */
+		lru_add_drain_all();
 		req->waited += delay;
 		delay = min(2 * delay, MOVE_DELAY_MAX);
 		waited = true;
