@@ -19,7 +19,6 @@
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
-#include <linux/swap.h>
 #include <trace/events/user_pages.h>
 
 #include "internal.h"
@@ -346,7 +345,7 @@ static long gup_slow(struct pin_account *acct, unsigned long start,
 	return ret ?: -EFAULT;
 }
 
-/* Milliseconds: between two looks at pages, and for all of a request */
+/* Milliseconds: between two attempts to move pages, and for all of a request */
 #define MOVE_DELAY_MAX	256U
 #define MOVE_WAIT_MAX	10000U
 /* Attempts to move pages that nobody holds */
@@ -416,8 +415,8 @@ static bool batch_is_held(struct pin_account *acct, unsigned long start,
 
 /*
  * A page in CMA or movable memory cannot move while somebody has a reference to
- * it, such as direct I/O. Then wait until nobody has; the mmap_lock is free
- * meanwhile, the caller's own locks are not.
+ * it, such as direct I/O. Then wait a moment; the mmap_lock is free meanwhile, the
+ * caller's own locks are not.
  *
  * If nobody holds a page now, another holder may have moved them in the meantime.
  * GUP had all of them, so the first is mapped, unless it was the one that could
@@ -427,23 +426,19 @@ static bool batch_is_held(struct pin_account *acct, unsigned long start,
  * memory has gone.
  */
 static bool may_move_now(struct pin_request *req, unsigned long start,
-			 unsigned long npages, unsigned int *again)
+			 unsigned long npages, unsigned int *delay,
+			 unsigned int *again)
 {
-	unsigned int delay = 1;
-	bool waited = false, first, held;
+	bool first;
 
-	while ((held = batch_is_held(req->acct, start, npages, &first)) &&
-	       req->waited < MOVE_WAIT_MAX && !fatal_signal_pending(current)) {
-		schedule_timeout_killable(msecs_to_jiffies(delay));
-		/* A page that did not move may be in a CPU's own list */
-		lru_add_drain_all();
-		req->waited += delay;
-		delay = min(2 * delay, MOVE_DELAY_MAX);
-		waited = true;
-	}
-	if (held)
-		return fatal_signal_pending(current);
-	return waited || (first && (*again)++ < MOVE_AGAIN_MAX);
+	if (!batch_is_held(req->acct, start, npages, &first))
+		return first && (*again)++ < MOVE_AGAIN_MAX;
+	if (req->waited >= MOVE_WAIT_MAX)
+		return false;
+	schedule_timeout_killable(msecs_to_jiffies(*delay));
+	req->waited += *delay;
+	*delay = min(2 * *delay, MOVE_DELAY_MAX);
+	return true;
 }
 
 /* GUP for one batch */
@@ -453,7 +448,7 @@ static long gup_batch(struct pin_request *req, unsigned long start,
 	unsigned int gup_flags = req->gup_flags | FOLL_LONGTERM;
 	struct pin_account *acct = req->acct;
 	struct rw_semaphore *moving = &acct->ledger->moving;
-	unsigned int again = 0;
+	unsigned int delay = 1, again = 0;
 	bool alone;
 	long ret;
 
@@ -484,7 +479,7 @@ static long gup_batch(struct pin_request *req, unsigned long start,
 			up_read(moving);
 		alone = true;
 	} while ((ret == -ENOMEM || ret == -EBUSY) &&
-		 may_move_now(req, start, npages, &again));
+		 may_move_now(req, start, npages, &delay, &again));
 	return ret;
 }
 
