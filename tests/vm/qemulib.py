@@ -13,6 +13,7 @@ at what it has pinned.
 import base64
 import fnmatch
 import glob
+import contextlib
 import json
 import os
 import re
@@ -53,6 +54,20 @@ def wait_for(what, true):
             return got
         time.sleep(0.05)
     raise Failed(f'it has not happened: {what}')
+
+
+@contextlib.contextmanager
+def setting(path, value):
+    """A file of the kernel's that has this value meanwhile."""
+    with open(path, encoding='utf-8') as f:
+        old = f.read().split()[0]
+    with open(path, 'w', encoding='utf-8') as f:
+        f.write(str(value))
+    try:
+        yield
+    finally:
+        with open(path, 'w', encoding='utf-8') as f:
+            f.write(old)
 
 
 # --- TAP ------------------------------------------------------------------------
