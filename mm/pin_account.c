@@ -379,13 +379,14 @@ static struct page_look look_at_page(struct mm_struct *mm, unsigned long addr)
 static bool first_must_move(struct pin_account *acct, unsigned long start)
 {
 	struct mm_struct *mm = pin_ledger_mm(acct->ledger);
-	bool must_move;
+	bool must_move = false;
 
 	if (!mm)
 		return false;
-	mmap_read_lock(mm);
-	must_move = look_at_page(mm, start).must_move;
-	mmap_read_unlock(mm);
+	if (!mmap_read_lock_killable(mm)) {
+		must_move = look_at_page(mm, start).must_move;
+		mmap_read_unlock(mm);
+	}
 	mmput(mm);
 	return must_move;
 }
@@ -396,19 +397,20 @@ static bool batch_is_held(struct pin_account *acct, unsigned long start,
 {
 	struct mm_struct *mm = pin_ledger_mm(acct->ledger);
 	struct page_look look;
-	bool held;
+	bool held = false;
 	unsigned long i;
 
 	*first = false;
 	if (!mm)
 		return false;
-	mmap_read_lock(mm);
-	look = look_at_page(mm, start);
-	*first = look.mapped;
-	held = look.held;
-	for (i = 1; i < npages && !held; i++)
-		held = look_at_page(mm, start + (i << PAGE_SHIFT)).held;
-	mmap_read_unlock(mm);
+	if (!mmap_read_lock_killable(mm)) {
+		look = look_at_page(mm, start);
+		*first = look.mapped;
+		held = look.held;
+		for (i = 1; i < npages && !held; i++)
+			held = look_at_page(mm, start + (i << PAGE_SHIFT)).held;
+		mmap_read_unlock(mm);
+	}
 	mmput(mm);
 	return held;
 }

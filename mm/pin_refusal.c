@@ -178,7 +178,9 @@ static struct pin_finding find_reason(struct mm_struct *mm, unsigned long start,
 	struct vm_area_struct *vma;
 	unsigned long addr;
 
-	mmap_read_lock(mm);
+	/* Who is killed needs no reason */
+	if (mmap_read_lock_killable(mm))
+		return found;
 	addr = untagged_addr_remote(mm, start);
 	vma = vma_lookup(mm, addr);
 	if (err == -ENOMEM || err == -EBUSY) {
