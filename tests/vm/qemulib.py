@@ -70,6 +70,17 @@ def setting(path, value):
             f.write(old)
 
 
+@contextlib.contextmanager
+def failing(call):
+    """QEMUs that are started meanwhile have a call that fails: tests/vm/src/fail_call.c."""
+    lib = os.path.join(os.path.dirname(os.environ['USERPIN_MODULES']), 'tests/fail_call.so')
+    os.environ.update(LD_PRELOAD=lib, FAIL_CALL=call)
+    try:
+        yield
+    finally:
+        del os.environ['LD_PRELOAD'], os.environ['FAIL_CALL']
+
+
 # --- TAP ------------------------------------------------------------------------
 
 class Tap:
@@ -366,6 +377,7 @@ class Vdpa:
     and the device has 256. To be used with `with`: its modules go with it."""
     MODULES = ['vhost/vhost_iotlb', 'vhost/vhost', 'vhost/vringh', 'vdpa/vdpa', 'vhost/vhost_vdpa',
                'vdpa/vdpa_sim/vdpa_sim', 'vdpa/vdpa_sim/vdpa_sim_blk']
+    STARTED = re.compile(r'vhost_vdpa_add_status .* status: 0x4\n')
 
     def __init__(self, use_va=False):
         for m in self.MODULES:
@@ -381,8 +393,7 @@ class Vdpa:
     def started(q):
         """Until its guest's BIOS has started the disk, and QEMU mapped all memory. (To ask
         by `info virtio-status` crashes QEMU 10.0.)"""
-        wait_for('the BIOS has started the disk',
-                 lambda: re.search(r'vhost_vdpa_add_status .* status: 0x4\n', q.stderr))
+        wait_for('the BIOS has started the disk', lambda: Vdpa.STARTED.search(q.stderr))
 
     def __enter__(self):
         return self

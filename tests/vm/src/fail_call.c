@@ -2,10 +2,11 @@
 /*
  * For LD_PRELOAD: the Nth call of a function fails.
  *
- *	FAIL_CALL=pwrite:3:ENOSPC	one of pread, pwrite, mmap_fixed
+ *	FAIL_CALL=pwrite:3:ENOSPC	one of pread, pwrite, mmap_fixed, batch_end
  *
  * mmap_fixed: mmap() with MAP_FIXED of a file that may be written and is shared,
  * over what was mapped before; it unmaps that, as a real failure may.
+ * batch_end: the write() that ends a batch of vhost's maps.
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -14,6 +15,8 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
+
+#include <linux/vhost_types.h>
 
 static bool fails(const char *name)
 {
@@ -46,6 +49,17 @@ ssize_t pread64(int fd, void *buf, size_t size, off64_t at)
 ssize_t pwrite64(int fd, const void *buf, size_t size, off64_t at)
 {
 	return fails("pwrite") ? -1 : NEXT(pwrite64)(fd, buf, size, at);
+}
+
+ssize_t write(int fd, const void *buf, size_t size)
+{
+	struct vhost_msg_v2 msg = {};
+
+	if (size == sizeof(msg))
+		memcpy(&msg, buf, size);
+	if (msg.type == VHOST_IOTLB_MSG_V2 && msg.iotlb.type == VHOST_IOTLB_BATCH_END && fails("batch_end"))
+		return -1;
+	return NEXT(write)(fd, buf, size);
 }
 
 void *mmap64(void *addr, size_t size, int prot, int flags, int fd, off64_t at)
