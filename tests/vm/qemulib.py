@@ -176,9 +176,9 @@ class Qemu:
     """A QEMU that runs: a QMP monitor, a serial console, and with accel='qtest' the
     qtest protocol. QemuGone is what a refused start raises. Leaving `with` kills it;
     nothing else does: what it is to do is waited for. memlock: RLIMIT_MEMLOCK in bytes,
-    or 'unlimited'; prefix: a command that runs it."""
+    or 'unlimited'; prefix: a command that runs it; fds: descriptors that it gets."""
 
-    def __init__(self, binary, *args, accel='kvm', machine='q35', memlock=None, prefix=()):
+    def __init__(self, binary, *args, accel='kvm', machine='q35', memlock=None, prefix=(), fds=()):
         if not os.access(binary, os.X_OK):
             raise Skip(f'{os.path.relpath(binary, REPO)} is not built')
         args = [str(a) for a in args]
@@ -203,7 +203,7 @@ class Qemu:
         self.qmp, self.serial = ours[:2]
         self.qtest = Qtest(ours[2]) if accel == 'qtest' else None
         self.proc = subprocess.Popen(self.command_line, stdin=subprocess.DEVNULL, stdout=self.err,
-                                     stderr=self.err, pass_fds=[s.fileno() for s in theirs])
+                                     stderr=self.err, pass_fds=[s.fileno() for s in theirs] + list(fds))
         for s in theirs:
             s.close()
         self.pid = self.proc.pid
