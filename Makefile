@@ -157,6 +157,11 @@ qemu-stock: deps
 	@$(LOCK) scripts/qemu-tree stock
 	@$(LOCK) scripts/qemu-build $(QEMU)-stock qemu-stock "stock QEMU"
 
+# Debian's libvirtd, for the VM. Where no mirror has it, its tests are skipped.
+PHONY += libvirt-9.0 libvirt-11.3
+libvirt-9.0 libvirt-11.3: deps
+	@scripts/libvirt-tree $(@:libvirt-%=%) || [ $$? = 4 ]
+
 # --- what runs in the VM ---------------------------------------------------
 HDR := $(TREE)/obj-release/usr
 SELFTESTBIN := $(CURDIR)/build/selftests
@@ -228,7 +233,7 @@ PHONY += build-vm
 build-vm: deps
 	@kernels=$$($(VM) --kernels $(VMFLAGS) $(T)) && for k in $$kernels; do \
 		$(MAKE) --no-print-directory $$(case $$k in stock) echo stock FLAVOUR=release;; \
-		stock-debug) echo stock FLAVOUR=debug;; qemu*) echo $$k;; *) echo kernel-$$k modules-$$k;; esac) || exit; \
+		stock-debug) echo stock FLAVOUR=debug;; qemu*|libvirt*) echo $$k;; *) echo kernel-$$k modules-$$k;; esac) || exit; \
 	done && $(MAKE) --no-print-directory programs
 
 PHONY += check-vm
@@ -241,20 +246,20 @@ check-vm: build-vm
 endif
 
 PHONY += check-kunit
-check-kunit: kernel-release
+check-kunit: kernel-release qemu
 	@$(VM) --flavour release kunit
 
 PHONY += check
 check: lint check-kunit
 
 PHONY += shell
-shell: kernel-$(or $(FLAVOUR),release) programs modules-$(or $(FLAVOUR),release)
+shell: kernel-$(or $(FLAVOUR),release) programs modules-$(or $(FLAVOUR),release) qemu
 	@$(VM) --shell --flavour $(or $(FLAVOUR),release) --machine $(or $(MACHINE),full)
 
 DEMO := pindemo $(if $(JSON),--json)
 PHONY += run
 run:
-	@$(MAKE) --no-print-directory kernel-release programs modules-release $(if $(JSON),,qemu) >&2
+	@$(MAKE) --no-print-directory kernel-release programs modules-release qemu >&2
 	@if [ -e $(STOCK)/obj-release/arch/x86/boot/bzImage ]; then \
 		$(VM) --flavour stock --machine full --command 'pindemo --measure' >build/stock-measured && \
 		$(VM) --flavour release --machine full \

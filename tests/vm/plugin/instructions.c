@@ -24,8 +24,7 @@
 
 #include <qemu-plugin.h>
 
-/* That of the QEMU which is to load it: what is used here is in all of them */
-QEMU_PLUGIN_EXPORT int qemu_plugin_version = PLUGIN_VERSION;
+QEMU_PLUGIN_EXPORT int qemu_plugin_version = QEMU_PLUGIN_VERSION;
 
 struct block {
 	uint64_t pc;

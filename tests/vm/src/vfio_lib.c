@@ -52,6 +52,18 @@ unsigned int vfio_count(void)
 	return n;
 }
 
+int vfio_file(unsigned int which, const char *name)
+{
+	char path[128], bdf[16];
+	int fd, ret = bdf_of(which, bdf, sizeof(bdf));
+
+	if (ret)
+		return ret;
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/%s", bdf, name);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
 static int group_open(const char *bus, const char *name)
 {
 	char path[128], link[64];

@@ -46,6 +46,8 @@ struct vfio {
 
 /* The PCI addresses in USERPIN_VFIO_DEVS */
 unsigned int vfio_count(void);
+/* A file of the device's in sysfs, without a container; or -errno */
+int vfio_file(unsigned int which, const char *name);
 
 int vfio_open(struct vfio *v, unsigned int which);
 int vfio_open_type(struct vfio *v, unsigned int which, int type);
