@@ -127,7 +127,7 @@ static bool qemu_is_patched(const struct vm *vm)
 	} else if (!known) {
 		name = escape(path, strlen(path));
 		warnx("%s: cannot be read, and is taken for an unpatched QEMU; see --qemu",
-		      vm->pid || vm->emulator ? name : "<emulator>");
+		      name);
 		free(name);
 	}
 	free(path);

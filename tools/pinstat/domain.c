@@ -573,6 +573,20 @@ static void add_commandline(struct domain *d, xmlNode *root)
 	free(argv);
 }
 
+/* The program that runs it: libvirt adds the distribution's where the XML has none */
+static char *emulator_of(xmlNode *root)
+{
+	xmlNode *node = child(child(root, "devices"), "emulator");
+	char *arch, *path;
+
+	if (node)
+		return content(node);
+	arch = attribute(child(child(root, "os"), "type"), "arch");
+	path = xasprintf("/usr/bin/qemu-system-%s", arch ?: "x86_64");
+	free(arch);
+	return path;
+}
+
 static void domain_read(struct domain *d, xmlNode *root)
 {
 	xmlNode *hard = child(child(root, "memtune"), "hard_limit");
@@ -594,8 +608,7 @@ static void domain_read(struct domain *d, xmlNode *root)
 	vm->name = escape(text, strlen(text));
 	free(text);
 	vm->libvirt = true;
-	node = child(devices, "emulator");
-	vm->emulator = node ? content(node) : NULL;
+	vm->emulator = emulator_of(root);
 
 	d->backing = child(root, "memoryBacking");
 	d->cells = child(child(root, "cpu"), "numa");
