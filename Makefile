@@ -259,7 +259,7 @@ shell: kernel-$(or $(FLAVOUR),release) programs modules-$(or $(FLAVOUR),release)
 DEMO := pindemo $(if $(JSON),--json)
 PHONY += run
 run:
-	@$(MAKE) --no-print-directory kernel-release programs modules-release qemu >&2
+	@$(MAKE) --no-print-directory kernel-release programs modules-release qemu $(if $(JSON),,libvirt-11.3) >&2
 	@if [ -e $(STOCK)/obj-release/arch/x86/boot/bzImage ]; then \
 		$(VM) --flavour stock --machine full --command 'pindemo --measure' >build/stock-measured && \
 		$(VM) --flavour release --machine full \
@@ -267,7 +267,7 @@ run:
 	else \
 		$(VM) --flavour release --machine full --command '$(DEMO)'; \
 	fi
-	@$(if $(JSON),:,$(VM) --flavour release --machine qemu --command qemu_demo)
+	@$(if $(JSON),:,$(VM) --flavour release --machine qemu --command 'qemu_demo && unshare -m libvirt_demo')
 
 # Builds what it needs itself, so that a build that fails is counted, too.
 PHONY += test

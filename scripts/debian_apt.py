@@ -43,6 +43,13 @@ def need(**variables):
             raise AptError(f'{name} is not in the environment', 'next: run it by make')
 
 
+def release():
+    """This machine's: its binary packages are made for the libraries that are here."""
+    with open('/etc/os-release', encoding='utf-8') as f:
+        has = dict(line.strip().split('=', 1) for line in f if '=' in line)
+    return has.get('VERSION_CODENAME', 'stable').strip('"')
+
+
 def newest_first(versions):
     """Debian's order of versions."""
     def compare(a, b):
