@@ -371,22 +371,24 @@ class VhostUserBlk:
 
 
 class Vdpa:
-    """A simulated vDPA disk; for one that does not use virtual addresses, guest RAM is
-    pinned when the guest starts it, within RLIMIT_MEMLOCK even for root. Only SeaBIOS
-    can start it, to look for a boot sector: QEMU 10.0.13 offers each guest queues of 1024,
+    """A simulated vDPA disk, or a network device; for one that does not use virtual
+    addresses, guest RAM is pinned when the guest starts it, within RLIMIT_MEMLOCK even
+    for root. Only SeaBIOS can start the disk, to look for a boot sector: QEMU 10.0.13 offers each guest queues of 1024,
     and the device has 256. To be used with `with`: its modules go with it."""
     MODULES = ['vhost/vhost_iotlb', 'vhost/vhost', 'vhost/vringh', 'vdpa/vdpa', 'vhost/vhost_vdpa',
-               'vdpa/vdpa_sim/vdpa_sim', 'vdpa/vdpa_sim/vdpa_sim_blk']
+               'vdpa/vdpa_sim/vdpa_sim']
     STARTED = re.compile(r'vhost_vdpa_add_status .* status: 0x4\n')
 
-    def __init__(self, use_va=False):
-        for m in self.MODULES:
+    def __init__(self, use_va=False, kind='blk'):
+        self.modules = [*self.MODULES, f'vdpa/vdpa_sim/vdpa_sim_{kind}']
+        for m in self.modules:
             # Pages may be scattered, one entry each
             options = ['max_iotlb_entries=1000000'] * m.endswith(('vhost_vdpa', 'vdpa_sim'))
             options += [f'use_va={int(use_va)}'] * m.endswith('vdpa_sim')
             subprocess.run(['insmod', f'{os.environ["USERPIN_OBJ"]}/drivers/{m}.ko', *options], check=True)
-        subprocess.run(['vdpa', 'dev', 'add', 'name', 'userpin', 'mgmtdev', 'vdpasim_blk'], check=True)
+        subprocess.run(['vdpa', 'dev', 'add', 'name', 'userpin', 'mgmtdev', f'vdpasim_{kind}'], check=True)
         path = wait_for('/dev/vhost-vdpa-*', lambda: glob.glob('/dev/vhost-vdpa-*'))[0]
+        self.path = path
         self.args = ['-device', f'vhost-vdpa-device-pci,vhostdev={path}', '-trace', 'vhost_vdpa_add_status']
 
     @staticmethod
@@ -400,7 +402,7 @@ class Vdpa:
 
     def __exit__(self, *_):
         subprocess.run(['vdpa', 'dev', 'del', 'userpin'], check=True)
-        for m in reversed(self.MODULES):
+        for m in reversed(self.modules):
             subprocess.run(['rmmod', os.path.basename(m)], check=True)
 
 
