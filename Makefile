@@ -68,6 +68,7 @@ help: ## what there is
 	@echo 'make mainline     the newest kernel that Debian has, unpatched, likewise'
 	@echo 'make qemu         QEMU with qemu-patches/ in build/qemu-$(QEMU_VERSION)/obj'
 	@echo 'make qemu-stock   QEMU without them'
+	@echo 'make libvirt-11.3 libvirtd of Debian for the VM, unpacked in build/ (also libvirt-9.0)'
 	@echo 'make qemu-refresh commits in build/qemu-$(QEMU_VERSION) back into qemu-patches/'
 	@echo 'make deps         install the Debian packages all this needs'
 	@echo 'make clean        remove build/'

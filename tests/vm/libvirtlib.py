@@ -29,6 +29,8 @@ ROOT = BASE + '/root'
 EXT4 = os.environ['USERPIN_EXT4']
 CGROUP = os.environ['USERPIN_CGROUP']
 DOMAINS = REPO + '/docs/libvirt'
+# How often to look where a look is a program, which takes a second
+FEW = 500
 # QEMU's own memory that a device sees, beside the guest's RAM: ROMs
 ROMS = 2 * MB
 LOG = '/var/log/libvirt/libvirtd.log'
@@ -49,19 +51,27 @@ done
 mount -t proc proc proc
 mount -t tmpfs -o mode=755 run run
 # A host's own domains are none of ours
-for d in etc/libvirt var/cache/libvirt var/log/libvirt; do
+for d in etc/libvirt etc/qemu var/cache/libvirt var/log/libvirt; do
 	mkdir -p $d
 	mount -t tmpfs -o mode=755 libvirt $d
 done
-mkdir -p run/libvirt etc/libvirt/qemu var/log/libvirt/qemu var/lib/libvirt
+mkdir -p run/libvirt run/userpin etc/libvirt/qemu var/log/libvirt/qemu var/lib/libvirt
 mount --bind $3 var/lib/libvirt
 grep -q ^libvirt-qemu: etc/passwd || echo libvirt-qemu:x:64055:64055::/var/lib/libvirt:/bin/false >>etc/passwd
 grep -q ^libvirt-qemu: etc/group || echo libvirt-qemu:x:64055: >>etc/group
 # libvirt looks there for better drivers than vfio-pci
 mkdir -p usr/lib/modules/$(uname -r)
 : >usr/lib/modules/$(uname -r)/modules.alias
-[ -e usr/bin/qemu-system-x86_64 ] || : >usr/bin/qemu-system-x86_64
-mount --bind $2 usr/bin/qemu-system-x86_64
+# Nor are its drivers, which another version may not be able to load
+for d in usr/lib/*/libvirt/*; do
+	if [ -d $1/$d ]; then
+		mount --bind $1/$d $d
+	elif [ -d $d ]; then
+		mount -t tmpfs libvirt $d
+	fi
+done
+cp --remove-destination $2 usr/bin/qemu-system-x86_64
+chmod 755 usr/bin/qemu-system-x86_64
 chmod 666 /dev/kvm
 '''
 
@@ -70,8 +80,9 @@ APPARMOR = r'''
 mountpoint -q /sys/kernel/security || mount -t securityfs securityfs /sys/kernel/security
 mountpoint -q $1/sys/kernel/security || mount --bind /sys/kernel/security $1/sys/kernel/security
 mkdir -p $1/etc/apparmor.d/local/abstractions $1/etc/apparmor.d/abstractions/libvirt-qemu.d
+mount -t tmpfs libvirt $1/etc/apparmor.d/abstractions/libvirt-qemu.d
 for f in usr.sbin.libvirtd usr.lib.libvirt.virt-aa-helper abstractions/libvirt-qemu; do
-	: >>$1/etc/apparmor.d/local/$f
+	: >$1/etc/apparmor.d/local/$f
 done
 chroot $1 apparmor_parser -K -r /etc/apparmor.d/usr.sbin.libvirtd /etc/apparmor.d/usr.lib.libvirt.virt-aa-helper
 '''
@@ -105,12 +116,11 @@ def write(path, text):
 
 
 def readable(path):
-    """The path, or a copy, so that QEMU's user can read it: a clone need not be open to all."""
-    copy = f'{BASE}/{os.path.basename(path)}'
-    if os.stat(path).st_mode & 0o5 == 0o5 or not os.access(path, os.X_OK) and os.stat(path).st_mode & 0o4:
-        return path
-    shutil.copyfile(path, ROOT + copy)
-    os.chmod(ROOT + copy, 0o755)
+    """A copy that QEMU's user can read: a clone need not be open to all."""
+    copy = '/run/userpin/' + os.path.basename(path)
+    if not os.path.exists(ROOT + copy):
+        shutil.copyfile(path, ROOT + copy)
+        os.chmod(ROOT + copy, 0o644)
     return copy
 
 
@@ -133,7 +143,7 @@ class Libvirt:
                        f'or no mirror answered (make libvirt-{version})')
         if not os.access(binary, os.X_OK):
             raise Skip(f'{os.path.relpath(binary, REPO)} is not built')
-        self.domains = []
+        self.last, self.count = None, 0
         script(MOUNTS, tree, binary, EXT4 + '/libvirt')
         # Nothing else: defaults are what users have
         write(ROOT + '/etc/libvirt/qemu.conf', '\n'.join([
@@ -149,8 +159,7 @@ class Libvirt:
         return self
 
     def __exit__(self, *_):
-        for d in self.domains:
-            d.end()
+        self.end()
         self.stop()
         # QEMUs are in cgroups of libvirt's, which the harness does not know
         with contextlib.suppress(FileNotFoundError):
@@ -174,6 +183,14 @@ class Libvirt:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(ROOT + '/run/libvirt/libvirt-sock')
 
+    @contextlib.contextmanager
+    def stopped(self):
+        self.stop()
+        try:
+            yield
+        finally:
+            self.start()
+
     def log(self):
         return read(ROOT + LOG) if os.path.exists(ROOT + LOG) else ''
 
@@ -186,13 +203,16 @@ class Libvirt:
         return run.stdout.strip()
 
     def domain(self, kind, **options):
-        """One of docs/libvirt/, defined; another of its name ends before."""
-        for d in self.domains:
-            if d.name == (options.get('name') or kind):
-                d.end()
-        d = Domain(self, kind, **options)
-        self.domains.append(d)
-        return d
+        """One of docs/libvirt/, defined. The one before ends: it may have its devices."""
+        self.end()
+        self.count += 1
+        self.last = Domain(self, kind, **options)
+        return self.last
+
+    def end(self):
+        if self.last:
+            self.last.end()
+        self.last = None
 
 
 class Domain:
@@ -204,7 +224,7 @@ class Domain:
         self.lv, self.name, self.mb = lv, name or kind, mb
         self.socket = f'/tmp/{self.name}.serial'
         # Restored, it goes on where it was
-        self.serial_log = f'/var/log/libvirt/qemu/{self.name}.serial{len(lv.domains)}'
+        self.serial_log = f'/var/log/libvirt/qemu/{self.name}.serial{lv.count}'
         self.xml = ET.parse(f'{DOMAINS}/{kind}.xml').getroot()
         self.adapt(devices, guest)
         if edit:
@@ -227,6 +247,7 @@ class Domain:
             e.set('unit', 'MiB')
             e.text = str(self.mb * 4)
         xml.find('vcpu').text = '1'
+        xml.find('os').attrib.pop('firmware', None)
         image = f'{os.path.dirname(os.environ["USERPIN_OBJ"])}/obj-release/arch/x86/boot/bzImage'
         for tag, text in (('kernel', readable(image)), ('initrd', readable(REPO + '/build/tests/guest.cpio')),
                           ('cmdline', f'console=ttyS0 panic=-1 loglevel=3 {guest}')):
@@ -314,9 +335,10 @@ class Domain:
                 self.lv.virsh(*command)
 
     @contextlib.contextmanager
-    def running(self):
-        self.start()
+    def running(self, *args):
+        """args: of virsh start."""
         try:
+            self.start(*args)
             yield self
         finally:
             with contextlib.suppress(Refused):
@@ -356,7 +378,13 @@ class Domain:
         """The match of the last line of its console that fits, once there is one."""
         def found():
             matches = list(re.finditer(pattern, self.said))
-            return matches[-1] if matches else None
+            if matches:
+                return matches[-1]
+            if bad := re.search(r'guest: .*(?:failed|cannot).*\n', self.said):
+                raise Failed(bad[0].strip())
+            if not os.path.exists(f'/proc/{self.pid}'):
+                raise Failed(f'QEMU has ended: {self.qemu_log[-300:]}')
+            return None
         return wait_for(f'the guest says {pattern}', found)
 
     def order(self, line):
@@ -442,7 +470,8 @@ class Cases(Tap):
             return 0
         finally:
             for bdf, name in drivers.items():
-                give_back(bdf, name)
+                with contextlib.suppress(OSError, Failed):
+                    give_back(bdf, name)
 
 
 def has(what, text, part):
@@ -458,7 +487,7 @@ def charged(d, mb):
         said = subprocess.run(['pinstat', '-b', '-n', '-o', 'VM,CHARGE', '-p', str(d.pid)],
                               stdout=subprocess.PIPE, text=True, check=True).stdout.split()
         return charge if said == [d.name, str(charge)] else None
-    charge = wait_for('pinstat says the same as the kernel', same)
+    charge = wait_for('pinstat says the same as the kernel', same, looks=FEW)
     if not mb * MB <= charge <= mb * MB + ROMS:
         raise Failed(f'{d.name}: {charge} bytes are charged, for {mb} MiB of RAM')
 

@@ -47,9 +47,9 @@ def check(what, got, want):
         raise Failed(f'{what}: {got!r}, not {want!r}')
 
 
-def wait_for(what, true):
+def wait_for(what, true, looks=LOOKS):
     """Until true() returns something, which is returned."""
-    for _ in range(LOOKS):
+    for _ in range(looks):
         if got := true():
             return got
         time.sleep(0.05)

@@ -144,6 +144,15 @@ static void all_cpus_run(void)
 		abort();
 }
 
+bool cpus_emulated(void)
+{
+	char *text = slurp("/proc/cpuinfo");
+	bool emulated = text && strstr(text, "QEMU TCG");
+
+	free(text);
+	return emulated;
+}
+
 int run_on(int cpu)
 {
 	cpu_set_t set;

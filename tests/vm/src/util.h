@@ -41,6 +41,8 @@ int remount(const char *dir);
 uint64_t now_ms(void);
 void sleep_ms(unsigned int ms);
 void before_next_look(void);
+/* By QEMU's TCG, and not by KVM */
+bool cpus_emulated(void);
 /* The thread runs on this CPU only; 0 or -errno */
 int run_on(int cpu);
 /* Does cond() say yes within PATIENCE looks? */
