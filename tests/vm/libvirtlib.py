@@ -185,10 +185,13 @@ class Libvirt:
 
     @contextlib.contextmanager
     def stopped(self):
+        """Meanwhile there is none, or another that was started."""
         self.stop()
         try:
             yield
         finally:
+            if self.daemon.poll() is None:
+                self.stop()
             self.start()
 
     def log(self):
