@@ -111,12 +111,9 @@ static char *cgroup_root(void)
 {
 	struct mounts m;
 	char *root = NULL;
-	size_t i;
 
 	if (mounts_read(&m, 0)) {
-		for (i = 0; i < m.nr && !root; i++)
-			if (!strcmp(m.list[i].fs, "cgroup2"))
-				root = xstrdup(m.list[i].dir);
+		root = mount_dir(&m, "cgroup2", 0);
 		mounts_free(&m);
 	}
 	return root ?: xstrdup("/sys/fs/cgroup");

@@ -9,8 +9,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <glob.h>
 #include <inttypes.h>
-#include <libsmartcols/libsmartcols.h>
+#include <json-c/json.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,7 +27,9 @@
 #define BACKING_DIR	"/var/lib/libvirt/qemu/ram"
 
 struct options {
-	bool json, device, qemu_given;
+	struct format *format;
+	bool device, qemu_given;
+	unsigned int libvirt;	/* 0: that of this system */
 	const char *backing_dir;
 	const char *what;	/* file or PID */
 };
@@ -37,13 +40,18 @@ static void usage(FILE *out)
 	      "       pinstat check [options] PID           a QEMU that runs\n"
 	      "\n"
 	      " -J, --json             JSON; sizes in bytes\n"
+	      " -o, --output LIST      only the table, with these columns (pinstat -H lists them)\n"
+	      " -n, --noheadings       only the table, without headings\n"
+	      " -r, --raw              only the table, with one space between columns\n"
 	      " -q, --qemu WHICH       patched, stock, or auto: what its program is (default)\n"
+	      " -l, --libvirt VERSION  such as 11.3, or auto: what is installed (default)\n"
 	      " -b, --backing-dir DIR  where libvirt puts memory in files (default: see qemu.conf)\n"
 	      " -d, --device           as if one more device were assigned\n"
 	      " -h, --help             this\n"
 	      "\n"
 	      "Exit codes: 0 devices can pin all memory, 1 it cannot be told, 2 wrong usage or input,\n"
-	      "3 QEMU falls back to anonymous memory, 4 QEMU or a device is refused.\n", out);
+	      "3 QEMU falls back to anonymous memory, 4 QEMU or a device is refused, 5 a warning: it\n"
+	      "may not fit, or not go well. The last of 0, 3, 5, 1, 4 that applies.\n", out);
 }
 
 /* --- What there is ----------------------------------------------------------- */
@@ -188,11 +196,25 @@ static void read_domain(struct vm *vm, const struct options *o,
 	free(name);
 }
 
+/* Of a process: what may not be read makes the answer one that cannot be told */
+static char *read_of(struct host *host, long pid, const char *file)
+{
+	char *text = sysroot_read(NULL, "/proc/%ld/%s", pid, file);
+
+	if (!text && (errno == EACCES || errno == EPERM)) {
+		warnx("/proc/%ld/%s: %s%s", pid, file, strerror(errno),
+		      geteuid() ? "; root may read it" :
+		      "; a security module (SELinux, AppArmor) denies it to this program");
+		host->unreadable = true;
+	}
+	return text;
+}
+
 /* "Max locked memory  SOFT  HARD  bytes" */
-static bool read_limit(long pid, uint64_t *limit)
+static bool read_limit(struct host *host, long pid)
 {
 	static const char field[] = "\nMax locked memory";
-	char *text = sysroot_read(NULL, "/proc/%ld/limits", pid);
+	char *text = read_of(host, pid, "limits");
 	char *at = text ? strstr(text, field) : NULL, *word;
 	bool ok = false;
 
@@ -200,16 +222,85 @@ static bool read_limit(long pid, uint64_t *limit)
 		at += strlen(field);
 		at += strspn(at, " ");
 		word = strsep(&at, " \n");
-		*limit = MEMLOCK_NONE;
-		ok = !strcmp(word, "unlimited") || parse_number(word, limit);
+		host->limit = MEMLOCK_NONE;
+		ok = !strcmp(word, "unlimited") ||
+		     parse_number(word, &host->limit);
 	}
 	free(text);
 
 	text = sysroot_read(NULL, "/proc/%ld/status", pid);
 	if (ok && process_ignores_limit(pid, text))
-		*limit = MEMLOCK_NONE;
+		host->limit = MEMLOCK_NONE;
 	free(text);
 	return ok;
+}
+
+/* What the kernel knows of its pins: more than the command line shows, maybe */
+static bool read_pins(struct process *now, struct vm *vm, struct host *host)
+{
+	struct pinners p = pinners_sum(vm);
+	unsigned int shown = p.nvme, containers = 0;
+	size_t i;
+
+	if (!process_read(now, vm->pid)) {
+		if (errno == EACCES || errno == EPERM)
+			free(read_of(host, vm->pid, "longterm_pins"));
+		host->unreadable |= errno == EBADMSG;
+		return false;
+	}
+	if (p.vfio + p.mdev)
+		shown += vm->viommu[0] ? p.vfio + p.mdev : 1;
+	for (i = 0; i < now->pins.nr; i++)
+		containers += !strncmp(now->pins.holders[i].name, "vfio.", 5);
+	if (containers > shown) {
+		host->hidden = containers - shown;
+		vm->pinners[1].vfio += host->hidden;
+	}
+	host->untracked = now->untracked;
+	return true;
+}
+
+/* 11.3 is 11003, as in the name of its library; 0: none is installed */
+static unsigned int libvirt_version(void)
+{
+	static const char * const places[] = {
+		"/usr/lib/*/libvirt.so.0.*", "/usr/lib64/libvirt.so.0.*",
+		"/usr/lib/libvirt.so.0.*",
+	};
+	unsigned int newest = 0, version;
+	glob_t found;
+	char *path;
+	size_t i, k;
+
+	for (i = 0; i < sizeof(places) / sizeof(*places); i++) {
+		path = sysroot_path("%s", places[i]);
+		if (!glob(path, 0, NULL, &found)) {
+			for (k = 0; k < found.gl_pathc; k++) {
+				const char *at = strstr(found.gl_pathv[k],
+							".so.0.");
+
+				if (sscanf(at + 6, "%u.", &version) == 1 &&
+				    version > newest)
+					newest = version;
+			}
+			globfree(&found);
+		}
+		free(path);
+	}
+	return newest;
+}
+
+static unsigned int parse_version(const char *text)
+{
+	unsigned int major, minor;
+	char end;
+
+	if (!strcmp(text, "auto"))
+		return 0;
+	if (sscanf(text, "%3u.%3u%c", &major, &minor, &end) != 2 &&
+	    (sscanf(text, "%3u.%3u%c", &major, &minor, &end) != 3 || end != '.'))
+		errx(2, "--libvirt: '%s' is no version such as 11.3", text);
+	return major * 1000 + minor;
 }
 
 static void read_process(struct vm *vm, long pid)
@@ -283,48 +374,35 @@ static const char *dax_text(const struct verdict *v)
 	return v->file.kind == FILE_DAX ? " dax" : "";
 }
 
-static void backend_line(struct libscols_table *table, const struct vm *vm,
-			 const struct backend *b, const struct verdict *v)
+static void print_table(const struct vm *vm, const struct judgement *j,
+			const struct format *format)
 {
-	struct libscols_line *line = scols_table_new_line(table, NULL);
-	char *cells[] = {
-		xstrdup(b->name), human_size(b->size), file_text(b),
-		xasprintf("%s%s", fs_text(b, v), dax_text(v)),
-		xstrdup(b->share ? "on" : "off"), pin_text(v),
-		xstrdup(outcome_text(vm, v)), xstrdup(v->now ?: "-"),
-	};
+	struct table t;
 	size_t i;
 
-	if (!line)
-		err(2, "no memory");
-	for (i = 0; i < sizeof(cells) / sizeof(*cells) - !vm->pid; i++)
-		if (scols_line_refer_data(line, i, cells[i]))
-			err(2, "no memory");
-	if (!vm->pid)
-		free(cells[i]);
-}
+	table_start(&t, format, BACKENDS, vm->pid);
+	for (i = 0; i < vm->nr; i++) {
+		const struct backend *b = &vm->backends[i];
+		const struct verdict *v = &j->verdicts[i];
+		char *file = file_text(b), *pin = pin_text(v);
+		char *fs = xasprintf("%s%s", fs_text(b, v), dax_text(v));
 
-static void print_table(const struct vm *vm, const struct judgement *j)
-{
-	static const char * const names[] = {
-		"BACKEND", "SIZE", "FILE", "FS", "SHARE", "PIN", "QEMU", "NOW",
-	};
-	struct libscols_table *table = scols_new_table();
-	size_t i;
-
-	if (!table)
-		err(2, "no memory");
-	/* All texts are escaped already */
-	scols_table_enable_noencoding(table, 1);
-	for (i = 0; i < sizeof(names) / sizeof(*names) - !vm->pid; i++)
-		if (!scols_table_new_column(table, names[i], 0, i == 1 ?
-					    SCOLS_FL_RIGHT : 0))
-			err(2, "no memory");
-	for (i = 0; i < vm->nr; i++)
-		backend_line(table, vm, &vm->backends[i], &j->verdicts[i]);
-	if (scols_print_table(table))
-		err(2, "cannot print the table");
-	scols_unref_table(table);
+		table_line(&t);
+		cell_text(&t, COL_BACKEND, b->name);
+		cell_text(&t, COL_BACKEND_USE, use_name(b->use));
+		cell_bytes(&t, COL_SIZE, b->size);
+		cell_text(&t, COL_FILE, file);
+		cell_text(&t, COL_FS, fs);
+		cell_text(&t, COL_SHARE, b->share ? "on" : "off");
+		cell_text(&t, COL_PIN, pin);
+		cell_text(&t, COL_QEMU, outcome_text(vm, v));
+		cell_text(&t, COL_NOW, v->now);
+		cell_text(&t, COL_WHY, v->why);
+		free(fs);
+		free(pin);
+		free(file);
+	}
+	table_print(&t);
 }
 
 static void print_count(const char **comma, unsigned int n, const char *what)
@@ -352,21 +430,18 @@ static void print_heading(const struct vm *vm, const struct host *host)
 	print_count(&comma, a->mdev + b->mdev, "mediated");
 	print_count(&comma, a->nvme + b->nvme, "nvme:// drive");
 	print_count(&comma, a->vdpa + b->vdpa, "vhost-vdpa");
-	print_count(&comma, vm->sev, "encrypted guest (SEV)");
-	printf("%s%s\n\n", *comma ? "" : "none; the table is for one that would be assigned",
+	print_count(&comma, vm->secret == SECRET_SEV, "encrypted guest (SEV)");
+	printf("%s%s\n\n", *comma ? "" : host->untracked ? "not on its command line" :
+	       "none; the table is for one that would be assigned",
 	       *comma && (vm->viommu[0] || vm->viommu[1]) ?
 	       ", behind a virtual IOMMU" : "");
 }
 
-static void print_bytes(const char *what, uint64_t bytes, bool xml)
+static void print_bytes(const char *what, uint64_t bytes)
 {
 	char *human = human_size(bytes);
 
-	printf("  %-16s %" PRIu64 " (%s)", what, bytes, human);
-	if (xml)
-		printf("  <hard_limit unit='KiB'>%" PRIu64 "</hard_limit>",
-		       bytes / 1024 + !!(bytes % 1024));
-	putchar('\n');
+	printf("  %-16s %" PRIu64 " (%s)\n", what, bytes, human);
 	free(human);
 }
 
@@ -381,6 +456,7 @@ static void print_limit(const struct vm *vm, const struct host *host,
 	};
 	const char *by = "libvirt sets";
 	size_t i;
+	char *low;
 
 	if (!m->stock && !m->set_by)
 		return;
@@ -390,23 +466,26 @@ static void print_limit(const struct vm *vm, const struct host *host,
 	printf("\nRLIMIT_MEMLOCK%s\n", m->stock ?
 	       ": what is needed, with 1G for what is not RAM" : "");
 	if (m->stock) {
-		print_bytes("stock kernel", m->stock, vm->libvirt);
-		print_bytes("with the ledger", m->ledger, vm->libvirt);
+		print_bytes("stock kernel", m->stock);
+		print_bytes("with the ledger", m->ledger);
 	}
 	if (m->set == MEMLOCK_NONE)
 		printf("  %-16s unlimited\n", by);
 	else if (m->set_by)
-		print_bytes(by, m->set, false);
+		print_bytes(by, m->set);
 	else if (vm->libvirt)
 		printf("  %-16s nothing: the limit stays as libvirtd's\n", by);
 	if (now && now->pins.nr) {
-		print_bytes("charged now", now->pins.charge, false);
-		print_bytes("held now", now->pins.held, false);
-		print_bytes("VmLck", now->vmlck, false);
+		print_bytes("charged now", now->pins.charge);
+		print_bytes("held now", now->pins.held);
+		print_bytes("VmLck", now->vmlck);
 	}
-	if (m->low)
-		printf("  Too low for the %s kernel: pins will be refused (ENOMEM).\n",
-		       host->kernel ? "userpin" : "stock");
+	if (m->low) {
+		low = human_size(m->least - m->set);
+		printf("  Too low for the %s kernel, at least by %s: pins will be refused (ENOMEM).\n",
+		       host->kernel ? "userpin" : "stock", low);
+		free(low);
+	}
 }
 
 static void print_advices(const char *title, const struct advices *list)
@@ -434,8 +513,11 @@ static void print_text(const struct vm *vm, const struct host *host,
 	bool first = true;
 	size_t i;
 
+	static const struct format plain;
+
 	print_heading(vm, host);
-	print_table(vm, j);
+	if (vm->nr)
+		print_table(vm, j, &plain);
 	for (i = 0; i < vm->nr; i++) {
 		if (!j->verdicts[i].why)
 			continue;
@@ -444,135 +526,184 @@ static void print_text(const struct vm *vm, const struct host *host,
 		first = false;
 	}
 	print_limit(vm, host, &j->memlock, now);
+	print_advices("Warnings", &j->warnings);
 	print_advices("To do (for each backend, one of its lines is enough)", &j->todo);
 	print_advices("Notes", &j->notes);
 }
 
 /* --- JSON ---------------------------------------------------------------------- */
 
-/* All texts are escaped, or our own: line ends are what else there is */
-static void json_text(const char *text)
+/* Takes @value */
+static void json_set(json_object *object, const char *key, json_object *value)
 {
-	if (!text) {
-		printf("null");
-		return;
-	}
-	putchar('"');
-	for (; *text; text++)
-		if (*text == '\n')
-			printf("\\n");
-		else
-			printf("%s%c", strchr("\"\\", *text) ? "\\" : "", *text);
-	putchar('"');
+	if (json_object_object_add(object, key, value))
+		err(2, "no memory");
 }
 
-static void json_pair(const char *key, const char *text, const char *end)
+/* Of texts that are escaped, or our own; NULL is null */
+static void json_string(json_object *object, const char *key, const char *text)
 {
-	printf("\"%s\": ", key);
-	json_text(text);
-	printf("%s", end);
+	char *plain = text ? json_text(text) : NULL;
+
+	json_set(object, key, plain ? json_object_new_string(plain) : NULL);
+	free(plain);
 }
 
-static void json_backend(const struct vm *vm, const struct backend *b,
-			 const struct verdict *v)
+static void json_number(json_object *object, const char *key, uint64_t n)
 {
-	static const char * const pins[] = {
-		[PIN_YES] = "true", [PIN_NO] = "false", [PIN_UNKNOWN] = "null",
-	};
+	json_set(object, key, json_object_new_uint64(n));
+}
+
+static void json_truth(json_object *object, const char *key, bool b)
+{
+	json_set(object, key, json_object_new_boolean(b));
+}
+
+static json_object *json_backend(const struct vm *vm, const struct backend *b,
+				 const struct verdict *v)
+{
+	json_object *o = json_object_new_object();
 	char *file = b->path ? file_text(b) : NULL;
 
-	printf("      {");
-	json_pair("name", b->name, ", ");
-	json_pair("use", use_name(b->use), ", ");
-	printf("\"size\": %" PRIu64 ", ", b->size);
-	json_pair("kind", b->kind == BACKEND_FILE ? "file" :
-			  b->kind == BACKEND_MEMFD ? "memfd" : "anonymous", ", ");
-	json_pair("file", file, ", ");
-	json_pair("fs", strcmp(fs_text(b, v), "-") ? fs_text(b, v) : NULL, ", ");
-	printf("\"dax\": %s, \"share\": %s, \"pin\": %s, ",
-	       v->file.kind == FILE_DAX ? "true" : "false",
-	       b->share ? "true" : "false", pins[v->pin]);
-	json_pair("reason", v->reason, ", ");
-	json_pair("qemu", outcome_text(vm, v), ", ");
-	json_pair("why", v->why, vm->pid ? ", " : "}");
+	json_string(o, "name", b->name);
+	json_string(o, "use", use_name(b->use));
+	json_number(o, "size", b->size);
+	json_string(o, "kind", b->kind == BACKEND_FILE ? "file" :
+			       b->kind == BACKEND_MEMFD ? "memfd" : "anonymous");
+	json_string(o, "file", file);
+	json_string(o, "fs", strcmp(fs_text(b, v), "-") ? fs_text(b, v) : NULL);
+	json_truth(o, "dax", v->file.kind == FILE_DAX);
+	json_truth(o, "share", b->share);
+	if (v->pin == PIN_UNKNOWN)
+		json_set(o, "pin", NULL);
+	else
+		json_truth(o, "pin", v->pin == PIN_YES);
+	json_string(o, "reason", v->reason);
+	json_string(o, "qemu", outcome_text(vm, v));
+	json_string(o, "why", v->why);
 	if (vm->pid)
-		json_pair("now", v->now, "}");
+		json_string(o, "now", v->now);
 	free(file);
+	return o;
 }
 
-static void json_advices(const char *key, const struct advices *list,
-			 const char *end)
+static void json_advices(json_object *object, const char *key,
+			 const struct advices *list)
 {
+	json_object *array = json_object_new_array(), *o;
 	size_t i;
 
-	printf("    \"%s\": [", key);
 	for (i = 0; i < list->nr; i++) {
-		printf("%s      {", i ? ",\n" : "\n");
-		json_pair("text", list->list[i].text, ", ");
-		json_pair("code", list->list[i].code, "}");
+		o = json_object_new_object();
+		json_string(o, "text", list->list[i].text);
+		json_string(o, "code", list->list[i].code);
+		json_object_array_add(array, o);
 	}
-	printf("%s]%s\n", list->nr ? "\n    " : "", end);
+	json_set(object, key, array);
+}
+
+static json_object *json_memlock(const struct memlock *m)
+{
+	json_object *o = json_object_new_object();
+
+	json_number(o, "stock", m->stock);
+	json_number(o, "ledger", m->ledger);
+	if (m->set == MEMLOCK_NONE || !m->set_by)
+		json_set(o, "set", NULL);
+	else
+		json_number(o, "set", m->set);
+	json_string(o, "set-by", m->set_by);
+	json_truth(o, "unlimited", m->set == MEMLOCK_NONE);
+	json_truth(o, "low", m->low);
+	if (m->low)
+		json_number(o, "low-by", m->least - m->set);
+	json_number(o, "memory-max", m->memory);
+	return o;
+}
+
+static const char *result_text(const struct judgement *j)
+{
+	switch (j->worst) {
+	case OUTCOME_STARTS:
+		return "ok";
+	case OUTCOME_FALLS_BACK:
+	case OUTCOME_MOVED:
+		return "fallback";
+	case OUTCOME_WARNS:
+		return "warning";
+	case OUTCOME_UNKNOWN:
+		return "unknown";
+	default:
+		return "refused";
+	}
 }
 
 static void print_json(const struct vm *vm, const struct host *host,
 		       const struct judgement *j, const struct process *now)
 {
-	const struct pinners *a = &vm->pinners[0], *b = &vm->pinners[1];
-	const struct memlock *m = &j->memlock;
+	json_object *all = json_object_new_object(), *o, *part;
+	struct pinners p = pinners_sum(vm);
 	size_t i;
 
-	printf("{\n  \"check\": {\n    ");
-	json_pair("vm", vm->name, ",\n    ");
+	o = json_object_new_object();
+	json_set(all, "check", o);
+	json_string(o, "vm", vm->name);
 	if (vm->pid)
-		printf("\"pid\": %ld,\n    ", vm->pid);
-	json_pair("kernel", host->kernel ? "userpin" : "stock", ",\n    ");
-	json_pair("qemu", host->qemu ? "patched" : "stock", ",\n    ");
-	json_pair("ram-pin-fallback", host->qemu ? policies[vm->policy] : NULL,
-		  ",\n    ");
-	json_pair("ram-pin-fallback-from", !host->qemu ? NULL :
-		  host->policy_file ? "host" :
-		  vm->policy_set ? "machine" : "default", ",\n    ");
-	printf("\"devices\": {\"vfio\": %u, \"iommufd\": %u, \"mdev\": %u, \"nvme\": %u, \"vdpa\": %u},\n",
-	       a->vfio + b->vfio, a->iommufd + b->iommufd, a->mdev + b->mdev,
-	       a->nvme + b->nvme, a->vdpa + b->vdpa);
-	printf("    \"viommu\": %s,\n    \"sev\": %s,\n    ",
-	       vm->viommu[0] || vm->viommu[1] ? "true" : "false",
-	       vm->sev ? "true" : "false");
-	json_pair("result", m->low ? "refused" :
-		  j->worst >= OUTCOME_FAILS ? "refused" :
-		  j->worst == OUTCOME_UNKNOWN ? "unknown" :
-		  j->worst >= OUTCOME_FALLS_BACK ? "fallback" : "ok", ",\n");
-	printf("    \"backends\": [");
-	for (i = 0; i < vm->nr; i++) {
-		printf("%s\n", i ? "," : "");
-		json_backend(vm, &vm->backends[i], &j->verdicts[i]);
+		json_number(o, "pid", vm->pid);
+	json_string(o, "kernel", host->kernel ? "userpin" : "stock");
+	json_string(o, "qemu", host->qemu ? "patched" : "stock");
+	json_string(o, "ram-pin-fallback", host->qemu ? policies[vm->policy] :
+							NULL);
+	json_string(o, "ram-pin-fallback-from", !host->qemu ? NULL :
+		    host->policy_file ? "host" :
+		    vm->policy_set ? "machine" : "default");
+	part = json_object_new_object();
+	json_set(o, "devices", part);
+	json_number(part, "vfio", p.vfio);
+	json_number(part, "iommufd", p.iommufd);
+	json_number(part, "mdev", p.mdev);
+	json_number(part, "nvme", p.nvme);
+	json_number(part, "vdpa", p.vdpa);
+	json_truth(o, "viommu", vm->viommu[0] || vm->viommu[1]);
+	json_truth(o, "sev", vm->secret == SECRET_SEV);
+	json_string(o, "result", result_text(j));
+	part = json_object_new_array();
+	json_set(o, "backends", part);
+	for (i = 0; i < vm->nr; i++)
+		json_object_array_add(part, json_backend(vm, &vm->backends[i],
+							 &j->verdicts[i]));
+	json_set(o, "memlock", json_memlock(&j->memlock));
+	if (now) {
+		part = json_object_new_object();
+		json_set(o, "now", part);
+		json_number(part, "charge", now->pins.charge);
+		json_number(part, "held", now->pins.held);
+		json_number(part, "vmlck", now->vmlck);
 	}
-	printf("%s],\n    \"memlock\": {", vm->nr ? "\n    " : "");
-	printf("\"stock\": %" PRIu64 ", \"ledger\": %" PRIu64 ", ", m->stock,
-	       m->ledger);
-	if (m->set == MEMLOCK_NONE || !m->set_by)
-		printf("\"set\": null, ");
-	else
-		printf("\"set\": %" PRIu64 ", ", m->set);
-	json_pair("set-by", m->set_by, ", ");
-	printf("\"unlimited\": %s, \"low\": %s},\n",
-	       m->set == MEMLOCK_NONE ? "true" : "false",
-	       m->low ? "true" : "false");
-	if (now)
-		printf("    \"now\": {\"charge\": %" PRIu64 ", \"held\": %" PRIu64
-		       ", \"vmlck\": %" PRIu64 "},\n", now->pins.charge,
-		       now->pins.held, now->vmlck);
-	json_advices("todo", &j->todo, ",");
-	json_advices("notes", &j->notes, "");
-	printf("  }\n}\n");
+	json_advices(o, "todo", &j->todo);
+	json_advices(o, "warnings", &j->warnings);
+	json_advices(o, "notes", &j->notes);
+	puts(json_object_to_json_string_ext(all, JSON_C_TO_STRING_PRETTY |
+					    JSON_C_TO_STRING_SPACED |
+					    JSON_C_TO_STRING_NOSLASHESCAPE));
+	json_object_put(all);
 }
 
 /* --------------------------------------------------------------------------------- */
+
+static bool only_table(const struct format *f)
+{
+	return f->output || f->output_all || f->noheadings || f->raw || f->sort;
+}
 
 static void parse(struct options *o, struct host *host, int argc, char **argv)
 {
 	static const struct option longs[] = {
 		{ "json", no_argument, NULL, 'J' },
+		{ "output", required_argument, NULL, 'o' },
+		{ "noheadings", no_argument, NULL, 'n' },
+		{ "raw", no_argument, NULL, 'r' },
+		{ "libvirt", required_argument, NULL, 'l' },
 		{ "qemu", required_argument, NULL, 'q' },
 		{ "backing-dir", required_argument, NULL, 'b' },
 		{ "device", no_argument, NULL, 'd' },
@@ -581,10 +712,22 @@ static void parse(struct options *o, struct host *host, int argc, char **argv)
 	};
 	int c;
 
-	while ((c = getopt_long(argc, argv, "Jq:b:dh", longs, NULL)) >= 0) {
+	while ((c = getopt_long(argc, argv, "Jo:nrq:l:b:dh", longs, NULL)) >= 0) {
 		switch (c) {
 		case 'J':
-			o->json = true;
+			o->format->json = true;
+			break;
+		case 'o':
+			o->format->output = optarg;
+			break;
+		case 'n':
+			o->format->noheadings = true;
+			break;
+		case 'r':
+			o->format->raw = true;
+			break;
+		case 'l':
+			o->libvirt = parse_version(optarg);
 			break;
 		case 'q':
 			o->qemu_given = strcmp(optarg, "auto");
@@ -614,6 +757,8 @@ static void parse(struct options *o, struct host *host, int argc, char **argv)
 		     "the XML of a domain is needed, or a PID; see pinstat check --help" :
 		     "one domain or PID at a time");
 	o->what = argv[optind];
+	if (o->format->json && only_table(o->format))
+		errx(2, "--json has all of it: no --output, --noheadings, --raw and --sort");
 }
 
 static int exit_code(const struct judgement *j)
@@ -624,6 +769,8 @@ static int exit_code(const struct judgement *j)
 	case OUTCOME_FALLS_BACK:
 	case OUTCOME_MOVED:
 		return 3;
+	case OUTCOME_WARNS:
+		return 5;
 	case OUTCOME_UNKNOWN:
 		return 1;
 	default:
@@ -631,9 +778,9 @@ static int exit_code(const struct judgement *j)
 	}
 }
 
-int check_main(int argc, char **argv)
+int check_main(int argc, char **argv, struct format *format)
 {
-	struct options o = { 0 };
+	struct options o = { .format = format };
 	struct host host = { 0 };
 	struct process now;
 	struct judgement j;
@@ -649,15 +796,16 @@ int check_main(int argc, char **argv)
 		errx(2, "'%s' is no process ID", o.what);
 	if (!mounts_read(&host.mounts, pid))
 		err(1, "%s/proc/self/mountinfo", sysroot);
+	host.libvirt = o.libvirt ?: libvirt_version();
 	host.kernel = sysroot_exists("/proc/self/longterm_pins") ||
 		      (pid && sysroot_exists("/proc/%ld/longterm_pins",
 					     (long)pid));
 	if (pid) {
 		read_process(&vm, pid);
-		maps = sysroot_read(NULL, "/proc/%ld/maps", (long)pid);
+		maps = read_of(&host, pid, "maps");
 		host.maps = maps;
-		host.limited = read_limit(pid, &host.limit);
-		has_now = process_read(&now, pid);
+		host.limited = read_limit(&host, pid);
+		has_now = read_pins(&now, &vm, &host);
 	} else {
 		read_domain(&vm, &o, &host.mounts);
 	}
@@ -668,8 +816,12 @@ int check_main(int argc, char **argv)
 		vm.pinners[0].vfio++;
 
 	judge(&j, &vm, &host);
-	(o.json ? print_json : print_text)(&vm, &host, &j,
-					   has_now ? &now : NULL);
+	if (format->json)
+		print_json(&vm, &host, &j, has_now ? &now : NULL);
+	else if (only_table(format))
+		print_table(&vm, &j, format);
+	else
+		print_text(&vm, &host, &j, has_now ? &now : NULL);
 	ret = exit_code(&j);
 
 	judgement_free(&j, &vm);

@@ -3,6 +3,9 @@
 #ifndef PINSTAT_CHECK_H
 #define PINSTAT_CHECK_H
 
-int check_main(int argc, char **argv);
+struct format;
+
+/* @format: the options before `check`, to which its own are added */
+int check_main(int argc, char **argv, struct format *format);
 
 #endif

@@ -12,7 +12,7 @@
 enum kind { TEXT, NUMBER, BYTES };
 
 /* Which columns a table has unless told otherwise */
-enum shown { NEVER, ALWAYS, WITH_RATES };
+enum shown { NEVER, ALWAYS, LIVE };
 
 struct column {
 	const char *name;
@@ -63,9 +63,9 @@ static const struct column columns[NR_COLUMNS] = {
 		"pins taken since it exists" },
 	[COL_RELEASED] = { "RELEASED", HOLDERS, BYTES, ALWAYS, 6,
 		"pins given back since" },
-	[COL_PIN_RATE] = { "PIN/S", HOLDERS, BYTES, WITH_RATES, 6,
+	[COL_PIN_RATE] = { "PIN/S", HOLDERS, BYTES, LIVE, 6,
 		"pins taken in a second of the interval" },
-	[COL_PUT_RATE] = { "PUT/S", HOLDERS, BYTES, WITH_RATES, 6,
+	[COL_PUT_RATE] = { "PUT/S", HOLDERS, BYTES, LIVE, 6,
 		"pins given back in a second of it" },
 	[COL_HOLDER_REFUSED] = { "REFUSED", HOLDERS, NUMBER, ALWAYS, 3,
 		"requests that were refused" },
@@ -84,14 +84,35 @@ static const struct column columns[NR_COLUMNS] = {
 		"CURRENT as part of MAX" },
 	[COL_CGROUP_REFUSED] = { "REFUSED", CGROUPS, NUMBER, ALWAYS, 3,
 		"how often its limit, or one below it, has refused" },
+
+	[COL_BACKEND] = { "BACKEND", BACKENDS, TEXT, ALWAYS, 7,
+		"a part of the VM's memory, as QEMU names it" },
+	[COL_BACKEND_USE] = { "USE", BACKENDS, TEXT, NEVER, 3,
+		"ram, virtio-mem, nvdimm, virtio-pmem or ivshmem" },
+	[COL_SIZE] = { "SIZE", BACKENDS, BYTES, ALWAYS, 4,
+		"its size" },
+	[COL_FILE] = { "FILE", BACKENDS, TEXT, ALWAYS, 4,
+		"the file that it is in, or the folder of a file; memfd" },
+	[COL_FS] = { "FS", BACKENDS, TEXT, ALWAYS, 2,
+		"the type of that file's file system" },
+	[COL_SHARE] = { "SHARE", BACKENDS, TEXT, ALWAYS, 5,
+		"on: what the guest writes is in the file" },
+	[COL_PIN] = { "PIN", BACKENDS, TEXT, ALWAYS, 3,
+		"can a device pin it? If not, the kernel's reason" },
+	[COL_QEMU] = { "QEMU", BACKENDS, TEXT, ALWAYS, 4,
+		"starts, runs; falls back, fell back; refuses; device fails; unknown" },
+	[COL_NOW] = { "NOW", BACKENDS, TEXT, LIVE, 3,
+		"where the memory of a QEMU that runs is: memory, memfd, file, moved" },
+	[COL_WHY] = { "WHY", BACKENDS, TEXT, NEVER, 3,
+		"the reason, as a sentence" },
 };
 
 static const char *const subject_names[NR_SUBJECTS] = {
-	"processes", "holders", "cgroups"
+	"processes", "holders", "cgroups", "backends"
 };
 
 static const char *const subject_help[NR_SUBJECTS] = {
-	"pinstat:", "pinstat PID:", "pinstat --cgroup:"
+	"pinstat:", "pinstat PID:", "pinstat --cgroup:", "pinstat check:"
 };
 
 static int column_find(enum subject subject, const char *name, size_t len)
@@ -103,7 +124,7 @@ static int column_find(enum subject subject, const char *name, size_t len)
 		    strlen(columns[id].name) == len &&
 		    !strncasecmp(columns[id].name, name, len))
 			return id;
-	errx(2, "no column '%.*s' in a table of %s; pinstat --help lists them",
+	errx(2, "no column '%.*s' in a table of %s; pinstat --list-columns lists them",
 	     (int)len, name, subject_names[subject]);
 }
 
@@ -114,7 +135,7 @@ static void column_add(struct table *t, enum column_id id)
 	t->columns[t->nr++] = id;
 }
 
-static void columns_choose(struct table *t, enum subject subject, bool rates)
+static void columns_choose(struct table *t, enum subject subject, bool live)
 {
 	const char *at = t->format->output;
 	int id;
@@ -133,7 +154,7 @@ static void columns_choose(struct table *t, enum subject subject, bool rates)
 		const struct column *c = &columns[id];
 
 		if (c->subject == subject &&
-		    (c->shown == ALWAYS || (c->shown == WITH_RATES && rates) ||
+		    (c->shown == ALWAYS || (c->shown == LIVE && live) ||
 		     t->format->output_all))
 			column_add(t, id);
 	}
@@ -162,14 +183,14 @@ static int compare(struct libscols_cell *a, struct libscols_cell *b, void *down)
 }
 
 void table_start(struct table *t, const struct format *format,
-		 enum subject subject, bool rates)
+		 enum subject subject, bool live)
 {
 	int sort = -1;
 	size_t i;
 
 	memset(t, 0, sizeof(*t));
 	t->format = format;
-	columns_choose(t, subject, rates);
+	columns_choose(t, subject, live);
 	if (format->sort) {
 		const char *name = format->sort;
 
@@ -186,7 +207,7 @@ void table_start(struct table *t, const struct format *format,
 		err(2, "no memory");
 	scols_table_enable_json(t->scols, format->json);
 	scols_table_enable_noheadings(t->scols, format->noheadings);
-	/* All texts are escaped. The library would do it again: \x2d is \x5cx2d */
+	/* All texts are escaped. The library would do it to \x2d, too */
 	scols_table_enable_noencoding(t->scols, 1);
 	scols_table_set_name(t->scols, subject_names[subject]);
 	for (i = 0; i < t->nr; i++) {
@@ -251,10 +272,15 @@ static void cell_set(struct table *t, enum column_id id, const char *text,
 
 void cell_text(struct table *t, enum column_id id, const char *text)
 {
+	char *copy = NULL;
+
 	if (text && !*text)
 		text = NULL;
+	if (text && t->format->json)
+		text = copy = json_text(text);
 	/* Who cuts lines into words counts on each; in JSON it is null */
 	cell_set(t, id, text || t->format->json ? text : "-", NULL);
+	free(copy);
 }
 
 void cell_number(struct table *t, enum column_id id, uint64_t value)
@@ -304,7 +330,7 @@ static void raw_word(const char *word, const char *end)
 {
 	for (; *word; word++)
 		if (*word == ' ')
-			printf("\\040");
+			printf("\\x20");
 		else
 			putchar(*word);
 	printf("%s", end);
@@ -352,7 +378,8 @@ void columns_help(FILE *out)
 	int s, id;
 
 	for (s = 0; s < NR_SUBJECTS; s++) {
-		fprintf(out, "\nColumns of %s\n", subject_help[s]);
+		fprintf(out, "%sColumns of %s\n", s ? "\n" : "",
+			subject_help[s]);
 		for (id = 0; id < NR_COLUMNS; id++)
 			if (columns[id].subject == (enum subject)s)
 				fprintf(out, " %c%-10s %s\n",

@@ -13,7 +13,7 @@
 #include <stdio.h>
 
 /* What a line of the table is about */
-enum subject { PROCESSES, HOLDERS, CGROUPS, NR_SUBJECTS };
+enum subject { PROCESSES, HOLDERS, CGROUPS, BACKENDS, NR_SUBJECTS };
 
 enum column_id {
 	/* Processes */
@@ -26,6 +26,9 @@ enum column_id {
 	/* Cgroups */
 	COL_CGROUP, COL_CURRENT, COL_MAX, COL_CGROUP_PEAK, COL_CGROUP_USE,
 	COL_CGROUP_REFUSED,
+	/* Memory backends of a VM */
+	COL_BACKEND, COL_BACKEND_USE, COL_SIZE, COL_FILE, COL_FS, COL_SHARE,
+	COL_PIN, COL_QEMU, COL_NOW, COL_WHY,
 	NR_COLUMNS
 };
 
@@ -52,9 +55,12 @@ struct table {
 	bool sort_down;
 };
 
-/* Exits with a message if a column is unknown. @rates: columns of rates by default */
+/*
+ * Exits with a message if a column is unknown. @live: with the columns of what is
+ * going on now, rates and the like
+ */
 void table_start(struct table *t, const struct format *format,
-		 enum subject subject, bool rates);
+		 enum subject subject, bool live);
 void table_line(struct table *t);
 /* A cell of the current line, if the table has the column; NULL: nothing there */
 void cell_text(struct table *t, enum column_id id, const char *text);

@@ -27,6 +27,7 @@ struct domain {
 	const struct mounts *mounts;
 	xmlNode *backing;		/* <memoryBacking>, or NULL */
 	xmlNode *cells;			/* <numa>, or NULL */
+	xmlNode *numatune;
 	enum access access;
 	char *wrong;
 };
@@ -123,7 +124,8 @@ static bool unit_scale(const char *unit, uint64_t *scale)
 	int i;
 
 	*scale = 1;
-	if (!strcasecmp(unit, "b") || !strcasecmp(unit, "bytes"))
+	if (!strcasecmp(unit, "b") || !strcasecmp(unit, "byte") ||
+	    !strcasecmp(unit, "bytes"))
 		return true;
 	letter = *unit ? strchr(letters, tolower((unsigned char)*unit)) : NULL;
 	if (!letter)
@@ -173,6 +175,51 @@ static uint64_t element_number(struct domain *d, const xmlNode *node,
 }
 
 /* --- Memory ------------------------------------------------------------------ */
+
+/* As libvirt rounds what is given to QEMU */
+static uint64_t round_up(const struct domain *d, uint64_t bytes, uint64_t to)
+{
+	if (d->vm->ppc64)
+		to = 256 << 20;
+	return bytes > UINT64_MAX - to ? bytes : (bytes + to - 1) / to * to;
+}
+
+#define ROUND_RAM	(1 << 20)
+#define ROUND_DEVICE	(2 << 20)
+
+static char *escaped_attribute(const xmlNode *node, const char *name)
+{
+	char *text = attribute(node, name), *out;
+
+	out = text ? escape(text, strlen(text)) : NULL;
+	free(text);
+	return out;
+}
+
+/* Which nodes of the host memory of this guest node is bound to; NULL: none */
+static char *bound_to(struct domain *d, uint64_t node)
+{
+	xmlNode *memnode;
+	uint64_t cell;
+	char *text;
+
+	for_each_child(memnode, d->numatune, "memnode") {
+		text = attribute(memnode, "cellid");
+		if (!text || !parse_number(text, &cell))
+			cell = UINT64_MAX;
+		free(text);
+		if (cell != node || node == UINT64_MAX)
+			continue;
+		return attribute_is(memnode, "mode", "strict") ?
+			escaped_attribute(memnode, "nodeset") : NULL;
+	}
+	memnode = child(d->numatune, "memory");
+	/* Strict unless it says something else */
+	text = attribute(memnode, "mode");
+	cell = text && strcmp(text, "strict");
+	free(text);
+	return cell ? NULL : escaped_attribute(memnode, "nodeset");
+}
 
 static enum access access_of(const xmlNode *node, const char *name)
 {
@@ -257,7 +304,8 @@ static struct backend *add_backend(struct domain *d, char *name, uint64_t size,
 				   char *path, uint64_t pagesize)
 {
 	struct backend *b = vm_backend(d->vm, name);
-	const char *source = d->vm->source ?: "", *dir;
+	const char *source = d->vm->source ?: "";
+	char *dir;
 	bool huge = pagesize || huge_pages(d, node, &pagesize);
 
 	/* These are pages like any others */
@@ -270,6 +318,7 @@ static struct backend *add_backend(struct domain *d, char *name, uint64_t size,
 		access = d->access;
 	b->size = b->needed = size;
 	b->share = access == ACCESS_SHARED;
+	b->nodes = bound_to(d, node);
 	if (path) {
 		b->kind = BACKEND_FILE;
 		b->path = path;
@@ -278,7 +327,7 @@ static struct backend *add_backend(struct domain *d, char *name, uint64_t size,
 
 	b->hugetlb = huge;
 	b->pagesize = huge ? pagesize : 0;
-	dir = huge ? hugetlbfs_dir(d->mounts, pagesize) : NULL;
+	dir = huge ? mount_dir(d->mounts, "hugetlbfs", pagesize) : NULL;
 	if (!strcmp(source, "memfd")) {
 		b->kind = BACKEND_MEMFD;
 		b->made = true;
@@ -294,6 +343,7 @@ static struct backend *add_backend(struct domain *d, char *name, uint64_t size,
 		b->made = true;
 		b->path = xasprintf("%s/", d->backing_dir);
 	}
+	free(dir);
 	return b;
 }
 
@@ -312,7 +362,8 @@ static uint64_t add_memory_device(struct domain *d, xmlNode *node,
 	};
 	xmlNode *source = child(node, "source"), *target = child(node, "target");
 	xmlNode *path = child(source, "path"), *requested;
-	uint64_t size = element_size(d, child(target, "size"));
+	uint64_t size = round_up(d, element_size(d, child(target, "size")),
+				 ROUND_DEVICE);
 	char *model = attribute(node, "model") ?: xstrdup("");
 	char *alias = attribute(child(node, "alias"), "name"), *name;
 	struct backend *b;
@@ -334,6 +385,8 @@ static uint64_t add_memory_device(struct domain *d, xmlNode *node,
 		requested = child(target, "requested");
 		if (requested)
 			b->needed = element_size(d, requested);
+		if (b->use == USE_VIRTIO_MEM)
+			b->block = element_size(d, child(target, "block"));
 	}
 	free(model);
 	free(alias);
@@ -352,6 +405,7 @@ static void add_ram(struct domain *d, xmlNode *root)
 		uint64_t size = scaled(d, node, attribute(node, "memory"),
 				       attribute(node, "unit"));
 
+		size = round_up(d, size, ROUND_RAM);
 		text = attribute(node, "id");
 		if (text && !parse_number(text, &id))
 			wrong(d, node, "<cell>: '%s' is no number", text);
@@ -371,7 +425,7 @@ static void add_ram(struct domain *d, xmlNode *root)
 			wrong(d, child(root, "memory") ?: root,
 			      ram ? "<memory> includes that of devices, which is more" :
 				    "no <memory>, or none in it");
-		ram -= added;
+		ram = round_up(d, ram - added, ROUND_RAM);
 		add_backend(d, xstrdup("ram"), ram, ACCESS_NONE, UINT64_MAX,
 			    NULL, 0);
 		added = 0;
@@ -379,6 +433,8 @@ static void add_ram(struct domain *d, xmlNode *root)
 	for_each_child(node, devices, "memory")
 		added = add_counts(added, add_memory_device(d, node, n++));
 	vm->total = add_counts(ram, added);
+	vm->max_memory = round_up(d, element_size(d, child(root, "maxMemory")),
+				  ROUND_RAM) ?: vm->total;
 }
 
 /* Takes the list of <shmem> */
@@ -516,12 +572,61 @@ static bool has_source_type(xmlNode *node, const char *type)
 	return false;
 }
 
+/* libvirt takes it from the host, but does not give it to the guest */
+static bool is_unassigned(xmlNode *device)
+{
+	return attribute_is(child(device, "address"), "type", "unassigned");
+}
+
+/* Video memory: what the XML says, in KiB, or what libvirt takes unless it says */
+static uint64_t video_memory(struct domain *d, xmlNode *model)
+{
+	static const char * const rams[] = { "vram", "ram", "vgamem" };
+	char *type = attribute(model, "type") ?: xstrdup(""), *text;
+	uint64_t bytes = 0, kib;
+	size_t i;
+
+	for (i = 0; i < sizeof(rams) / sizeof(*rams); i++) {
+		text = attribute(model, rams[i]);
+		/* vgamem is part of ram */
+		if (text && !parse_number(text, &kib))
+			wrong(d, model, "<model>: '%s' is no number", text);
+		else if (text && strcmp(rams[i], "vgamem"))
+			bytes = add_counts(bytes, multiply_counts(kib, 1024));
+		free(text);
+	}
+	if (!bytes && strcmp(type, "none"))
+		bytes = !strcmp(type, "qxl") ? 128 << 20 : 16 << 20;
+	free(type);
+	return bytes;
+}
+
+static void add_extra(struct domain *d, xmlNode *root, xmlNode *devices)
+{
+	xmlNode *node, *os = child(root, "os"), *loader = child(os, "loader");
+	struct vm *vm = d->vm;
+
+	/* The firmware, and the ROM beside it */
+	vm->extra = (256 + 128) << 10;
+	if (attribute_is(os, "firmware", "efi") ||
+	    attribute_is(loader, "type", "pflash"))
+		vm->extra = (4 << 20) + (128 << 10);
+	for_each_child(node, devices, "video")
+		vm->extra = add_counts(vm->extra,
+				       video_memory(d, child(node, "model")));
+	/* libvirt adds a card where there is a screen */
+	if (!child(devices, "video") && child(devices, "graphics"))
+		vm->extra = add_counts(vm->extra, 16 << 20);
+}
+
 static void add_devices(struct domain *d, xmlNode *devices)
 {
 	struct pinners *p = &d->vm->pinners[0];
 	xmlNode *node;
 
 	for_each_child(node, devices, "hostdev") {
+		if (is_unassigned(node))
+			continue;
 		if (attribute_is(node, "type", "mdev"))
 			p->mdev++;
 		else if (attribute_is(child(node, "driver"), "iommufd", "yes"))
@@ -530,6 +635,8 @@ static void add_devices(struct domain *d, xmlNode *devices)
 			p->vfio++;
 	}
 	for_each_child(node, devices, "interface") {
+		if (is_unassigned(node))
+			continue;
 		if (attribute_is(node, "type", "hostdev"))
 			p->vfio++;
 		else if (attribute_is(node, "type", "vdpa"))
@@ -612,19 +719,32 @@ static void domain_read(struct domain *d, xmlNode *root)
 
 	d->backing = child(root, "memoryBacking");
 	d->cells = child(child(root, "cpu"), "numa");
+	d->numatune = child(root, "numatune");
 	d->access = access_of(child(d->backing, "access"), "mode");
 	vm->locked = child(d->backing, "locked");
-	text = attribute(child(d->backing, "source"), "type");
-	vm->source = text ? escape(text, strlen(text)) : NULL;
-	free(text);
+	vm->source = escaped_attribute(child(d->backing, "source"), "type");
 	if (hard) {
-		vm->hard_limit = element_size(d, hard);
+		vm->hard_limit = (element_size(d, hard) + 1023) / 1024 * 1024;
 		/* The largest that there is stands for none */
 		vm->hard_limited = vm->hard_limit >> 10 < INT64_MAX >> 10;
 	}
-	vm->sev = attribute_is(child(root, "launchSecurity"), "type", "sev");
+	node = child(root, "launchSecurity");
+	vm->secret = attribute_is(node, "type", "sev") ? SECRET_SEV :
+		     attribute_is(node, "type", "sev-snp") ? SECRET_SNP :
+		     attribute_is(node, "type", "tdx") ? SECRET_TDX :
+							 SECRET_NONE;
+	vm->kvm = attribute_is(root, "type", "kvm");
+	text = attribute(child(child(root, "os"), "type"), "arch");
+	vm->ppc64 = text && !strncmp(text, "ppc64", 5);
+	free(text);
+	vm->phbs = 1;		/* libvirt adds the first, with index 0 */
+	for_each_child(node, devices, "controller")
+		vm->phbs += attribute_is(node, "type", "pci") &&
+			    attribute_is(node, "model", "pci-root") &&
+			    !attribute_is(node, "index", "0");
 
 	add_ram(d, root);
+	add_extra(d, root, devices);
 	add_shmem(d, devices);
 	add_devices(d, devices);
 	add_commandline(d, root);

@@ -32,17 +32,31 @@ static void printable(const char *text)
 /* It can be told which name a text was */
 static void try_name(const char *text, size_t len)
 {
-	char *escaped = escape(text, len), *again;
+	char *escaped = escape(text, len), *json = json_text(escaped), *kernels;
+	const char *at = escaped;
+	unsigned int c;
+	size_t i;
 
 	printable(escaped);
-	again = escape_again(escaped);
-	if (!memchr(text, 0, len) && strcmp(escaped, again))
+	for (i = 0; i < len; i++, at++) {
+		c = (unsigned char)*at;
+		/* Only what could harm, or looks as if it stood for that */
+		if (!strncmp(at, "\\x", 2) &&
+		    strspn(at + 2, "0123456789abcdef") >= 2 &&
+		    sscanf(at + 2, "%2x", &c) == 1 &&
+		    (c < ' ' || c >= 0x7f || c == '\\'))
+			at += 3;
+		else
+			c = (unsigned char)*at;
+		if (c != (unsigned char)text[i])
+			abort();
+	}
+	if (*at)
 		abort();
-	unescape(escaped);
-	if (strlen(escaped) != strnlen(text, len) ||
-	    memcmp(escaped, text, strlen(escaped)))
-		abort();
-	free(again);
+	kernels = escape_kernels(escaped);
+	printable(kernels);
+	free(kernels);
+	free(json);
 	free(escaped);
 }
 
@@ -112,6 +126,10 @@ static void try_judge(struct vm *vm, const struct mounts *mounts)
 		judge(&j, vm, &host);
 		for (i = 0; i < vm->nr; i++)
 			printable(j.verdicts[i].why);
+		for (i = 0; i < j.todo.nr; i++)
+			printable(j.todo.list[i].text);
+		for (i = 0; i < j.warnings.nr; i++)
+			printable(j.warnings.list[i].text);
 		judgement_free(&j, vm);
 	}
 }
@@ -157,7 +175,7 @@ static void try_mounts(const char *text, size_t len, struct mounts *mounts)
 	char *copy = xcalloc(len + 1, 1);
 
 	memcpy(copy, text, len);
-	mounts_parse(mounts, copy);
+	mounts_of_text(mounts, copy, len);
 	free(copy);
 }
 

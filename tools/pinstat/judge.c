@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The kernel's rules are in docs/architecture.md, QEMU's in docs/qemu.md; libvirt's
- * limit is what its qemuDomainGetMemLockLimitBytes() says.
+ * The kernel's rules are in docs/architecture.md, QEMU's in docs/qemu.md.
  */
 #include "judge.h"
 
@@ -14,17 +13,14 @@
 #include "pins.h"
 #include "sysroot.h"
 
-__attribute__((format(printf, 3, 4)))
-static void advise(struct advices *list, char *code, const char *fmt, ...)
+static void vadvise(struct advices *list, char *code, const char *fmt,
+		    va_list ap)
 {
-	va_list ap;
 	char *text;
 	size_t i;
 
-	va_start(ap, fmt);
 	if (vasprintf(&text, fmt, ap) < 0)
 		err(2, "no memory");
-	va_end(ap);
 	/* Several backends may need the same */
 	for (i = 0; i < list->nr; i++)
 		if (!strcmp(list->list[i].text, text)) {
@@ -37,6 +33,26 @@ static void advise(struct advices *list, char *code, const char *fmt, ...)
 	if (!list->list)
 		err(2, "no memory");
 	list->list[list->nr++] = (struct advice){ text, code };
+}
+
+void advise(struct advices *list, char *code, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vadvise(list, code, fmt, ap);
+	va_end(ap);
+}
+
+void warn_of(struct judgement *j, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vadvise(&j->warnings, NULL, fmt, ap);
+	va_end(ap);
+	if (j->worst < OUTCOME_WARNS)
+		j->worst = OUTCOME_WARNS;
 }
 
 static void advices_free(struct advices *list)
@@ -66,7 +82,7 @@ static bool is_storage(const struct backend *b)
 	return b->use == USE_NVDIMM || b->use == USE_VIRTIO_PMEM;
 }
 
-static struct pinners pinners_sum(const struct vm *vm)
+struct pinners pinners_sum(const struct vm *vm)
 {
 	const struct pinners *a = &vm->pinners[0], *b = &vm->pinners[1];
 
@@ -106,6 +122,11 @@ static void judge_pin(struct verdict *v, const struct backend *b,
 	case FILE_DAX:
 		if (b->share || !host->kernel)
 			refuse(v, "fsdax");
+		break;
+	case FILE_DEVICE:
+		v->pin = PIN_UNKNOWN;
+		v->outcome = OUTCOME_UNKNOWN;
+		v->why = xstrdup("it is a character device, and the kernel decides when it pins");
 		break;
 	case FILE_UNKNOWN:
 		v->pin = PIN_UNKNOWN;
@@ -177,7 +198,7 @@ static bool seen_at_start(const struct vm *vm, const struct host *host,
 			  const struct pinners *p)
 {
 	return p->vfio || p->iommufd || (p->vdpa && host->qemu) ||
-		!(p->mdev || p->vdpa || p->nvme || vm->sev);
+		!(p->mdev || p->vdpa || p->nvme || vm->secret == SECRET_SEV);
 }
 
 static bool qemu_makes(const struct verdict *v, const struct backend *b)
@@ -198,7 +219,7 @@ static char *why_stay(const struct verdict *v, const struct backend *b,
 		return xstrdup("its file is open for reading only");
 	if (vm->pid)
 		return xstrdup("it moves at start only: start the VM with the device");
-	if (vm->sev)
+	if (vm->secret == SECRET_SEV)
 		return xstrdup("the guest is confidential");
 	if (vm->proxy)
 		return xstrdup("x-pci-proxy-dev has given its file to another process");
@@ -246,7 +267,7 @@ static void judge_qemu(struct verdict *v, const struct backend *b,
 		return;
 	reason = reason_text(v, b);
 	/* SEV registers all memory as it starts; a kernel without us takes files */
-	if (vm->sev && !vm->pid && (host->kernel || v->file.kind == FILE_DAX)) {
+	if (vm->secret == SECRET_SEV && !vm->pid && (host->kernel || v->file.kind == FILE_DAX)) {
 		v->outcome = OUTCOME_REFUSES;
 		then = xstrdup("SEV cannot register it");
 	} else if (p->nvme && !vm->pid) {
@@ -279,16 +300,26 @@ static void judge_qemu(struct verdict *v, const struct backend *b,
 }
 
 /*
- * A private page of a file in memory is a copy, and the page that it was copied
- * from stays in the file. Private huge pages are never in the file.
+ * A private page of a file is a copy, and the page that it was copied from stays in
+ * the file. Private huge pages are never in the file, DAX has no other page.
  */
-static bool held_twice(const struct verdict *v, const struct backend *b)
+bool held_twice(const struct verdict *v, const struct backend *b)
 {
 	if (b->share || b->readonly || b->hugetlb)
 		return false;
 	return b->kind == BACKEND_MEMFD ||
-		(b->kind == BACKEND_FILE && v->file.kind == FILE_MEMORY &&
+		(b->kind == BACKEND_FILE && v->file.fs &&
+		 (v->file.kind == FILE_MEMORY || v->file.kind == FILE_TRACKED) &&
 		 strcmp(v->file.fs, "hugetlbfs"));
+}
+
+static char *twice_text(const struct verdict *v, const struct backend *b)
+{
+	if (b->kind == BACKEND_MEMFD)
+		return xstrdup("RAM is there twice when a device pins it: in the memfd, and as the copy that the guest has");
+	return xasprintf("RAM is there twice when a device pins it: in the file on %s%s, and as the copy that the guest has",
+			 v->file.fs, v->file.kind == FILE_TRACKED ?
+			 ", whose pages the kernel can drop" : "");
 }
 
 /* Where memory of a VM that runs is */
@@ -307,129 +338,25 @@ static void judge_now(struct verdict *v, const struct backend *b,
 	}
 }
 
-static uint64_t meminfo(const char *field)
+/* Encrypted memory that is in a guest_memfd may be discarded, and VFIO forbids that */
+static void judge_secret(struct judgement *j, const struct vm *vm,
+			 const struct pinners *p)
 {
-	char *text = sysroot_read(NULL, "/proc/meminfo");
-	uint64_t kb = text ? status_kb(text, field) : 0;
-
-	free(text);
-	return multiply_counts(kb, 1024);
-}
-
-/* QEMU moves memory only if that leaves something to the host */
-static void judge_fit(struct judgement *j, const struct vm *vm)
-{
-	uint64_t need = 0, have = meminfo("MemAvailable:"), keep;
-	char *need_text, *have_text;
+	const char *name = vm->secret == SECRET_SNP ? "SEV-SNP" : "TDX";
 	size_t i;
 
-	for (i = 0; i < vm->nr; i++)
-		if (j->verdicts[i].outcome == OUTCOME_FALLS_BACK)
-			need = add_counts(need, vm->backends[i].needed);
-	keep = meminfo("MemTotal:") / 64;
-	if (keep < 128 << 20)
-		keep = 128 << 20;
-	have = have > keep ? have - keep : !!have;
-	if (!have || need <= have)
+	if (vm->secret <= SECRET_SEV || vm->pid ||
+	    !(p->vfio || p->mdev || p->iommufd || p->nvme || p->vdpa))
 		return;
-	need_text = human_size(need);
-	have_text = human_size(have);
 	for (i = 0; i < vm->nr; i++) {
 		struct verdict *v = &j->verdicts[i];
 
-		if (v->outcome != OUTCOME_FALLS_BACK)
-			continue;
 		v->outcome = OUTCOME_REFUSES;
 		free(v->why);
-		v->why = xasprintf("it cannot be pinned (%s), and does not move to anonymous memory, as %s is needed, and %s is available",
-				   v->reason, need_text, have_text);
+		v->why = xasprintf("QEMU refuses an assigned device in a guest of %s, whatever its memory is (\"Cannot set discarding of RAM broken\")",
+				   name);
 	}
-	free(need_text);
-	free(have_text);
-}
-
-/* --- The limit ------------------------------------------------------------------- */
-
-static uint64_t max(uint64_t a, uint64_t b)
-{
-	return a > b ? a : b;
-}
-
-static uint64_t with_room(uint64_t bytes)
-{
-	/* Emulated devices' memory, ROMs, ... as much as libvirt allows for */
-	return bytes ? add_counts(bytes, GIB) : 0;
-}
-
-/* What libvirt sets; 0: nothing */
-static uint64_t libvirt_limit(const struct vm *vm, const char **by)
-{
-	const struct pinners *p = &vm->pinners[0];
-	uint64_t vfio = (uint64_t)p->vfio + p->mdev + p->iommufd;
-	uint64_t factor = (uint64_t)p->nvme + p->vdpa;
-
-	if (vm->hard_limited) {
-		*by = "hard_limit";
-		return vm->hard_limit;
-	}
-	if (vm->locked) {
-		*by = "locked";
-		return MEMLOCK_NONE;
-	}
-	if (vfio)
-		factor += vm->viommu[0] ? vfio : 1;
-	if (!factor)
-		return 0;
-	*by = "libvirt";
-	return with_room(multiply_counts(factor, vm->total));
-}
-
-static void judge_limit(struct judgement *j, const struct vm *vm,
-			const struct host *host, const struct pinners *p)
-{
-	bool viommu = vm->viommu[0] || vm->viommu[1];
-	uint64_t vfio = (uint64_t)p->vfio + p->mdev, ram = 0, locked = 0, least;
-	uint64_t stock = p->nvme, ledger, others;
-	struct memlock *m = &j->memlock;
-	size_t i;
-
-	for (i = 0; i < vm->nr; i++) {
-		enum file_kind file = j->verdicts[i].file.kind;
-
-		ram = add_counts(ram, vm->backends[i].size);
-		/* mlock() leaves out huge pages and DAX */
-		if (vm->locked && !vm->backends[i].hugetlb &&
-		    file != FILE_DAX && file != FILE_DEVDAX)
-			locked = add_counts(locked, vm->backends[i].size);
-	}
-	if (vfio)
-		stock += viommu ? vfio : 1;
-	ledger = stock || vm->sev;
-	/*
-	 * Counts of their own against the same limit, which are neither in the
-	 * ledger nor in VmLck: iommufd's per user, and vhost-vdpa's, which sees
-	 * iommufd's. So is SEV's on stock.
-	 */
-	others = p->vdpa + (p->iommufd ? (viommu ? p->iommufd : 1) : 0);
-	/* What is locked and pinned counts twice, on any kernel */
-	stock = max(add_counts(multiply_counts(stock, ram), locked),
-		    multiply_counts(max(others, vm->sev), ram));
-	ledger = max(add_counts(multiply_counts(ledger, ram), locked),
-		     multiply_counts(others, ram));
-	m->stock = with_room(stock);
-	m->ledger = with_room(ledger);
-
-	if (vm->libvirt) {
-		m->set = libvirt_limit(vm, &m->set_by);
-	} else if (host->limited) {
-		m->set = host->limit;
-		m->set_by = "process";
-	}
-	/* Without the room, which may not be needed */
-	least = host->kernel ? ledger : stock;
-	m->low = least > m->set && (vm->libvirt || host->limited);
-	if (m->low)
-		j->worst = OUTCOME_REFUSES;
+	advise(&j->todo, NULL, "Without %s, or without the device", name);
 }
 
 /* --- What to do ------------------------------------------------------------------ */
@@ -505,6 +432,21 @@ static void advise_hugetlbfs(struct advices *todo, const struct backend *b)
 	       "Mount a hugetlbfs for these pages, then restart libvirtd");
 }
 
+static void advise_pages(struct advices *todo, const struct backend *b,
+			 const struct verdict *v)
+{
+	unsigned long long kib = v->pagesize >> 10, n = v->no_pages;
+
+	if (b->nodes)
+		advise(todo, NULL, "%llu more free huge pages on the host's nodes %s (nr_hugepages below /sys/devices/system/node)",
+		       n, b->nodes);
+	else
+		advise(todo, xasprintf("n=$(cat /sys/kernel/mm/hugepages/hugepages-%llukB/nr_hugepages)\n"
+				       "echo $((n + %llu)) >/sys/kernel/mm/hugepages/hugepages-%llukB/nr_hugepages",
+				       kib, n, kib),
+		       "More huge pages; at boot there is more memory for them (hugepagesz=, hugepages=)");
+}
+
 static void advise_backend(struct judgement *j, const struct vm *vm,
 			   const struct host *host, size_t i)
 {
@@ -514,10 +456,15 @@ static void advise_backend(struct judgement *j, const struct vm *vm,
 	bool must = v->outcome != OUTCOME_FALLS_BACK &&
 		    v->outcome != OUTCOME_MOVED;
 
-	if (v->pin == PIN_YES && v->outcome == OUTCOME_REFUSES) {
+	if (b->kind == BACKEND_FILE && !b->path) {
 		advise_hugetlbfs(todo, b);
 		return;
 	}
+	if (v->no_pages)
+		advise_pages(todo, b, v);
+	if (v->no_room)
+		advise(todo, NULL, "A larger tmpfs (mount -o remount,size=), or less in it: %llu MiB must be free",
+		       (unsigned long long)(v->no_room >> 20));
 	/* For storage, private has another meaning: it forgets */
 	if (v->pin == PIN_YES && held_twice(v, b) && !is_storage(b))
 		advise_shared(todo, vm, b);
@@ -555,32 +502,6 @@ static void advise_backend(struct judgement *j, const struct vm *vm,
 				b->name);
 }
 
-static void advise_limit(struct judgement *j, const struct vm *vm,
-			 const struct host *host)
-{
-	const struct memlock *m = &j->memlock;
-	uint64_t need = host->kernel ? m->ledger : m->stock;
-	const struct pinners *p = &vm->pinners[1];
-
-	if (!m->low)
-		return;
-	if (vm->pid) {
-		advise(&j->todo, xasprintf("prlimit --pid %ld --memlock=%llu",
-					   vm->pid, (unsigned long long)need),
-		       "A higher limit of locked memory");
-		return;
-	}
-	advise(&j->todo, xasprintf("<memtune>\n"
-				   "  <hard_limit unit='KiB'>%llu</hard_limit>\n"
-				   "</memtune>",
-				   (unsigned long long)(need + 1023) / 1024),
-	       "%s; it limits what QEMU may use in all, too",
-	       vm->hard_limited ? "A higher limit of locked memory" :
-	       p->vfio || p->mdev || p->iommufd || p->nvme || p->vdpa ?
-	       "libvirt does not see devices of <qemu:commandline>, so it needs a limit" :
-	       "libvirt sets no limit for SEV, so it needs one");
-}
-
 static void note(struct judgement *j, const struct vm *vm,
 		 const struct host *host, const struct pinners *p)
 {
@@ -596,18 +517,29 @@ static void note(struct judgement *j, const struct vm *vm,
 		       host->policy_wrong);
 	if (devdax && !host->kernel)
 		advise(&j->notes, NULL, "This kernel never gives back pins of device-dax.");
-	if (p->iommufd)
-		advise(&j->notes, NULL, "iommufd counts per user what all its processes pin, outside the ledger: the limit must be for all VMs of that user.");
+	if (p->iommufd && vm->libvirt)
+		advise(&j->notes, NULL, "iommufd counts what it pins by itself, outside the ledger, and against the limit of the process: libvirt sets IOMMU_OPTION_RLIMIT_MODE to 1.");
+	else if (p->iommufd)
+		advise(&j->notes, NULL, "iommufd counts what it pins by itself, outside the ledger: all processes of the user together against the limit of each (IOMMU_OPTION_RLIMIT_MODE 0, which QEMU leaves as it is).");
 	if (p->vdpa)
 		advise(&j->notes, NULL, "vhost-vdpa counts what it pins by itself, once per device, outside the ledger.");
 	if (p->vdpa && refused)
 		advise(&j->notes, NULL, "A vDPA device that uses virtual addresses pins nothing: alone, it works with memory in any file.");
 	if (vm->locked && j->memlock.set != MEMLOCK_NONE &&
-	    (p->vfio || p->mdev || p->nvme || (vm->sev && host->kernel)))
+	    (p->vfio || p->mdev || p->nvme || (vm->secret == SECRET_SEV && host->kernel)))
 		advise(&j->notes, NULL, "Locked memory counts once more beside what is pinned of it, but for huge pages and DAX.");
 	if (vm->network)
 		advise(&j->notes, NULL, "The XML of network '%s' cannot be read: if it is a pool of virtual functions, they pin, too (see --device).",
 		       vm->network);
+	if (host->hidden)
+		advise(&j->notes, NULL, "The kernel has %u more VFIO container%s of it than its command line explains: hot-plugged devices, or -readconfig.",
+		       host->hidden, host->hidden == 1 ? "" : "s");
+	if (host->untracked && !p->iommufd && !p->vdpa)
+		advise(&j->notes, NULL, "It has pins outside the ledger (VmPin), of devices that its command line does not show, or of io_uring.");
+	if (vm->config_file)
+		advise(&j->notes, NULL, "-readconfig: what is in that file is not looked at.");
+	if (vm->ppc64 && j->pinned)
+		advise(&j->notes, NULL, "On POWER, memory is registered before it is mapped, outside the ledger: the figures of what is needed are those of other machines.");
 	if (p->mdev)
 		advise(&j->notes, NULL, "Mediated devices pin what their driver asks for, at most all memory once.");
 }
@@ -619,7 +551,8 @@ void judge(struct judgement *j, const struct vm *vm, const struct host *host)
 
 	*j = (struct judgement){ 0 };
 	j->verdicts = xcalloc(vm->nr, sizeof(*j->verdicts));
-	j->pinned = p.vfio || p.mdev || p.iommufd || p.nvme || p.vdpa || vm->sev;
+	j->pinned = p.vfio || p.mdev || p.iommufd || p.nvme || p.vdpa ||
+		    vm->secret == SECRET_SEV || host->untracked;
 
 	for (i = 0; i < vm->nr; i++) {
 		const struct backend *b = &vm->backends[i];
@@ -633,28 +566,27 @@ void judge(struct judgement *j, const struct vm *vm, const struct host *host)
 		judge_pin(v, b, host);
 		judge_qemu(v, b, vm, host, &p);
 		if (v->pin == PIN_YES && held_twice(v, b))
-			v->why = xasprintf("RAM is held twice when a device pins it: in the %s%s, and as the copy that the guest has",
-					   v->file.fs ? "file on " : "memfd",
-					   v->file.fs ?: "");
+			v->why = twice_text(v, b);
 		if (vm->pid)
 			judge_now(v, b, host);
 	}
-	judge_fit(j, vm);
+	judge_room(j, vm, host);
+	judge_secret(j, vm, &p);
 	if (vm->policy_set && !host->qemu) {
 		advise(&j->todo, NULL, "Without ram-pin-fallback: this QEMU does not know it, and does not start");
 		j->worst = OUTCOME_REFUSES;
 	}
-	judge_limit(j, vm, host, &p);
-
 	for (i = 0; i < vm->nr; i++) {
 		struct verdict *v = &j->verdicts[i];
 
-		/* Without hugetlbfs it does not start, with a device or not */
+		/* Without its pages it does not start, with a device or not */
 		if (v->outcome > j->worst && (j->pinned || v->pin == PIN_YES))
 			j->worst = v->outcome;
 		advise_backend(j, vm, host, i);
 	}
-	advise_limit(j, vm, host);
+	judge_limit(j, vm, host);
+	if (host->unreadable && j->worst < OUTCOME_UNKNOWN)
+		j->worst = OUTCOME_UNKNOWN;
 	note(j, vm, host, &p);
 }
 
@@ -662,9 +594,12 @@ void judgement_free(struct judgement *j, const struct vm *vm)
 {
 	size_t i;
 
-	for (i = 0; i < vm->nr; i++)
+	for (i = 0; i < vm->nr; i++) {
 		free(j->verdicts[i].why);
+		memfile_free(&j->verdicts[i].file);
+	}
 	free(j->verdicts);
 	advices_free(&j->todo);
+	advices_free(&j->warnings);
 	advices_free(&j->notes);
 }

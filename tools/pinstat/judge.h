@@ -18,7 +18,15 @@ struct host {
 	const char *policy_wrong;	/* of which this is wrong; NULL: nothing */
 	bool limited;		/* its limit is known, */
 	uint64_t limit;		/* RLIMIT_MEMLOCK or MEMLOCK_NONE */
+	unsigned int libvirt;	/* 11003 is 11.3; 0: unknown, taken for the newest */
+	/* Of a QEMU that runs: */
+	bool unreadable;	/* some of it may not be read, */
+	bool untracked;		/* it has pins that are not in the ledger, */
+	unsigned int hidden;	/* and devices that its command line does not show */
 };
+
+/* Since then libvirt counts an nvme:// disk like a container of its own */
+#define LIBVIRT_NVME	9003
 
 enum pin { PIN_YES, PIN_NO, PIN_UNKNOWN };
 
@@ -27,6 +35,7 @@ enum outcome {
 	OUTCOME_STARTS,
 	OUTCOME_FALLS_BACK,
 	OUTCOME_MOVED,		/* it runs, and has fallen back */
+	OUTCOME_WARNS,		/* of the whole VM: it may not go well */
 	OUTCOME_UNKNOWN,
 	OUTCOME_FAILS,		/* QEMU starts, and the device does not work */
 	OUTCOME_REFUSES,
@@ -39,6 +48,9 @@ struct verdict {
 	enum outcome outcome;
 	const char *now;	/* of a VM that runs: where it is; NULL: unknown */
 	char *why;		/* a sentence, or NULL */
+	uint64_t no_pages;	/* huge pages that are missing, */
+	uint64_t pagesize;	/* of this size */
+	uint64_t no_room;	/* how large its tmpfs must be at least; 0: it is */
 };
 
 struct memlock {
@@ -46,7 +58,10 @@ struct memlock {
 	uint64_t stock, ledger;
 	uint64_t set;		/* MEMLOCK_NONE: no limit */
 	const char *set_by;	/* NULL: nobody raises it, or it is not known */
+	uint64_t least;		/* without the room: what is pinned in any case */
 	bool low;
+	/* What QEMU and its tables take: a hard_limit is memory.max, too */
+	uint64_t memory, tables;
 };
 
 /* Text, and the XML or command for it, if any */
@@ -64,12 +79,27 @@ struct judgement {
 	struct memlock memlock;
 	bool pinned;			/* is there anything that pins? */
 	enum outcome worst;
-	struct advices todo, notes;
+	struct advices todo, warnings, notes;
 };
 
 void judge(struct judgement *j, const struct vm *vm, const struct host *host);
 void judgement_free(struct judgement *j, const struct vm *vm);
 
 const char *use_name(enum backend_use use);
+bool held_twice(const struct verdict *v, const struct backend *b);
+struct pinners pinners_sum(const struct vm *vm);
+/* Takes @code; a text that is there already is not added again */
+void advise(struct advices *list, char *code, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+/* It may not go well: @fmt says why */
+void warn_of(struct judgement *j, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
+
+/* room.c: is there as much memory, of each kind? */
+void judge_room(struct judgement *j, const struct vm *vm,
+		const struct host *host);
+/* limit.c: RLIMIT_MEMLOCK, hard_limit, the number of mappings */
+void judge_limit(struct judgement *j, const struct vm *vm,
+		 const struct host *host);
 
 #endif

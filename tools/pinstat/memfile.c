@@ -4,136 +4,126 @@
 #include <err.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <libmount.h>
 #include <limits.h>
 #include <linux/fs.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "pins.h"
 #include "props.h"
 #include "sysroot.h"
 
-/*
- * ID PARENT MAJOR:MINOR ROOT DIR OPTIONS TAGS... - TYPE SOURCE OPTIONS, with
- * blanks and backslashes as \ooo
- */
-static bool mount_parse(struct mount *mount, char *line)
+/* Lines that are not understood are left out, and told by nobody */
+static int skip_line(struct libmnt_table *table, const char *file, int line)
 {
-	char *fields[6], *word, *type, *source;
-	size_t n;
-
-	for (n = 0; n < 6; n++) {
-		fields[n] = strsep(&line, " ");
-		if (!fields[n])
-			return false;
-	}
-	do {
-		word = strsep(&line, " ");
-		if (!word)
-			return false;
-	} while (strcmp(word, "-"));
-	type = strsep(&line, " ");
-	source = strsep(&line, " ");
-	if (!type || !source || !line || fields[4][0] != '/')
-		return false;
-	mount->dir = unescape(xstrdup(fields[4]));
-	mount->fs = escape_again(type);
-	mount->source = unescape(xstrdup(source));
-	mount->options = xasprintf("%s,%s", fields[5], line);
-	return true;
+	(void)table;
+	(void)file;
+	(void)line;
+	return 1;
 }
 
-void mounts_parse(struct mounts *m, const char *text)
+static void mounts_parse(struct mounts *m, FILE *f, const char *name)
 {
-	char *copy = xstrdup(text), *at = copy, *line;
-	struct mount mount;
-
-	while ((line = strsep(&at, "\n"))) {
-		if (!mount_parse(&mount, line))
-			continue;
-		m->list = reallocarray(m->list, m->nr + 1, sizeof(*m->list));
-		if (!m->list)
-			err(2, "no memory");
-		m->list[m->nr++] = mount;
-	}
-	free(copy);
+	m->table = mnt_new_table();
+	if (!m->table)
+		err(2, "no memory");
+	mnt_table_set_parser_errcb(m->table, skip_line);
+	mnt_table_parse_stream(m->table, f, name);
+	fclose(f);
 }
 
 bool mounts_read(struct mounts *m, long pid)
 {
-	char *text = NULL;
+	char *path = NULL;
+	FILE *f = NULL;
 
 	*m = (struct mounts){ 0 };
 	/* libvirt's QEMUs have mounts of their own */
 	if (pid) {
-		text = sysroot_read(NULL, "/proc/%ld/mountinfo", pid);
-		if (text)
+		path = sysroot_path("/proc/%ld/mountinfo", pid);
+		f = fopen(path, "re");
+		if (f)
 			m->pid = pid;
 	}
-	if (!text)
-		text = sysroot_read(NULL, "/proc/self/mountinfo");
-	if (!text)
-		return false;
-	mounts_parse(m, text);
-	free(text);
-	return true;
+	if (!f) {
+		free(path);
+		path = sysroot_path("/proc/self/mountinfo");
+		f = fopen(path, "re");
+	}
+	if (f)
+		mounts_parse(m, f, "mountinfo");
+	free(path);
+	return f;
+}
+
+void mounts_of_text(struct mounts *m, char *text, size_t len)
+{
+	FILE *f = fmemopen(text, len, "r");
+
+	*m = (struct mounts){ 0 };
+	if (!f)
+		err(2, "no memory");
+	mounts_parse(m, f, "mountinfo");
 }
 
 void mounts_free(struct mounts *m)
 {
-	size_t i;
-
-	for (i = 0; i < m->nr; i++) {
-		free(m->list[i].dir);
-		free(m->list[i].fs);
-		free(m->list[i].source);
-		free(m->list[i].options);
-	}
-	free(m->list);
+	mnt_unref_table(m->table);
 	*m = (struct mounts){ 0 };
 }
 
-/* The deepest; of several at one place the last, which hides the others */
-static const struct mount *mount_of(const struct mounts *m, const char *path)
+/* The folder above, in place; false if there is none */
+static bool cut_last(char *path)
 {
-	const struct mount *found = NULL;
-	size_t i, len, best = 0;
+	char *slash = strrchr(path, '/');
 
-	for (i = 0; i < m->nr; i++) {
-		const char *dir = m->list[i].dir;
+	if (!slash || slash == path)
+		return false;
+	*slash = '\0';
+	return true;
+}
 
-		len = strcmp(dir, "/") ? strlen(dir) : 0;
-		if (len >= best && !strncmp(path, dir, len) &&
-		    (path[len] == '/' || !path[len])) {
-			found = &m->list[i];
-			best = len;
-		}
-	}
-	return found;
+/*
+ * The deepest; of several at one place the last, which hides the others. Not by
+ * mnt_table_find_mountpoint(), which looks at this system's folders.
+ */
+static struct libmnt_fs *mount_of(const struct mounts *m, const char *path)
+{
+	char *at = xstrdup(path);
+	struct libmnt_fs *found;
+
+	do
+		found = mnt_table_find_target(m->table, at, MNT_ITER_BACKWARD);
+	while (!found && cut_last(at));
+	free(at);
+	return found ?: mnt_table_find_target(m->table, "/", MNT_ITER_BACKWARD);
 }
 
 /* The value of an option, "" if it has none; NULL if it is not there */
-static char *mount_option(const struct mount *mount, const char *name)
+static char *mount_option(struct libmnt_fs *mount, const char *name)
 {
-	char *copy = xstrdup(mount->options), *at = copy, *word, *value = NULL;
-	size_t len = strlen(name);
+	char *value = NULL, *copy;
+	size_t len = 0;
 
-	while (!value && (word = strsep(&at, ",")))
-		if (!strncmp(word, name, len) &&
-		    (!word[len] || word[len] == '='))
-			value = unescape(xstrdup(word + len + !!word[len]));
-	free(copy);
-	return value;
+	if (mnt_fs_get_option(mount, name, &value, &len))
+		return NULL;
+	copy = strndup(value ?: "", len);
+	if (!copy)
+		err(2, "no memory");
+	return copy;
 }
 
-static bool fs_is(const struct mount *mount, const char *names)
+static bool fs_is(struct libmnt_fs *mount, const char *names)
 {
-	size_t len = strlen(mount->fs);
-	const char *at = names;
+	const char *fs = mnt_fs_get_fstype(mount) ?: "", *at = names;
+	size_t len = strlen(fs);
 
-	while (len && (at = strstr(at, mount->fs))) {
+	while (len && (at = strstr(at, fs))) {
 		if ((at == names || at[-1] == ' ') &&
 		    (at[len] == ' ' || !at[len]))
 			return true;
@@ -146,7 +136,7 @@ static bool fs_is(const struct mount *mount, const char *names)
  * Without an option, or with dax=inode, it is a matter of the file, or of the
  * folder that it is made in.
  */
-static bool is_dax(const struct mount *mount, const char *real)
+static bool is_dax(struct libmnt_fs *mount, const char *real)
 {
 	char *dax = mount_option(mount, "dax");
 	bool always = dax && (!*dax || !strcmp(dax, "always"));
@@ -174,7 +164,7 @@ static bool is_dax(const struct mount *mount, const char *real)
 	return always;
 }
 
-static enum file_kind fs_kind(const struct mounts *m, const struct mount *mount,
+static enum file_kind fs_kind(const struct mounts *m, struct libmnt_fs *mount,
 			      const char *path, const char *real, int depth)
 {
 	enum file_kind kind;
@@ -182,8 +172,9 @@ static enum file_kind fs_kind(const struct mounts *m, const struct mount *mount,
 
 	if (fs_is(mount, "tmpfs ramfs hugetlbfs"))
 		return FILE_MEMORY;
+	/* Which kind of device it is, its node says, if that is there */
 	if (fs_is(mount, "devtmpfs"))
-		return strncmp(path, "/dev/dax", 8) ? FILE_DISK : FILE_DEVDAX;
+		return strncmp(path, "/dev/dax", 8) ? FILE_DEVICE : FILE_DEVDAX;
 	/* What is written there is on another one */
 	if (fs_is(mount, "overlay") && depth < 4) {
 		upper = mount_option(mount, "upperdir");
@@ -194,17 +185,6 @@ static enum file_kind fs_kind(const struct mounts *m, const struct mount *mount,
 		return kind == FILE_UNKNOWN ? FILE_TRACKED : kind;
 	}
 	return is_dax(mount, real) ? FILE_DAX : FILE_TRACKED;
-}
-
-/* The folder above, in place; false if there is none */
-static bool cut_last(char *path)
-{
-	char *slash = strrchr(path, '/');
-
-	if (!slash || slash == path)
-		return false;
-	*slash = '\0';
-	return true;
 }
 
 /*
@@ -228,11 +208,20 @@ static char *real_path(const struct mounts *m, const char *path)
 	return real;
 }
 
+/* As the processes of these mounts see it; for free() */
+static char *outside_path(const struct mounts *m, const char *path)
+{
+	return m->pid && !*sysroot ?
+		xasprintf("/proc/%ld/root%s", m->pid, path) :
+		sysroot_path("%s", path);
+}
+
 struct memfile memfile_look(const struct mounts *m, const char *path)
 {
 	struct memfile f = { 0 };
-	const struct mount *mount;
+	struct libmnt_fs *mount;
 	char *real, *full;
+	const char *name;
 	struct stat st;
 
 	if (*path != '/')
@@ -240,20 +229,20 @@ struct memfile memfile_look(const struct mounts *m, const char *path)
 	real = real_path(m, path);
 	mount = mount_of(m, real && !m->pid ? real : path);
 	if (mount) {
-		f.fs = mount->fs;
+		name = mnt_fs_get_fstype(mount) ?: "";
+		f.fs = escape(name, strlen(name));
+		f.dir = xstrdup(mnt_fs_get_target(mount) ?: "");
 		f.kind = fs_kind(m, mount, path, real, 0);
 	}
 	free(real);
 
-	full = m->pid && !*sysroot ?
-		xasprintf("/proc/%ld/root%s", m->pid, path) :
-		sysroot_path("%s", path);
+	full = outside_path(m, path);
 	if (!stat(full, &st)) {
 		f.maker = S_ISDIR(st.st_mode) ? MAKER_QEMU : MAKER_OTHER;
 		if (S_ISBLK(st.st_mode))
 			f.kind = FILE_DISK;
 		else if (S_ISCHR(st.st_mode))
-			f.kind = strncmp(path, "/dev/dax", 8) ? FILE_UNKNOWN :
+			f.kind = strncmp(path, "/dev/dax", 8) ? FILE_DEVICE :
 								FILE_DEVDAX;
 	} else if (errno == ENOENT && !*sysroot) {
 		f.maker = MAKER_QEMU;
@@ -262,21 +251,73 @@ struct memfile memfile_look(const struct mounts *m, const char *path)
 	return f;
 }
 
-const char *hugetlbfs_dir(const struct mounts *m, uint64_t pagesize)
+void memfile_free(struct memfile *f)
 {
-	const char *found = NULL;
-	uint64_t size;
-	char *value;
-	size_t i;
+	free(f->fs);
+	free(f->dir);
+	*f = (struct memfile){ 0 };
+}
 
-	for (i = 0; i < m->nr && !found; i++) {
-		if (strcmp(m->list[i].fs, "hugetlbfs"))
+/* A line of a record's file statfs: the folder, its size, and what is free of it */
+static bool recorded_room(const char *dir, uint64_t *bytes)
+{
+	char *text = sysroot_read(NULL, "/statfs"), *at = text, *line, *word;
+	bool found = false;
+
+	while (!found && (line = strsep(&at, "\n"))) {
+		word = strrchr(line, ' ');
+		if (!word || !parse_number(word + 1, bytes))
 			continue;
-		value = mount_option(&m->list[i], "pagesize");
+		*word = '\0';
+		word = strrchr(line, ' ');
+		if (!word)
+			continue;
+		*word = '\0';
+		found = !strcmp(line, dir);
+	}
+	free(text);
+	return found;
+}
+
+bool memfile_room(const struct mounts *m, const struct memfile *f,
+		  uint64_t *bytes)
+{
+	struct statvfs st;
+	char *full;
+	bool ok;
+
+	/* No other file system is asked: a server may not answer */
+	if (!f->fs || strcmp(f->fs, "tmpfs"))
+		return false;
+	if (*sysroot)
+		return recorded_room(f->dir, bytes);
+	full = outside_path(m, f->dir);
+	/* Without blocks it has no limit */
+	ok = !statvfs(full, &st) && st.f_blocks;
+	free(full);
+	if (ok)
+		*bytes = multiply_counts(st.f_bavail, st.f_frsize);
+	return ok;
+}
+
+char *mount_dir(const struct mounts *m, const char *fs, uint64_t pagesize)
+{
+	struct libmnt_iter *iter = mnt_new_iter(MNT_ITER_FORWARD);
+	struct libmnt_fs *mount;
+	char *value, *found = NULL;
+	uint64_t size;
+
+	if (!iter)
+		err(2, "no memory");
+	while (!found && !mnt_table_next_fs(m->table, iter, &mount)) {
+		if (!fs_is(mount, fs))
+			continue;
+		value = mount_option(mount, "pagesize");
 		if (!pagesize || (value && parse_size(value, 'B', &size) &&
 				  size == pagesize))
-			found = m->list[i].dir;
+			found = xstrdup(mnt_fs_get_target(mount) ?: "");
 		free(value);
 	}
+	mnt_free_iter(iter);
 	return found;
 }

@@ -10,16 +10,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-struct mount {
-	char *dir;
-	char *fs;		/* its type, escaped */
-	char *source;
-	char *options;		/* those of the mount, and of the file system */
-};
+struct libmnt_table;
 
 struct mounts {
-	struct mount *list;
-	size_t nr;
+	struct libmnt_table *table;
 	long pid;		/* whose they are, 0: our own */
 };
 
@@ -30,6 +24,7 @@ enum file_kind {
 	FILE_DAX,
 	FILE_DEVDAX,		/* memory, but not the kernel's */
 	FILE_DISK,		/* a block device */
+	FILE_DEVICE,		/* of some driver, which decides */
 };
 
 /* Who makes it */
@@ -40,7 +35,8 @@ enum file_maker {
 };
 
 struct memfile {
-	const char *fs;		/* of the mounts; NULL if unknown */
+	char *fs;		/* escaped; NULL if unknown */
+	char *dir;		/* where that is mounted, not escaped */
 	enum file_kind kind;
 	enum file_maker maker;
 };
@@ -48,10 +44,18 @@ struct memfile {
 /* False, and errno, if there is nothing to read */
 bool mounts_read(struct mounts *m, long pid);
 /* The same of a text; lines that are not understood are left out */
-void mounts_parse(struct mounts *m, const char *text);
+void mounts_of_text(struct mounts *m, char *text, size_t len);
 void mounts_free(struct mounts *m);
+/* For memfile_free() */
 struct memfile memfile_look(const struct mounts *m, const char *path);
-/* The folder of a hugetlbfs for pages of this size, 0: any; NULL if there is none */
-const char *hugetlbfs_dir(const struct mounts *m, uint64_t pagesize);
+void memfile_free(struct memfile *f);
+/* How much fits into the tmpfs that it is on; false: it is on none, or has no limit */
+bool memfile_room(const struct mounts *m, const struct memfile *f,
+		  uint64_t *bytes);
+/*
+ * The folder of the first file system of this type; of a hugetlbfs, for pages of
+ * this size, 0: any. NULL if there is none; for free().
+ */
+char *mount_dir(const struct mounts *m, const char *fs, uint64_t pagesize);
 
 #endif

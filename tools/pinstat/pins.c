@@ -71,7 +71,7 @@ static void reasons_read(struct reasons *r, const struct line *line,
 {
 	r->names = xcalloc(end - first, sizeof(*r->names));
 	for (r->nr = 0; first + r->nr < end; r->nr++)
-		r->names[r->nr] = escape_again(line->words[first + r->nr]);
+		r->names[r->nr] = escape_kernels(line->words[first + r->nr]);
 }
 
 static bool is_header(const struct line *line, size_t at)
@@ -96,7 +96,7 @@ static bool holder_read(struct holder *h, const struct reasons *r,
 	size_t i;
 
 	h->refused = xcalloc(r->nr, sizeof(*h->refused));
-	h->name = escape_again(words[0]);
+	h->name = escape_kernels(words[0]);
 	for (i = 0; i < 4; i++)
 		if (!parse_number(words[1 + i], figures[i]))
 			return false;
@@ -130,7 +130,7 @@ static bool total_read(struct pins *pins, const struct line *line)
 	}
 	if (!strcmp(name, "cgroup")) {
 		free(pins->cgroup);
-		pins->cgroup = strcmp(value, "-") ? escape_again(value) : NULL;
+		pins->cgroup = strcmp(value, "-") ? escape_kernels(value) : NULL;
 	}
 	if (!strcmp(name, "cgroup-state"))
 		pins->cgroup_removed = !strcmp(value, "removed");
@@ -215,7 +215,7 @@ static bool listed_read(struct listed *l, const struct reasons *r,
 {
 	uint64_t pid;
 
-	l->comm = escape_again(line->words[1]);
+	l->comm = escape_kernels(line->words[1]);
 	if (!parse_number(line->words[0], &pid) || pid > INT32_MAX)
 		return false;
 	l->pid = pid;

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
-# bash completion of pinstat. The columns come from pinstat --help itself.
+# bash completion of pinstat. The columns come from pinstat --list-columns itself.
 
 _pinstat_columns()
 {
 	# $1: the word of the heading, as in "Columns of pinstat PID:"
-	"${COMP_WORDS[0]}" --help 2>/dev/null |
+	"${COMP_WORDS[0]}" --list-columns 2>/dev/null |
 		sed -n "/^Columns of $1:\$/,/^\$/s/^ [* ]\([A-Z%/]*\) .*/\1/p"
 }
 
@@ -20,6 +20,14 @@ _pinstat()
 			--backing-dir)
 				compopt -o filenames
 				mapfile -t COMPREPLY < <(compgen -d -- "$cur")
+				return ;;
+			-o|--output)
+				subject='pinstat check'
+				break ;;
+			--qemu)
+				mapfile -t COMPREPLY < <(compgen -W 'patched stock auto' -- "$cur")
+				return ;;
+			--libvirt)
 				return ;;
 			esac
 			if [[ $cur == -* ]]; then
@@ -60,7 +68,7 @@ _pinstat()
 
 	if [[ $cur == -* ]]; then
 		mapfile -t COMPREPLY < <(compgen -W '--json --output --output-all --bytes --noheadings --raw --sort
-			--pid --cgroup --interval --metrics --per-holder --sysroot --help --version' -- "$cur")
+			--pid --cgroup --interval --metrics --per-holder --sysroot --list-columns --help --version' -- "$cur")
 	else
 		mapfile -t COMPREPLY < <(compgen -W "check $("${COMP_WORDS[0]}" -nr -o PID 2>/dev/null)" -- "$cur")
 	fi

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "cgroups.h"
 #include "check.h"
@@ -52,6 +53,7 @@ static void usage(FILE *out)
 	      " -m, --metrics         for node_exporter's textfile collector (Prometheus text format)\n"
 	      "     --per-holder      metrics of each holder and reason as well: many\n"
 	      " -s, --sysroot DIR     a folder that pinstat-record has made, instead of the system\n"
+	      " -H, --list-columns    the columns of each table\n"
 	      " -h, --help            this\n"
 	      " -V, --version         version\n", out);
 }
@@ -145,7 +147,13 @@ static void process_line(struct table *t, const struct process *p)
 	free(cgroup);
 }
 
-/* What is not in the table, and why; 1 if some of it cannot be trusted */
+/* Who may read what we may not */
+static const char *who_may(void)
+{
+	return geteuid() ? "root may" : "a security module (SELinux, AppArmor) denies it to this program";
+}
+
+/* What is not in the table, and why; 1 if some is missing or cannot be trusted */
 static int tell_missing(const struct processes *ps, size_t npids)
 {
 	size_t i, gone = 0;
@@ -154,14 +162,14 @@ static int tell_missing(const struct processes *ps, size_t npids)
 		errx(1, "no process has a report of its pins (%s/proc/PID/longterm_pins): "
 		     "this kernel is not one of userpin", sysroot);
 	if (ps->denied)
-		warnx("%zu process%s may not be read; root sees all",
-		      ps->denied, ps->denied == 1 ? "" : "es");
+		warnx("%zu process%s may not be read; %s", ps->denied,
+		      ps->denied == 1 ? "" : "es", who_may());
 	for (i = 0; i < ps->nr; i++)
 		gone += ps->list[i].gone;
 	if (gone)
 		warnx("%zu of these ha%s ended, and whoever has their file descriptors keeps their memory (column STATE)",
 		      gone, gone == 1 ? "s" : "ve");
-	return ps->broken ? 1 : 0;
+	return ps->broken || ps->denied ? 1 : 0;
 }
 
 static int show_processes(const struct request *r)
@@ -296,8 +304,8 @@ static void the_process(struct processes *ps, long pid)
 	if (ps->broken)
 		exit(1);
 	if (ps->denied)
-		errx(1, "the pins of process %ld may not be read; root may",
-		     pid);
+		errx(1, "the pins of process %ld may not be read; %s", pid,
+		     who_may());
 	if (!sysroot_exists("/proc/%ld", pid))
 		errx(1, "no process %ld", pid);
 	if (!ps->reports && !process_read(&p, pid))
@@ -412,7 +420,9 @@ static int show_metrics(const struct request *r)
 		metrics_print_none();
 		return 0;
 	}
-	ret = tell_missing(&ps, r->npids);
+	/* One of the metrics counts processes that may not be read */
+	tell_missing(&ps, r->npids);
+	ret = ps.broken ? 1 : 0;
 	cgroups_read(&cgs);
 	metrics_print(&ps, &cgs, r->per_holder);
 	ret |= cgs.broken ? 1 : 0;
@@ -461,6 +471,7 @@ static int parse(struct request *r, int argc, char **argv)
 		{ "metrics", no_argument, NULL, 'm' },
 		{ "per-holder", no_argument, NULL, PER_HOLDER },
 		{ "sysroot", required_argument, NULL, 's' },
+		{ "list-columns", no_argument, NULL, 'H' },
 		{ "help", no_argument, NULL, 'h' },
 		{ "version", no_argument, NULL, 'V' },
 		{ NULL }
@@ -468,7 +479,7 @@ static int parse(struct request *r, int argc, char **argv)
 	int c;
 
 	/* +: what follows `check` is its own */
-	while ((c = getopt_long(argc, argv, "+Jo:bnrx:p:ci:ms:hV", options,
+	while ((c = getopt_long(argc, argv, "+Jo:bnrx:p:ci:ms:HhV", options,
 				NULL)) >= 0) {
 		switch (c) {
 		case 'J':
@@ -510,9 +521,11 @@ static int parse(struct request *r, int argc, char **argv)
 		case 's':
 			set_sysroot(optarg);
 			break;
+		case 'H':
+			columns_help(stdout);
+			exit(finish(0));
 		case 'h':
 			usage(stdout);
-			columns_help(stdout);
 			exit(finish(0));
 		case 'V':
 			puts("pinstat " PINSTAT_VERSION);
@@ -535,10 +548,13 @@ int main(int argc, char **argv)
 	at = parse(&r, argc, argv);
 	/* Options may also follow the PID, but not what follows `check` */
 	if (at < argc && !strcmp(argv[at], "check")) {
+		if (r.npids || r.cgroups || r.metrics || r.per_holder ||
+		    r.interval >= 0)
+			errx(2, "check takes of these options only --json, --output, --output-all, --bytes, --noheadings, --raw, --sort and --sysroot");
 		argc -= at;
 		argv += at;
 		optind = 0;
-		return finish(check_main(argc, argv));
+		return finish(check_main(argc, argv, &r.format));
 	}
 	while (at < argc) {
 		if (r.pid)

@@ -3,6 +3,7 @@
 
 #include <ctype.h>
 #include <err.h>
+#include <json-c/json.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -99,161 +100,72 @@ static void keyval_parse(struct props *p, const char *text, const char *first)
 
 /* --- JSON ------------------------------------------------------------------- */
 
-struct json {
-	struct props *props;
-	const char *at;
-};
-
-static void json_space(struct json *j)
+/* False: a name with a 0 in it, which no name of QEMU's has */
+static bool json_add(struct props *p, const char *key, json_object *value)
 {
-	while (*j->at && strchr(" \t\r\n", *j->at))
-		j->at++;
-}
-
-static bool json_is(struct json *j, char c)
-{
-	json_space(j);
-	if (*j->at != c)
-		return false;
-	j->at++;
-	return true;
-}
-
-static char *put_utf8(char *o, unsigned int c)
-{
-	if (c < 0x80) {
-		*o++ = c;
-	} else if (c < 0x800) {
-		*o++ = 0xc0 | c >> 6;
-		*o++ = 0x80 | (c & 0x3f);
-	} else {
-		/* Halves of a pair stay as they are: names are escaped anyway */
-		*o++ = 0xe0 | c >> 12;
-		*o++ = 0x80 | (c >> 6 & 0x3f);
-		*o++ = 0x80 | (c & 0x3f);
-	}
-	return o;
-}
-
-/* \uXXXX; 0 would end the text too early, and is no character of a name */
-static bool json_unicode(struct json *j, char **o)
-{
-	unsigned int c = 0, i;
-
-	for (i = 0; i < 4; i++, j->at++) {
-		if (!isxdigit((unsigned char)*j->at))
-			return false;
-		c = c << 4 | (isdigit((unsigned char)*j->at) ? *j->at - '0' :
-			      (*j->at | 0x20) - 'a' + 10);
-	}
-	*o = put_utf8(*o, c);
-	return c;
-}
-
-/* NULL: no string */
-static char *json_string(struct json *j)
-{
-	static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
-	char *text, *o;
-	const char *c;
-
-	if (!json_is(j, '"'))
-		return NULL;
-	/* An escape is never shorter than what it stands for */
-	text = o = xcalloc(strlen(j->at) + 1, 1);
-	while (*j->at && *j->at != '"') {
-		if (*j->at != '\\') {
-			*o++ = *j->at++;
-			continue;
-		}
-		j->at++;
-		c = *j->at ? strchr(from, *j->at) : NULL;
-		if (c) {
-			*o++ = to[c - from];
-			j->at++;
-			continue;
-		}
-		if (*j->at != 'u')
-			goto wrong;
-		j->at++;
-		if (!json_unicode(j, &o))
-			goto wrong;
-	}
-	if (json_is(j, '"'))
-		return text;
-wrong:
-	free(text);
-	return NULL;
-}
-
-static bool json_value(struct json *j, const char *key, int depth);
-
-static bool json_members(struct json *j, const char *key, bool array, int depth)
-{
-	const char end = array ? ']' : '}';
-	unsigned int n = 0;
-	char *name, *path;
+	json_object *part;
+	char *path;
+	size_t i;
 	bool ok;
 
-	if (json_is(j, end))
-		return true;
-	do {
-		if (array)
-			name = xasprintf("%u", n++);
-		else
-			name = json_string(j);
-		if (!name || (!array && !json_is(j, ':'))) {
-			free(name);
-			return false;
+	if (json_object_is_type(value, json_type_object)) {
+		json_object_object_foreach(value, name, member) {
+			path = *key ? xasprintf("%s.%s", key, name) :
+				      xstrdup(name);
+			ok = json_add(p, path, member);
+			free(path);
+			if (!ok)
+				return false;
 		}
-		path = *key ? xasprintf("%s.%s", key, name) : xstrdup(name);
-		free(name);
-		ok = json_value(j, path, depth + 1);
-		free(path);
-		if (!ok)
-			return false;
-	} while (json_is(j, ','));
-	return json_is(j, end);
+		return true;
+	}
+	if (json_object_is_type(value, json_type_array)) {
+		for (i = 0; i < json_object_array_length(value); i++) {
+			part = json_object_array_get_idx(value, i);
+			path = xasprintf("%s.%zu", key, i);
+			ok = json_add(p, path, part);
+			free(path);
+			if (!ok)
+				return false;
+		}
+		return true;
+	}
+	if (json_object_is_type(value, json_type_string) &&
+	    strlen(json_object_get_string(value)) !=
+	    (size_t)json_object_get_string_len(value))
+		return false;
+	props_add(p, xstrdup(key),
+		  xstrdup(value ? json_object_get_string(value) : "null"));
+	return true;
 }
 
-static bool json_value(struct json *j, const char *key, int depth)
+/* Not strict: QEMU takes single quotes, too */
+static bool json_parse(struct props *p, const char *text)
 {
-	char *text;
-	size_t len;
+	struct json_tokener *tokener = json_tokener_new_ex(MAX_DEPTH);
+	json_object *value;
+	size_t end;
+	bool ok;
 
-	if (depth > MAX_DEPTH)
-		return false;
-	if (json_is(j, '{'))
-		return json_members(j, key, false, depth);
-	if (json_is(j, '['))
-		return json_members(j, key, true, depth);
-	if (*j->at == '"') {
-		text = json_string(j);
-	} else {
-		/* true, false, null or a number */
-		len = strspn(j->at, "+-.0123456789abcdefghijklmnopqrstuvwxyzE");
-		text = len ? strndup(j->at, len) : NULL;
-		j->at += len;
-	}
-	if (!text)
-		return false;
-	props_add(j->props, xstrdup(key), text);
-	return true;
+	if (!tokener)
+		err(2, "no memory");
+	value = json_tokener_parse_ex(tokener, text, strlen(text));
+	end = json_tokener_get_parse_end(tokener);
+	ok = json_tokener_get_error(tokener) == json_tokener_success &&
+	     !text[end + strspn(text + end, " \t\r\n")] &&
+	     json_add(p, "", value);
+	json_object_put(value);
+	json_tokener_free(tokener);
+	return ok;
 }
 
 bool props_parse(struct props *p, const char *text, const char *first)
 {
-	struct json j = { p, text };
-
 	*p = (struct props){ 0 };
-	if (*text != '{') {
-		keyval_parse(p, text, first);
-		return true;
-	}
-	if (!json_value(&j, "", 0))
-		return false;
-	json_space(&j);
-	return !*j.at;
+	if (*text == '{')
+		return json_parse(p, text);
+	keyval_parse(p, text, first);
+	return true;
 }
 
 bool parse_size(const char *text, char unit, uint64_t *bytes)

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* The command line of a QEMU */
+#include <ctype.h>
 #include <err.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,6 +30,7 @@ void vm_free(struct vm *vm)
 	for (i = 0; i < vm->nr; i++) {
 		free(vm->backends[i].name);
 		free(vm->backends[i].path);
+		free(vm->backends[i].nodes);
 	}
 	free(vm->backends);
 	free(vm->name);
@@ -55,6 +57,7 @@ struct args {
 	struct vm *vm;
 	bool more;
 	bool main;		/* RAM is one of the backends */
+	bool no_card;		/* the machine's own is not there, or is told */
 	const char *mem_path;
 	uint64_t ram;
 	char *wrong;
@@ -98,6 +101,24 @@ static struct backend *find_backend(struct args *a, const char *id)
 	return found;
 }
 
+/* host-nodes=0-1, or host-nodes=0,host-nodes=2, or host-nodes.0 of JSON */
+static char *nodes_of(const struct props *p)
+{
+	char *nodes = NULL, *more, *one;
+	size_t i;
+
+	for (i = 0; i < p->nr; i++) {
+		if (strncmp(p->list[i].key, "host-nodes", 10))
+			continue;
+		one = escape(p->list[i].value, strlen(p->list[i].value));
+		more = xasprintf("%s%s%s", nodes ?: "", nodes ? "," : "", one);
+		free(one);
+		free(nodes);
+		nodes = more;
+	}
+	return nodes;
+}
+
 static void object(struct args *a, const struct props *p)
 {
 	const char *type = props_get(p, "qom-type") ?: "";
@@ -108,7 +129,11 @@ static void object(struct args *a, const struct props *p)
 	struct backend *b;
 
 	if (!strcmp(type, "sev-guest"))
-		a->vm->sev = true;
+		a->vm->secret = SECRET_SEV;
+	else if (!strcmp(type, "sev-snp-guest"))
+		a->vm->secret = SECRET_SNP;
+	else if (!strcmp(type, "tdx-guest"))
+		a->vm->secret = SECRET_TDX;
 	if (!file && !memfd && strcmp(type, "memory-backend-ram") &&
 	    strcmp(type, "memory-backend-shm"))
 		return;
@@ -121,8 +146,70 @@ static void object(struct args *a, const struct props *p)
 	b->share = props_bool(p, "share", b->kind == BACKEND_MEMFD);
 	b->readonly = props_bool(p, "readonly", false);
 	b->hugetlb = props_bool(p, "hugetlb", false);
+	get_size(a, p, "hugetlbsize", 'B', &b->pagesize);
+	if (props_is(p, "policy", "bind"))
+		b->nodes = nodes_of(p);
 	if (file)
 		b->path = xstrdup(path);
+}
+
+/* A UUID: that of a mediated device, whatever way to it is given */
+static bool is_mdev(const char *sysfs)
+{
+	const char *name = strrchr(sysfs, '/');
+	size_t i;
+
+	name = name ? name + 1 : sysfs;
+	if (strlen(name) != 36)
+		return false;
+	for (i = 0; i < 36; i++)
+		if (i == 8 || i == 13 || i == 18 || i == 23 ?
+		    name[i] != '-' : !isxdigit((unsigned char)name[i]))
+			return false;
+	return true;
+}
+
+/* Video memory that a card has, unless it is told: MiB, and who it is told by */
+static const struct card {
+	const char *driver, *option;
+	unsigned int mib;
+} cards[] = {
+	{ "VGA", "vgamem_mb", 16 }, { "secondary-vga", "vgamem_mb", 16 },
+	{ "bochs-display", "vgamem", 16 }, { "cirrus-vga", "vgamem_mb", 4 },
+	{ "vmware-svga", "vgamem_mb", 16 }, { "virtio-vga", "vgamem_mb", 8 },
+	{ "qxl", "ram_size", 64 + 64 }, { "qxl-vga", "ram_size", 64 + 64 },
+};
+
+static void card(struct args *a, const char *driver, const struct props *p)
+{
+	uint64_t bytes, mib;
+	const char *text;
+	size_t i;
+
+	for (i = 0; i < sizeof(cards) / sizeof(*cards); i++) {
+		if (strcmp(driver, cards[i].driver))
+			continue;
+		bytes = (uint64_t)cards[i].mib << 20;
+		text = props_get(p, cards[i].option);
+		if (text && strstr(cards[i].option, "_mb") &&
+		    parse_number(text, &mib))
+			bytes = multiply_counts(mib, 1 << 20);
+		else if (text && !strstr(cards[i].option, "_mb"))
+			parse_size(text, 'B', &bytes);
+		a->vm->extra = add_counts(a->vm->extra, bytes);
+	}
+}
+
+/* Memory that a device keeps to itself: no DMA reaches it */
+static void store(struct args *a, const char *driver, const struct prop *p)
+{
+	bool erst = !strcmp(driver, "acpi-erst") && !strcmp(p->key, "memdev");
+	bool cxl = !strcmp(driver, "cxl-type3") &&
+		   (strstr(p->key, "memdev") || !strcmp(p->key, "lsa"));
+	struct backend *b = erst || cxl ? find_backend(a, p->value) : NULL;
+
+	if (b)
+		b->unmapped = true;
 }
 
 static void device(struct args *a, const struct props *p)
@@ -131,10 +218,11 @@ static void device(struct args *a, const struct props *p)
 	const char *memdev = props_get(p, "memdev");
 	const char *sysfs = props_get(p, "sysfsdev");
 	struct backend *b = memdev ? find_backend(a, memdev) : NULL;
+	size_t i;
 
 	if (!strncmp(driver, "vfio-", 5)) {
 		/* As libvirt and we name mediated devices */
-		if (sysfs && strstr(sysfs, "/mdev/"))
+		if (sysfs && is_mdev(sysfs))
 			pinners(a)->mdev++;
 		else if (props_get(p, "iommufd"))
 			pinners(a)->iommufd++;
@@ -147,6 +235,9 @@ static void device(struct args *a, const struct props *p)
 	} else if (strstr(driver, "-iommu") || !strcmp(driver, "arm-smmuv3")) {
 		a->vm->viommu[a->more] = true;
 	}
+	card(a, driver, p);
+	for (i = 0; i < p->nr; i++)
+		store(a, driver, &p->list[i]);
 	if (!b)
 		return;
 	if (!strcmp(driver, "nvdimm"))
@@ -159,6 +250,8 @@ static void device(struct args *a, const struct props *p)
 		b->use = USE_VIRTIO_MEM;
 		b->needed = 0;
 		get_size(a, p, "requested-size", 'B', &b->needed);
+		b->block = 2 << 20;
+		get_size(a, p, "block-size", 'B', &b->block);
 	}
 }
 
@@ -193,6 +286,12 @@ static void drive(struct args *a, const struct props *p)
 			pinners(a)->nvme++;
 			return;
 		}
+		/* libblkio's */
+		if (len >= 6 && !strcmp(key + len - 6, "driver") &&
+		    !strcmp(value, "virtio-blk-vhost-vdpa")) {
+			pinners(a)->vdpa++;
+			return;
+		}
 	}
 }
 
@@ -222,6 +321,28 @@ static void overcommit(struct args *a, const struct props *p)
 		a->vm->locked = true;
 }
 
+static void vga(struct args *a, const struct props *p)
+{
+	static const char * const drivers[][2] = {
+		{ "std", "VGA" }, { "cirrus", "cirrus-vga" },
+		{ "vmware", "vmware-svga" }, { "qxl", "qxl-vga" },
+		{ "virtio", "virtio-vga" },
+	};
+	const char *type = props_get(p, "type") ?: "";
+	size_t i;
+
+	a->no_card = true;
+	for (i = 0; i < sizeof(drivers) / sizeof(*drivers); i++)
+		if (!strcmp(type, drivers[i][0]))
+			card(a, drivers[i][1], p);
+}
+
+static void config_file(struct args *a, const struct props *p)
+{
+	(void)p;
+	a->vm->config_file = true;
+}
+
 static void name(struct args *a, const struct props *p)
 {
 	const char *guest = props_get(p, "guest");
@@ -248,6 +369,8 @@ static const struct option {
 	{ "netdev", "type", 1, netdev },
 	{ "overcommit", NULL, 1, overcommit },
 	{ "name", "guest", 1, name },
+	{ "vga", "type", 1, vga },
+	{ "readconfig", NULL, 1, config_file },
 };
 
 static const struct option *option_find(const char *arg)
@@ -273,6 +396,8 @@ static void parse_round(struct args *a, char **argv, size_t argc,
 	for (i = 0; i + 1 < argc; i++) {
 		if (!strcmp(argv[i], "-mem-path"))
 			a->mem_path = argv[i + 1];
+		if (!strcmp(argv[i], "-nodefaults"))
+			a->no_card = true;
 		o = option_find(argv[i]);
 		if (!o)
 			continue;
@@ -288,6 +413,24 @@ static void parse_round(struct args *a, char **argv, size_t argc,
 	}
 }
 
+static void drop_stores(struct vm *vm)
+{
+	size_t i, kept = 0;
+
+	for (i = 0; i < vm->nr; i++) {
+		struct backend *b = &vm->backends[i];
+
+		if (!b->unmapped) {
+			vm->backends[kept++] = *b;
+			continue;
+		}
+		free(b->name);
+		free(b->path);
+		free(b->nodes);
+	}
+	vm->nr = kept;
+}
+
 char *qemu_parse(struct vm *vm, char **argv, size_t argc, bool more)
 {
 	struct args a = {
@@ -298,10 +441,15 @@ char *qemu_parse(struct vm *vm, char **argv, size_t argc, bool more)
 
 	parse_round(&a, argv, argc, 0);
 	parse_round(&a, argv, argc, 1);
+	drop_stores(vm);
 	if (more)
 		return a.wrong;
 
-	if (!a.main) {
+	/* Its firmware, and the ROM beside it */
+	vm->extra = add_counts(vm->extra, (256 + 128) << 10);
+	if (!a.no_card)
+		vm->extra = add_counts(vm->extra, 16 << 20);
+	if (!a.main && !vm->config_file) {
 		/* QEMU makes a backend of its own */
 		b = vm_backend(vm, xstrdup("ram"));
 		b->size = b->needed = a.ram;

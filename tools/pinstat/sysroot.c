@@ -188,12 +188,22 @@ static size_t harmless_char(const char *text, size_t len)
 	return n;
 }
 
+static int hex(char c)
+{
+	return c >= '0' && c <= '9' ? c - '0' :
+	       c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* \x1b as a name's own text; \x2d, of which systemd makes many, is none of ours */
 static bool looks_escaped(const char *text, size_t len)
 {
-	return len >= 4 && text[0] == '\\' &&
-	       text[1] >= '0' && text[1] <= '3' &&
-	       text[2] >= '0' && text[2] <= '7' &&
-	       text[3] >= '0' && text[3] <= '7';
+	int c;
+
+	if (len < 4 || text[0] != '\\' || text[1] != 'x' ||
+	    hex(text[2]) < 0 || hex(text[3]) < 0)
+		return false;
+	c = hex(text[2]) << 4 | hex(text[3]);
+	return c < ' ' || c >= 0x7f || c == '\\';
 }
 
 char *escape(const char *text, size_t len)
@@ -206,7 +216,7 @@ char *escape(const char *text, size_t len)
 		if (n && !looks_escaped(text, len)) {
 			o = mempcpy(o, text, n);
 		} else {
-			o += sprintf(o, "\\%03o", (unsigned char)*text);
+			o += sprintf(o, "\\x%02x", (unsigned char)*text);
 			n = 1;
 		}
 	}
@@ -214,29 +224,40 @@ char *escape(const char *text, size_t len)
 	return out;
 }
 
-char *unescape(char *text)
+char *json_text(const char *escaped)
 {
-	char *in = text, *out = text;
-	size_t len = strlen(text);
+	char *out = xcalloc(strlen(escaped) + 1, 1), *o = out;
+	int c;
 
-	for (; len; in++, len--)
-		if (looks_escaped(in, len)) {
-			*out++ = (in[1] - '0') << 6 | (in[2] - '0') << 3 |
-				 (in[3] - '0');
-			in += 3;
-			len -= 3;
+	for (; *escaped; escaped++) {
+		c = looks_escaped(escaped, strlen(escaped)) ?
+			hex(escaped[2]) << 4 | hex(escaped[3]) : -1;
+		if (c >= 0 && (c < ' ' || c == 0x7f)) {
+			*o++ = c;
+			escaped += 3;
 		} else {
-			*out++ = *in;
+			*o++ = *escaped;
 		}
-	*out = '\0';
-	return text;
+	}
+	return out;
 }
 
-char *escape_again(const char *text)
+char *escape_kernels(const char *text)
 {
-	char *copy = unescape(xstrdup(text)), *out;
+	char *raw = xstrdup(text), *in = raw, *o = raw, *out;
 
-	out = escape(copy, strlen(copy));
-	free(copy);
+	for (; *in; in++)
+		if (in[0] == '\\' && in[1] >= '0' && in[1] <= '3' &&
+		    in[2] >= '0' && in[2] <= '7' && in[3] >= '0' &&
+		    in[3] <= '7') {
+			*o++ = (in[1] - '0') << 6 | (in[2] - '0') << 3 |
+			       (in[3] - '0');
+			in += 3;
+		} else {
+			*o++ = *in;
+		}
+	/* With what is behind a 0, if one was escaped */
+	out = escape(raw, o - raw);
+	free(raw);
 	return out;
 }

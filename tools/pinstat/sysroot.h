@@ -27,15 +27,16 @@ char *sysroot_read(size_t *len, const char *fmt, ...)
 char *read_fd(size_t *len, int fd);
 
 /*
- * The same text with bytes that could harm as \ooo; for free(). As the kernel
- * does (docs/reports.md): control characters, what is no UTF-8, and a backslash
- * that looks like such an escape; other backslashes stay.
+ * The same text with bytes that could harm as \xHH, as libsmartcols writes them;
+ * for free(): control characters, no UTF-8, orders to the terminal. A backslash
+ * that looks like the beginning of such a byte is one, too; others stay, so that
+ * names of cgroups can be pasted.
  */
 char *escape(const char *text, size_t len);
-/* Undo it, in place; up to a 0, if one was escaped */
-char *unescape(char *text);
-/* Of text that the kernel has escaped: trusted no more than other text */
-char *escape_again(const char *text);
+/* Of text that the kernel has escaped as \ooo; it is trusted no more than other text */
+char *escape_kernels(const char *text);
+/* Of escaped text: JSON has an escape of its own for control characters; for free() */
+char *json_text(const char *escaped);
 
 void *xcalloc(size_t n, size_t size);
 char *xstrdup(const char *text);

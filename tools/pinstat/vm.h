@@ -38,13 +38,22 @@ struct backend {
 	enum backend_use use;
 	bool share, readonly, hugetlb;
 	uint64_t pagesize;	/* of huge pages; 0: the default */
+	uint64_t block;		/* of virtio-mem, bytes */
+	char *nodes;		/* of the host, and no others: "0-1"; NULL: any */
 	bool made;		/* libvirt has QEMU make the file, or the memfd */
+	bool unmapped;		/* a device's store: the guest has no address for it */
 };
+
+/* Guests whose memory is encrypted; those after SEV have it in a guest_memfd */
+enum secret { SECRET_NONE, SECRET_SEV, SECRET_SNP, SECRET_TDX };
 
 /* What memory QEMU moves: ram-pin-fallback, of the machine or of the host */
 enum policy { POLICY_AUTO, POLICY_ON, POLICY_OFF };
 
-/* Who pins; [1]: behind libvirt's back, in <qemu:commandline> */
+/*
+ * Who pins; [1]: behind libvirt's back, in <qemu:commandline>, or of a QEMU that
+ * runs, not on its command line
+ */
 struct pinners {
 	unsigned int vfio, mdev, iommufd, nvme, vdpa;
 };
@@ -56,10 +65,16 @@ struct vm {
 	size_t nr;
 	struct pinners pinners[2];
 	uint64_t total;			/* RAM as libvirt counts it */
+	uint64_t extra;			/* ROMs and video memory, which are pinned, too */
 	bool libvirt;			/* which will set the limit */
+	bool kvm, ppc64;
+	uint64_t max_memory;		/* ppc64: of which libvirt makes its limit, */
+	unsigned int phbs;		/* and the PCI host bridges */
 	bool hard_limited, locked;
 	uint64_t hard_limit;
-	bool viommu[2], sev;
+	bool viommu[2];
+	enum secret secret;
+	bool config_file;		/* -readconfig: there may be more devices */
 	char *network;			/* one of which nothing is known; escaped */
 	enum policy policy;
 	bool policy_set;		/* by the machine option */

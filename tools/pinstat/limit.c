@@ -1,0 +1,295 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Limits: RLIMIT_MEMLOCK, and who sets it; hard_limit, which is memory.max as well;
+ * the number of mappings. libvirt's limit is what its qemuDomainGetMemLockLimitBytes()
+ * says. docs/operators.md has the formulas.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "columns.h"
+#include "judge.h"
+#include "pins.h"
+#include "sysroot.h"
+
+#define MIB	(1ull << 20)
+
+static uint64_t max(uint64_t a, uint64_t b)
+{
+	return a > b ? a : b;
+}
+
+static uint64_t with_room(uint64_t bytes)
+{
+	/* Emulated devices' memory, ROMs, ... as much as libvirt allows for */
+	return bytes ? add_counts(bytes, GIB) : 0;
+}
+
+/* --- Memory that counts ------------------------------------------------------------ */
+
+struct ram {
+	uint64_t all;
+	uint64_t locked;	/* counted by mlock() */
+	uint64_t small;		/* of small pages, where devices pin it: memory.max */
+};
+
+static struct ram count_ram(const struct judgement *j, const struct vm *vm)
+{
+	struct ram ram = { 0 };
+	size_t i;
+
+	for (i = 0; i < vm->nr; i++) {
+		const struct verdict *v = &j->verdicts[i];
+		const struct backend *b = &vm->backends[i];
+		bool dax = v->file.kind == FILE_DAX ||
+			   v->file.kind == FILE_DEVDAX;
+
+		ram.all = add_counts(ram.all, b->size);
+		/* mlock() leaves out huge pages and DAX */
+		if (vm->locked && !b->hugetlb && !dax)
+			ram.locked = add_counts(ram.locked, b->size);
+		if (!b->hugetlb && !(dax && b->share))
+			ram.small = add_counts(ram.small, multiply_counts(b->size,
+							1 + held_twice(v, b)));
+	}
+	return ram;
+}
+
+/* IOMMU page tables that RAM is in, one set each */
+static uint64_t containers(const struct vm *vm, const struct pinners *p)
+{
+	bool viommu = vm->viommu[0] || vm->viommu[1];
+	uint64_t n = p->nvme + p->vdpa;
+
+	if (p->vfio)
+		n += viommu ? p->vfio : 1;
+	if (p->iommufd)
+		n += viommu ? p->iommufd : 1;
+	return n;
+}
+
+/*
+ * Page tables of small pages take 1/512 of what they map: QEMU's own, KVM's, and
+ * the IOMMU's. VFIO remembers at most as much again; the ledger, 1/2000.
+ */
+static uint64_t tables(const struct ram *ram, uint64_t containers)
+{
+	uint64_t set = ram->small / 512;
+
+	return add_counts(multiply_counts(set, 2 + 2 * containers),
+			  ram->small / 2000);
+}
+
+/* --- Who sets it --------------------------------------------------------------------- */
+
+/* On POWER, KVM's hash table and the tables of each host bridge count; in KiB */
+static uint64_t libvirt_ppc64(const struct vm *vm, bool vfio)
+{
+	uint64_t most = vm->max_memory >> 10, ram = vm->total >> 10, kib;
+
+	kib = most / 128 + 4096ull * vm->phbs + 8192;
+	if (vfio)
+		kib = add_counts(kib, max(2048ull * 1024 * vm->phbs,
+					  add_counts(ram, ram / 512 * vm->phbs + 8192)));
+	return multiply_counts(kib, 1024);
+}
+
+/* What libvirt sets; 0: nothing */
+static uint64_t libvirt_limit(const struct vm *vm, const struct host *host,
+			      const char **by)
+{
+	const struct pinners *p = &vm->pinners[0];
+	uint64_t vfio = (uint64_t)p->vfio + p->mdev + p->iommufd;
+	uint64_t factor = p->vdpa;
+
+	if (vm->hard_limited) {
+		*by = vm->hard_limit ? "hard_limit" : NULL;
+		return vm->hard_limit;
+	}
+	if (vm->locked) {
+		*by = "locked";
+		return MEMLOCK_NONE;
+	}
+	if (vm->ppc64 && vm->kvm) {
+		*by = "libvirt";
+		return libvirt_ppc64(vm, vfio || p->nvme || p->vdpa);
+	}
+	if (host->libvirt && host->libvirt < LIBVIRT_NVME)
+		vfio += p->nvme;
+	else
+		factor += p->nvme;
+	if (vfio)
+		factor += vm->viommu[0] ? vfio : 1;
+	if (!factor)
+		return 0;
+	*by = "libvirt";
+	return with_room(multiply_counts(factor, vm->total));
+}
+
+/* --- What is needed ------------------------------------------------------------------ */
+
+static void count_memlock(struct memlock *m, const struct vm *vm,
+			  const struct pinners *p, const struct ram *ram)
+{
+	bool viommu = vm->viommu[0] || vm->viommu[1];
+	uint64_t vfio = (uint64_t)p->vfio + p->mdev;
+	uint64_t stock = p->nvme, ledger, iommufd, others = p->vdpa;
+
+	if (vfio)
+		stock += viommu ? vfio : 1;
+	ledger = stock || vm->secret == SECRET_SEV;
+	/*
+	 * iommufd counts beside the ledger: for the process, in the same counter, if
+	 * libvirt has made it; else for the user, in one that vhost-vdpa's sees.
+	 */
+	iommufd = p->iommufd ? (viommu ? p->iommufd : 1) : 0;
+	if (vm->libvirt) {
+		stock += iommufd;
+		ledger += iommufd;
+	} else {
+		others += iommufd;
+	}
+	/* What is locked and pinned counts twice, on any kernel */
+	stock = max(add_counts(multiply_counts(stock, ram->all), ram->locked),
+		    multiply_counts(max(others, vm->secret == SECRET_SEV),
+				    ram->all));
+	ledger = max(add_counts(multiply_counts(ledger, ram->all), ram->locked),
+		     multiply_counts(others, ram->all));
+	m->stock = with_room(stock);
+	m->ledger = with_room(ledger);
+}
+
+/* The room may not be needed, but ROMs and video memory are pinned as RAM is */
+static uint64_t least(uint64_t need, const struct vm *vm)
+{
+	return need ? add_counts(need - GIB, vm->extra) : 0;
+}
+
+static void advise_limit(struct judgement *j, const struct vm *vm,
+			 const struct host *host)
+{
+	const struct memlock *m = &j->memlock;
+	const struct pinners *p = &vm->pinners[1];
+	uint64_t need = host->kernel ? m->ledger : m->stock, mib;
+
+	if (vm->pid) {
+		advise(&j->todo, xasprintf("prlimit --pid %ld --memlock=%llu",
+					   vm->pid, (unsigned long long)need),
+		       "A higher limit of locked memory");
+		return;
+	}
+	/* It is memory.max, too, and must do as both */
+	mib = max(need, m->memory) / MIB + !!(max(need, m->memory) % MIB);
+	advise(&j->todo, xasprintf("<memtune>\n"
+				   "  <hard_limit unit='MiB'>%llu</hard_limit>\n"
+				   "</memtune>", (unsigned long long)mib),
+	       "%s; it is the cgroup's memory.max as well, so that RAM, QEMU and its tables must fit",
+	       vm->hard_limited ? "A higher limit" :
+	       p->vfio || p->mdev || p->iommufd || p->nvme || p->vdpa ?
+	       "libvirt does not see devices of <qemu:commandline>, so it needs a limit" :
+	       vm->secret == SECRET_SEV ?
+	       "libvirt sets no limit for SEV, so it needs one" :
+	       "libvirt sets a limit that is too low, so it needs one");
+}
+
+/* Is it too low for what QEMU takes? */
+static bool judge_hard_limit(struct judgement *j, const struct vm *vm)
+{
+	const struct memlock *m = &j->memlock;
+	char *has, *need;
+
+	/* QEMU itself: a quarter of a GiB at least */
+	if (!vm->hard_limited || vm->pid || m->low ||
+	    vm->hard_limit >= m->memory - GIB + 256 * MIB)
+		return false;
+	has = human_size(vm->hard_limit);
+	need = human_size(m->memory);
+	warn_of(j, "hard_limit is %s, and is the cgroup's memory.max as well: the kernel kills the VM when RAM, QEMU and its tables need more, here up to %s.",
+		has, need);
+	free(has);
+	free(need);
+	return true;
+}
+
+/* --- The number of mappings ------------------------------------------------------------ */
+
+#define DMA_ENTRIES	65535
+
+static uint64_t dma_entry_limit(void)
+{
+	char *text = sysroot_read(NULL, "/sys/module/vfio_iommu_type1/parameters/dma_entry_limit");
+	uint64_t n;
+
+	if (text)
+		text[strcspn(text, "\n")] = '\0';
+	if (!text || !parse_number(text, &n))
+		n = DMA_ENTRIES;
+	free(text);
+	return n;
+}
+
+/* Each block of virtio-mem is a mapping of its own, so that each can be unplugged */
+static void judge_mappings(struct judgement *j, const struct vm *vm,
+			   const struct pinners *p)
+{
+	uint64_t now = 0, most = 0, limit = dma_entry_limit();
+	size_t i;
+
+	for (i = 0; i < vm->nr; i++) {
+		const struct backend *b = &vm->backends[i];
+
+		if (b->use != USE_VIRTIO_MEM || !b->block)
+			continue;
+		now = add_counts(now, b->needed / b->block);
+		most = add_counts(most, b->size / b->block);
+	}
+	if (!p->vfio || most <= limit)
+		return;
+	if (now > limit)
+		warn_of(j, "virtio-mem has %llu blocks plugged, each a mapping of its own, and a VFIO container has room for %llu (dma_entry_limit): plugging ends there.",
+			(unsigned long long)now, (unsigned long long)limit);
+	else
+		advise(&j->notes, NULL, "virtio-mem can grow to %llu blocks, each a mapping of its own, and a VFIO container has room for %llu (dma_entry_limit).",
+		       (unsigned long long)most, (unsigned long long)limit);
+	advise(now > limit ? &j->todo : &j->notes,
+	       xasprintf("options vfio_iommu_type1 dma_entry_limit=%llu",
+			 (unsigned long long)add_counts(most, 4096)),
+	       "Larger blocks (<block> of <memory model='virtio-mem'>, block-size), or more mappings: a line in /etc/modprobe.d");
+}
+
+void judge_limit(struct judgement *j, const struct vm *vm,
+		 const struct host *host)
+{
+	struct pinners p = pinners_sum(vm);
+	struct ram ram = count_ram(j, vm);
+	struct memlock *m = &j->memlock;
+	bool small = false;
+
+	count_memlock(m, vm, &p, &ram);
+	if (vm->libvirt) {
+		m->set = libvirt_limit(vm, host, &m->set_by);
+	} else if (host->limited) {
+		m->set = host->limit;
+		m->set_by = "process";
+	}
+	m->least = least(host->kernel ? m->ledger : m->stock, vm);
+	/* On POWER, KVM's tables and the IOMMU's count in other ways */
+	m->low = !vm->ppc64 && m->least > m->set &&
+		 (vm->libvirt || host->limited);
+	if (m->low)
+		j->worst = OUTCOME_REFUSES;
+
+	m->tables = tables(&ram, containers(vm, &p));
+	m->memory = add_counts(add_counts(ram.small, m->tables), GIB);
+	if (vm->hard_limited && !vm->hard_limit) {
+		advise(&j->todo, NULL, "Without <hard_limit>0</hard_limit>: libvirt sets memory.max to 0, and the kernel kills QEMU as it starts");
+		j->worst = OUTCOME_REFUSES;
+		return;
+	}
+	if (j->pinned) {
+		small = judge_hard_limit(j, vm);
+		judge_mappings(j, vm, &p);
+	}
+	if (m->low || small)
+		advise_limit(j, vm, host);
+}

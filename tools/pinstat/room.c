@@ -1,0 +1,342 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Does a VM's memory fit? All of it is there from the start, once a device pins it or
+ * it is locked. Huge pages are there from the start in any case: libvirt has them
+ * preallocated.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "columns.h"
+#include "judge.h"
+#include "pins.h"
+#include "sysroot.h"
+
+static uint64_t meminfo(const char *field)
+{
+	char *text = sysroot_read(NULL, "/proc/meminfo");
+	uint64_t kb = text ? status_kb(text, field) : 0;
+
+	free(text);
+	return multiply_counts(kb, 1024);
+}
+
+static void refuse_room(struct verdict *v, char *why)
+{
+	v->outcome = OUTCOME_REFUSES;
+	free(v->why);
+	v->why = why;
+}
+
+/* --- Memory that falls back ------------------------------------------------------ */
+
+/* QEMU moves memory only if that leaves something to the host */
+static void room_to_move(struct judgement *j, const struct vm *vm)
+{
+	uint64_t need = 0, have = meminfo("MemAvailable:"), keep;
+	char *need_text, *have_text;
+	size_t i;
+
+	for (i = 0; i < vm->nr; i++)
+		if (j->verdicts[i].outcome == OUTCOME_FALLS_BACK)
+			need = add_counts(need, vm->backends[i].needed);
+	keep = meminfo("MemTotal:") / 64;
+	if (keep < 128 << 20)
+		keep = 128 << 20;
+	have = have > keep ? have - keep : !!have;
+	if (!have || need <= have)
+		return;
+	need_text = human_size(need);
+	have_text = human_size(have);
+	for (i = 0; i < vm->nr; i++) {
+		struct verdict *v = &j->verdicts[i];
+
+		if (v->outcome == OUTCOME_FALLS_BACK)
+			refuse_room(v, xasprintf("it cannot be pinned (%s), and does not move to anonymous memory, as %s is needed, and %s is available",
+						 v->reason, need_text,
+						 have_text));
+	}
+	free(need_text);
+	free(have_text);
+}
+
+/* --- Huge pages ------------------------------------------------------------------ */
+
+static bool read_count(uint64_t *n, const char *folder, const char *file)
+{
+	char *text = sysroot_read(NULL, "%s/%s", folder, file);
+	bool ok;
+
+	if (text)
+		text[strcspn(text, "\n")] = '\0';
+	ok = text && parse_number(text, n);
+	free(text);
+	return ok;
+}
+
+static uint64_t less(uint64_t a, uint64_t b)
+{
+	return a > b ? a - b : 0;
+}
+
+/* Of the whole host: free, not promised to others, or to be made on demand */
+static bool host_pool(uint64_t pagesize, uint64_t *pages)
+{
+	char *folder = xasprintf("/sys/kernel/mm/hugepages/hugepages-%llukB",
+				 (unsigned long long)pagesize >> 10);
+	uint64_t reserved = 0, more = 0, surplus = 0;
+	bool ok = read_count(pages, folder, "free_hugepages");
+
+	read_count(&reserved, folder, "resv_hugepages");
+	read_count(&more, folder, "nr_overcommit_hugepages");
+	read_count(&surplus, folder, "surplus_hugepages");
+	free(folder);
+	*pages = add_counts(less(*pages, reserved), less(more, surplus));
+	return ok;
+}
+
+/* The sum of a figure over the nodes of a list such as "0-1,4" */
+static bool sum_of_nodes(const char *nodes, uint64_t *sum,
+			 bool (*get)(uint64_t node, uint64_t arg, uint64_t *n),
+			 uint64_t arg)
+{
+	unsigned long long from, to;
+	bool any = false;
+	uint64_t n;
+	char *end;
+
+	*sum = 0;
+	while (*nodes) {
+		from = to = strtoull(nodes, &end, 10);
+		if (end == nodes)
+			return false;
+		if (*end == '-')
+			to = strtoull(end + 1, &end, 10);
+		/* No host has more; a list may claim anything */
+		for (; from <= to && from < 1024; from++)
+			if (get(from, arg, &n)) {
+				*sum = add_counts(*sum, n);
+				any = true;
+			}
+		nodes = end + (*end == ',');
+		if (*end && *end != ',')
+			return false;
+	}
+	return any;
+}
+
+static bool node_pool(uint64_t node, uint64_t pagesize, uint64_t *pages)
+{
+	char *folder = xasprintf("/sys/devices/system/node/node%llu/hugepages/hugepages-%llukB",
+				 (unsigned long long)node,
+				 (unsigned long long)pagesize >> 10);
+	bool ok = read_count(pages, folder, "free_hugepages");
+
+	free(folder);
+	return ok;
+}
+
+static uint64_t page_size(const struct backend *b)
+{
+	return b->pagesize ?: meminfo("Hugepagesize:");
+}
+
+static bool same_nodes(const struct backend *a, const struct backend *b)
+{
+	return !strcmp(a->nodes ?: "", b->nodes ?: "");
+}
+
+/* A file that is there has its pages already */
+static bool to_be_made(const struct verdict *v, const struct backend *b)
+{
+	return b->kind != BACKEND_FILE || v->file.maker != MAKER_OTHER;
+}
+
+/*
+ * All of them that have the same pool: those of this size, @of: and of the same
+ * nodes
+ */
+static void pool_fits(struct judgement *j, const struct vm *vm, size_t of,
+		      bool bound)
+{
+	const struct backend *b = &vm->backends[of];
+	uint64_t size = page_size(b), need = 0, have;
+	size_t i;
+
+	if (!size || !(bound ? sum_of_nodes(b->nodes, &have, node_pool, size) :
+			       host_pool(size, &have)))
+		return;
+	for (i = 0; i < vm->nr; i++) {
+		const struct backend *o = &vm->backends[i];
+
+		if (o->hugetlb && page_size(o) == size &&
+		    to_be_made(&j->verdicts[i], o) &&
+		    (!bound || same_nodes(o, b)))
+			need = add_counts(need, o->needed / size +
+						!!(o->needed % size));
+	}
+	if (need > have) {
+		char *text = human_size(size);
+
+		refuse_room(&j->verdicts[of], xasprintf("the pool of huge pages of %s%s%s has %llu free, and %llu are needed",
+							text, bound ? " on the host's nodes " : "",
+							bound ? b->nodes : "",
+							(unsigned long long)have,
+							(unsigned long long)need));
+		j->verdicts[of].no_pages = need - have;
+		j->verdicts[of].pagesize = size;
+		free(text);
+	}
+}
+
+static void room_for_huge_pages(struct judgement *j, const struct vm *vm)
+{
+	size_t i;
+
+	for (i = 0; i < vm->nr; i++) {
+		const struct backend *b = &vm->backends[i];
+
+		if (!b->hugetlb || !to_be_made(&j->verdicts[i], b) ||
+		    (b->kind == BACKEND_FILE && !b->path))
+			continue;
+		pool_fits(j, vm, i, false);
+		if (b->nodes)
+			pool_fits(j, vm, i, true);
+	}
+}
+
+/* --- tmpfs ------------------------------------------------------------------------- */
+
+static bool on_tmpfs(const struct verdict *v, const struct backend *b)
+{
+	return b->kind == BACKEND_FILE && !b->hugetlb && v->file.fs &&
+	       !strcmp(v->file.fs, "tmpfs") && to_be_made(v, b);
+}
+
+static void room_on_tmpfs(struct judgement *j, const struct vm *vm,
+			  const struct host *host)
+{
+	size_t i, k;
+
+	for (i = 0; i < vm->nr; i++) {
+		struct verdict *v = &j->verdicts[i];
+		uint64_t need = 0, have;
+		char *need_text, *have_text, *dir;
+
+		if (!on_tmpfs(v, &vm->backends[i]) ||
+		    !memfile_room(&host->mounts, &v->file, &have))
+			continue;
+		for (k = 0; k < vm->nr; k++)
+			if (on_tmpfs(&j->verdicts[k], &vm->backends[k]) &&
+			    !strcmp(j->verdicts[k].file.dir, v->file.dir))
+				need = add_counts(need, vm->backends[k].needed);
+		if (need <= have)
+			continue;
+		need_text = human_size(need);
+		have_text = human_size(have);
+		dir = escape(v->file.dir, strlen(v->file.dir));
+		if (j->pinned || vm->locked) {
+			refuse_room(v, xasprintf("the tmpfs %s has room for %s, and %s is needed",
+						 dir, have_text, need_text));
+			v->reason = "nospace";
+			v->no_room = need;
+		} else {
+			warn_of(j, "The tmpfs %s has room for %s, and %s may be needed: the guest ends with SIGBUS when it is full.",
+				dir, have_text, need_text);
+		}
+		free(need_text);
+		free(have_text);
+		free(dir);
+	}
+}
+
+/* --- Memory ------------------------------------------------------------------------ */
+
+/* How much memory of small pages comes of it, beside what is there already */
+static uint64_t small_pages(const struct verdict *v, const struct backend *b)
+{
+	if (b->hugetlb || b->readonly || !to_be_made(v, b) ||
+	    v->outcome >= OUTCOME_FAILS)
+		return 0;
+	if (b->kind == BACKEND_FILE && b->share &&
+	    v->outcome != OUTCOME_FALLS_BACK &&
+	    !(v->file.fs && !strcmp(v->file.fs, "tmpfs")))
+		return 0;
+	return multiply_counts(b->needed, 1 + held_twice(v, b));
+}
+
+static bool node_memory(uint64_t node, uint64_t arg, uint64_t *bytes)
+{
+	char *text = sysroot_read(NULL, "/sys/devices/system/node/node%llu/meminfo",
+				  (unsigned long long)node);
+	char *at = text ? strstr(text, " MemTotal:") : NULL;
+
+	(void)arg;
+	*bytes = at ? multiply_counts(status_kb(at + 1, "MemTotal:"), 1024) : 0;
+	free(text);
+	return at;
+}
+
+static void room_on_nodes(struct judgement *j, const struct vm *vm)
+{
+	size_t i, k;
+
+	for (i = 0; i < vm->nr; i++) {
+		const struct backend *b = &vm->backends[i];
+		uint64_t need = 0, have;
+		char *need_text, *have_text;
+
+		if (!b->nodes || !small_pages(&j->verdicts[i], b) ||
+		    !sum_of_nodes(b->nodes, &have, node_memory, 0))
+			continue;
+		for (k = 0; k < vm->nr; k++)
+			if (same_nodes(&vm->backends[k], b))
+				need = add_counts(need, small_pages(&j->verdicts[k],
+								    &vm->backends[k]));
+		if (need <= have)
+			continue;
+		need_text = human_size(need);
+		have_text = human_size(have);
+		warn_of(j, "RAM does not fit: %s is needed on the host's nodes %s, which have %s in all.",
+			need_text, b->nodes, have_text);
+		free(need_text);
+		free(have_text);
+	}
+}
+
+static void room_in_memory(struct judgement *j, const struct vm *vm)
+{
+	uint64_t need = 0, have = meminfo("MemAvailable:"), all;
+	char *need_text, *have_text, *all_text;
+	size_t i;
+
+	for (i = 0; i < vm->nr; i++)
+		need = add_counts(need, small_pages(&j->verdicts[i],
+						    &vm->backends[i]));
+	if (!have || need <= have)
+		return;
+	all = meminfo("MemTotal:");
+	need_text = human_size(need);
+	have_text = human_size(have);
+	all_text = human_size(all);
+	warn_of(j, "RAM does not fit: %s is needed from the start, and %s of %s is available.",
+		need_text, have_text, all_text);
+	free(need_text);
+	free(have_text);
+	free(all_text);
+}
+
+void judge_room(struct judgement *j, const struct vm *vm,
+		const struct host *host)
+{
+	room_to_move(j, vm);
+	/* One that runs has its memory */
+	if (vm->pid)
+		return;
+	room_for_huge_pages(j, vm);
+	room_on_tmpfs(j, vm, host);
+	if (!j->pinned && !vm->locked)
+		return;
+	room_in_memory(j, vm);
+	room_on_nodes(j, vm);
+}
