@@ -50,8 +50,10 @@ help: ## what there is
 	@echo 'make kernel       the test kernels (FLAVOUR=release or debug for one)'
 	@echo 'make programs     test programs, test modules, upstream'"'"'s selftests'
 	@echo 'make pinstat      tools/pinstat, in build/pinstat'
-	@echo 'make deb          its Debian package, in build/deb'
+	@echo 'make deb          packages of pinstat and of a host'"'"'s settings (userpin-host), in build/deb'
 	@echo 'make deb-kernel   Debian packages of the patched kernel (slow)'
+	@echo 'make deb-qemu     Debian packages of the patched QEMU, with all its features (slow)'
+	@echo 'make apt-repo     build/repo: a repository for apt of what is in build/deb (KEY=key of gpg that signs it)'
 	@echo 'make fuzz-pinstat its parsers by libFuzzer (SECS=seconds)'
 	@echo 'make check        fast: lint and KUnit'
 	@echo 'make check-vm     tests in VMs (T=name: those that match; FLAVOUR=..., LONG=1, LIST=1: list them)'
@@ -195,12 +197,18 @@ pinstat: deps
 	@$(LOCK) $(STEP) pinstat --what "pinstat" -- $(MAKE) --no-print-directory -j$(JOBS) CC="ccache gcc" \
 		-C tools/pinstat O=$(PINSTAT) all $(PINSTAT)/fuzz
 
-# Packages: pinstat's, and the kernel's by its own target (release configuration).
+# Packages, and a repository of them
 PHONY += deb
 deb: deps
-	@rm -rf build/deb/pinstat && mkdir -p build/deb && cp -r tools/pinstat build/deb/pinstat
-	@cd build/deb/pinstat && $(CURDIR)/$(STEP) deb --what "pinstat's package" -- dpkg-buildpackage -b -us -uc
-	@ls build/deb/pinstat_*.deb
+	@$(LOCK) scripts/deb
+
+PHONY += deb-qemu
+deb-qemu: deps
+	@$(LOCK) scripts/deb-qemu
+
+PHONY += apt-repo
+apt-repo: deps
+	@$(LOCK) scripts/apt-repo '$(KEY)'
 
 PHONY += deb-kernel
 deb-kernel: kernel-release
