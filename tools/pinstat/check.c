@@ -50,8 +50,8 @@ static void usage(FILE *out)
 	      " -h, --help             this\n"
 	      "\n"
 	      "Exit codes: 0 devices can pin all memory, 1 it cannot be told, 2 wrong usage or input,\n"
-	      "3 QEMU falls back to anonymous memory, 4 QEMU or a device is refused, 5 a warning: it\n"
-	      "may not fit, or not go well. The last of 0, 3, 5, 1, 4 that applies.\n", out);
+	      "3 QEMU moves some of it to anonymous memory, 4 QEMU or a device is refused, 5 there is a\n"
+	      "warning. The worst counts, in the order 0, 3, 5, 1, 4.\n", out);
 }
 
 /* --- What there is ----------------------------------------------------------- */
@@ -331,8 +331,8 @@ static void read_process(struct vm *vm, long pid)
 
 static const char * const outcomes[] = {
 	[OUTCOME_STARTS] = "starts",
-	[OUTCOME_FALLS_BACK] = "falls back",
-	[OUTCOME_MOVED] = "fell back",
+	[OUTCOME_MOVES] = "moves",
+	[OUTCOME_MOVED] = "moved",
 	[OUTCOME_UNKNOWN] = "unknown",
 	[OUTCOME_FAILS] = "device fails",
 	[OUTCOME_REFUSES] = "refuses",
@@ -626,9 +626,9 @@ static const char *result_text(const struct judgement *j)
 	switch (j->worst) {
 	case OUTCOME_STARTS:
 		return "ok";
-	case OUTCOME_FALLS_BACK:
+	case OUTCOME_MOVES:
 	case OUTCOME_MOVED:
-		return "fallback";
+		return "moves";
 	case OUTCOME_WARNS:
 		return "warning";
 	case OUTCOME_UNKNOWN:
@@ -766,7 +766,7 @@ static int exit_code(const struct judgement *j)
 	switch (j->worst) {
 	case OUTCOME_STARTS:
 		return 0;
-	case OUTCOME_FALLS_BACK:
+	case OUTCOME_MOVES:
 	case OUTCOME_MOVED:
 		return 3;
 	case OUTCOME_WARNS:

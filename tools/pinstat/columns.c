@@ -100,7 +100,7 @@ static const struct column columns[NR_COLUMNS] = {
 	[COL_PIN] = { "PIN", BACKENDS, TEXT, ALWAYS, 3,
 		"can a device pin it? If not, the kernel's reason" },
 	[COL_QEMU] = { "QEMU", BACKENDS, TEXT, ALWAYS, 4,
-		"starts, runs; falls back, fell back; refuses; device fails; unknown" },
+		"starts, runs; moves, moved; refuses; device fails; unknown" },
 	[COL_NOW] = { "NOW", BACKENDS, TEXT, LIVE, 3,
 		"where the memory of a QEMU that runs is: memory, memfd, file, moved" },
 	[COL_WHY] = { "WHY", BACKENDS, TEXT, NEVER, 3,

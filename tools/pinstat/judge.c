@@ -287,7 +287,7 @@ static void judge_qemu(struct verdict *v, const struct backend *b,
 				 "refuses to add a device" : "does not start");
 	} else {
 		stay = why_stay(v, b, vm, host);
-		v->outcome = stay ? OUTCOME_REFUSES : OUTCOME_FALLS_BACK;
+		v->outcome = stay ? OUTCOME_REFUSES : OUTCOME_MOVES;
 		then = stay ? xasprintf("QEMU refuses the device, as %s", stay) :
 			xstrdup(qemu_makes(v, b) ?
 				"QEMU moves it to anonymous memory" :
@@ -453,7 +453,7 @@ static void advise_backend(struct judgement *j, const struct vm *vm,
 	const struct backend *b = &vm->backends[i];
 	const struct verdict *v = &j->verdicts[i];
 	struct advices *todo = &j->todo;
-	bool must = v->outcome != OUTCOME_FALLS_BACK &&
+	bool must = v->outcome != OUTCOME_MOVES &&
 		    v->outcome != OUTCOME_MOVED;
 
 	if (b->kind == BACKEND_FILE && !b->path) {

@@ -33,8 +33,8 @@ enum pin { PIN_YES, PIN_NO, PIN_UNKNOWN };
 /* From good to bad */
 enum outcome {
 	OUTCOME_STARTS,
-	OUTCOME_FALLS_BACK,
-	OUTCOME_MOVED,		/* it runs, and has fallen back */
+	OUTCOME_MOVES,
+	OUTCOME_MOVED,		/* it runs, and has moved */
 	OUTCOME_WARNS,		/* of the whole VM: it may not go well */
 	OUTCOME_UNKNOWN,
 	OUTCOME_FAILS,		/* QEMU starts, and the device does not work */

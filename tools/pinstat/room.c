@@ -28,7 +28,7 @@ static void refuse_room(struct verdict *v, char *why)
 	v->why = why;
 }
 
-/* --- Memory that falls back ------------------------------------------------------ */
+/* --- Memory that moves ---------------------------------------------------------- */
 
 /* QEMU moves memory only if that leaves something to the host */
 static void room_to_move(struct judgement *j, const struct vm *vm)
@@ -38,7 +38,7 @@ static void room_to_move(struct judgement *j, const struct vm *vm)
 	size_t i;
 
 	for (i = 0; i < vm->nr; i++)
-		if (j->verdicts[i].outcome == OUTCOME_FALLS_BACK)
+		if (j->verdicts[i].outcome == OUTCOME_MOVES)
 			need = add_counts(need, vm->backends[i].needed);
 	keep = meminfo("MemTotal:") / 64;
 	if (keep < 128 << 20)
@@ -51,7 +51,7 @@ static void room_to_move(struct judgement *j, const struct vm *vm)
 	for (i = 0; i < vm->nr; i++) {
 		struct verdict *v = &j->verdicts[i];
 
-		if (v->outcome == OUTCOME_FALLS_BACK)
+		if (v->outcome == OUTCOME_MOVES)
 			refuse_room(v, xasprintf("it cannot be pinned (%s), and does not move to anonymous memory, as %s is needed, and %s is available",
 						 v->reason, need_text,
 						 have_text));
@@ -259,7 +259,7 @@ static uint64_t small_pages(const struct verdict *v, const struct backend *b)
 	    v->outcome >= OUTCOME_FAILS)
 		return 0;
 	if (b->kind == BACKEND_FILE && b->share &&
-	    v->outcome != OUTCOME_FALLS_BACK &&
+	    v->outcome != OUTCOME_MOVES &&
 	    !(v->file.fs && !strcmp(v->file.fs, "tmpfs")))
 		return 0;
 	return multiply_counts(b->needed, 1 + held_twice(v, b));
