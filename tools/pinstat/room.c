@@ -255,7 +255,8 @@ static void room_on_tmpfs(struct judgement *j, const struct vm *vm,
 /* How much memory of small pages comes of it, beside what is there already */
 static uint64_t small_pages(const struct verdict *v, const struct backend *b)
 {
-	if (b->hugetlb || b->readonly || !to_be_made(v, b) ||
+	/* The private copy of a file that is there is new all the same */
+	if (b->hugetlb || b->readonly || (b->share && !to_be_made(v, b)) ||
 	    v->outcome >= OUTCOME_FAILS)
 		return 0;
 	if (b->kind == BACKEND_FILE && b->share &&
