@@ -38,6 +38,20 @@ _pinstat()
 				mapfile -t COMPREPLY < <(compgen -f -X '!*.xml' -- "$cur"; compgen -d -- "$cur")
 			fi
 			return ;;
+		selftest)
+			case $prev in
+			-d|--dir)
+				compopt -o filenames
+				mapfile -t COMPREPLY < <(compgen -d -- "$cur")
+				return ;;
+			esac
+			if [[ $cur == -* ]]; then
+				mapfile -t COMPREPLY < <(compgen -W "$("${COMP_WORDS[0]}" selftest --help 2>/dev/null |
+					grep -o -- '--[a-z-]*' | sort -u)" -- "$cur")
+			else
+				mapfile -t COMPREPLY < <(compgen -W "$(find /dev/vfio -name '[0-9]*' -printf '%f\n' 2>/dev/null)" -- "$cur")
+			fi
+			return ;;
 		-c|--cgroup)
 			subject='pinstat --cgroup' ;;
 		[0-9]*)
@@ -70,7 +84,7 @@ _pinstat()
 		mapfile -t COMPREPLY < <(compgen -W '--json --output --output-all --bytes --noheadings --raw --sort
 			--pid --cgroup --interval --metrics --per-holder --sysroot --list-columns --help --version' -- "$cur")
 	else
-		mapfile -t COMPREPLY < <(compgen -W "check $("${COMP_WORDS[0]}" -nr -o PID 2>/dev/null)" -- "$cur")
+		mapfile -t COMPREPLY < <(compgen -W "check selftest $("${COMP_WORDS[0]}" -nr -o PID 2>/dev/null)" -- "$cur")
 	fi
 }
 complete -F _pinstat pinstat

@@ -19,6 +19,7 @@
 #include "columns.h"
 #include "metrics.h"
 #include "processes.h"
+#include "selftest.h"
 #include "sysroot.h"
 
 #define MAX_PIDS	1024
@@ -39,6 +40,7 @@ static void usage(FILE *out)
 	      "       pinstat [options] --cgroup  cgroups, and their limits\n"
 	      "       pinstat --metrics           all of it for Prometheus\n"
 	      "       pinstat check ...           can a VM's memory be pinned? (see pinstat check --help)\n"
+	      "       pinstat selftest [GROUP]    are this host's counters right? (see pinstat selftest --help)\n"
 	      "\n"
 	      " -J, --json            JSON; sizes in bytes\n"
 	      " -o, --output LIST     columns, with commas; +LIST: these as well\n"
@@ -555,6 +557,12 @@ int main(int argc, char **argv)
 		argv += at;
 		optind = 0;
 		return finish(check_main(argc, argv, &r.format));
+	}
+	if (at < argc && !strcmp(argv[at], "selftest")) {
+		argc -= at;
+		argv += at;
+		optind = 0;
+		return finish(selftest_main(argc, argv));
 	}
 	while (at < argc) {
 		if (r.pid)
