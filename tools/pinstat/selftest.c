@@ -284,6 +284,9 @@ static char *container_reopen(struct test *t)
 	char *path = xasprintf("/dev/vfio/%ld", t->group.number), *why;
 
 	t->group.fd = open(path, O_RDWR | O_CLOEXEC);
+	/* A VM that starts just now, for example */
+	if (t->group.fd < 0 && errno == EBUSY)
+		errx(2, "group %ld: another program has taken it meanwhile; run it again", t->group.number);
 	why = t->group.fd < 0 ? xasprintf("%s: %s", path, strerror(errno)) : container_open(t);
 	free(path);
 	return why;
@@ -877,6 +880,13 @@ static pid_t spawn(void)
 	return pid;
 }
 
+/* It has said why it cannot run */
+static void exit_as(int status)
+{
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 2)
+		exit(2);
+}
+
 /* What there is without any pins of ours */
 static void read_base(struct test *t)
 {
@@ -963,7 +973,9 @@ static void test_limit(struct test *t)
 		free(t->wrong);
 		t->wrong = NULL;
 	}
-	if (waitpid(pid, &status, 0) != pid || status)
+	waitpid(pid, &status, 0);
+	exit_as(status);
+	if (status)
 		wrong(t, "the process for it ended with status %#x", status);
 	end(t);
 }
@@ -989,8 +1001,11 @@ static void hold(struct test *t, int out)
 
 static void kill_holder(struct test *t)
 {
+	int status = 0;
+
 	kill(t->child, SIGKILL);
-	waitpid(t->child, NULL, 0);
+	waitpid(t->child, &status, 0);
+	exit_as(status);
 	t->child = 0;
 }
 

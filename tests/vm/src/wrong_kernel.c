@@ -8,12 +8,15 @@
  *	WRONG_CALL=no-unmap	UNMAP_DMA does nothing
  *	WRONG_CALL=no-refusal	MAP_DMA says that it has mapped, also what it refused
  *	WRONG_CALL=no-kill	SIGKILL does nothing
+ *	WRONG_CALL=taken	a group can be opened once only: then somebody else has it
  *
  * Nobody waits for counters: nanosleep() returns at once.
  */
 /* pinstat is built without: its open() is open() */
 #undef _FILE_OFFSET_BITS
+#include <ctype.h>
 #include <dlfcn.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <regex.h>
 #include <signal.h>
@@ -85,6 +88,7 @@ static int edited(int fd)
 int open(const char *path, int flags, ...)
 {
 	const char *file = getenv("WRONG_FILE"), *slash = strrchr(path, '/');
+	static int groups;
 	mode_t mode;
 	va_list ap;
 	int fd;
@@ -92,6 +96,10 @@ int open(const char *path, int flags, ...)
 	va_start(ap, flags);
 	mode = flags & (O_CREAT | __O_TMPFILE) ? va_arg(ap, mode_t) : 0;
 	va_end(ap);
+	if (!strncmp(path, "/dev/vfio/", 10) && isdigit(path[10]) && wanted("taken") && groups++) {
+		errno = EBUSY;
+		return -1;
+	}
 	fd = NEXT(open)(path, flags, mode);
 	return fd >= 0 && file && slash && !strcmp(slash + 1, file) ? edited(fd) : fd;
 }
