@@ -71,6 +71,7 @@ help: ## what there is
 	@echo 'make qemu         QEMU with qemu-patches/ in build/qemu-$(QEMU_VERSION)/obj'
 	@echo 'make qemu-stock   QEMU without them'
 	@echo 'make libvirt-11.3 libvirtd of Debian for the VM, unpacked in build/ (also libvirt-9.0)'
+	@echo 'make prometheus   Debian'"'"'s Prometheus, promtool and node exporter, unpacked in build/'
 	@echo 'make qemu-refresh commits in build/qemu-$(QEMU_VERSION) back into qemu-patches/'
 	@echo 'make deps         install the Debian packages all this needs'
 	@echo 'make clean        remove build/'
@@ -165,6 +166,11 @@ PHONY += libvirt-9.0 libvirt-11.3
 libvirt-9.0 libvirt-11.3: deps
 	@scripts/libvirt-tree $(@:libvirt-%=%) || [ $$? = 4 ]
 
+# The same for Debian's Prometheus.
+PHONY += prometheus
+prometheus: deps
+	@scripts/prometheus || [ $$? = 4 ]
+
 # --- what runs in the VM ---------------------------------------------------
 HDR := $(TREE)/obj-release/usr
 SELFTESTBIN := $(CURDIR)/build/selftests
@@ -242,7 +248,7 @@ PHONY += build-vm
 build-vm: deps
 	@kernels=$$($(VM) --kernels $(VMFLAGS) $(T)) && for k in $$kernels; do \
 		$(MAKE) --no-print-directory $$(case $$k in stock) echo stock FLAVOUR=release;; \
-		stock-debug) echo stock FLAVOUR=debug;; qemu*|libvirt*) echo $$k;; *) echo kernel-$$k modules-$$k;; esac) || exit; \
+		stock-debug) echo stock FLAVOUR=debug;; qemu*|libvirt*|prometheus) echo $$k;; *) echo kernel-$$k modules-$$k;; esac) || exit; \
 	done && $(MAKE) --no-print-directory programs
 
 PHONY += check-vm
