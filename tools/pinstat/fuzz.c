@@ -33,30 +33,16 @@ static void printable(const char *text)
 static void try_name(const char *text, size_t len)
 {
 	char *escaped = escape(text, len), *json = json_text(escaped), *kernels;
-	const char *at = escaped;
-	unsigned int c;
-	size_t i;
 
 	printable(escaped);
-	for (i = 0; i < len; i++, at++) {
-		c = (unsigned char)*at;
-		/* Only what could harm, or looks as if it stood for that */
-		if (!strncmp(at, "\\x", 2) &&
-		    strspn(at + 2, "0123456789abcdef") >= 2 &&
-		    sscanf(at + 2, "%2x", &c) == 1 &&
-		    (c < ' ' || c >= 0x7f || c == '\\'))
-			at += 3;
-		else
-			c = (unsigned char)*at;
-		if (c != (unsigned char)text[i])
-			abort();
-	}
-	if (*at)
-		abort();
 	kernels = escape_kernels(escaped);
 	printable(kernels);
 	free(kernels);
 	free(json);
+	unescape(escaped);
+	if (strlen(escaped) != strnlen(text, len) ||
+	    memcmp(escaped, text, strlen(escaped)))
+		abort();
 	free(escaped);
 }
 

@@ -224,6 +224,23 @@ char *escape(const char *text, size_t len)
 	return out;
 }
 
+char *unescape(char *text)
+{
+	char *in = text, *out = text;
+	size_t len = strlen(text);
+
+	for (; len; in++, len--)
+		if (looks_escaped(in, len)) {
+			*out++ = hex(in[2]) << 4 | hex(in[3]);
+			in += 3;
+			len -= 3;
+		} else {
+			*out++ = *in;
+		}
+	*out = '\0';
+	return text;
+}
+
 char *json_text(const char *escaped)
 {
 	char *out = xcalloc(strlen(escaped) + 1, 1), *o = out;

@@ -33,6 +33,8 @@ char *read_fd(size_t *len, int fd);
  * names of cgroups can be pasted.
  */
 char *escape(const char *text, size_t len);
+/* Undo it, in place; up to a 0, if one was escaped */
+char *unescape(char *text);
 /* Of text that the kernel has escaped as \ooo; it is trusted no more than other text */
 char *escape_kernels(const char *text);
 /* Of escaped text: JSON has an escape of its own for control characters; for free() */
