@@ -43,13 +43,13 @@ static void usage(FILE *out)
 	      " -o, --output LIST      only the table, with these columns (pinstat -H lists them)\n"
 	      " -n, --noheadings       only the table, without headings\n"
 	      " -r, --raw              only the table, with one space between columns\n"
-	      " -q, --qemu WHICH       patched, stock, or auto: what its program is (default)\n"
+	      " -q, --qemu WHICH       patched, stock, or auto: look into its program (default)\n"
 	      " -l, --libvirt VERSION  such as 11.3, or auto: what is installed (default)\n"
 	      " -b, --backing-dir DIR  where libvirt puts memory in files (default: see qemu.conf)\n"
-	      " -d, --device           as if one more device were assigned\n"
+	      " -d, --device           assume one more assigned device\n"
 	      " -h, --help             this\n"
 	      "\n"
-	      "Exit codes: 0 devices can pin all memory, 1 it cannot be told, 2 wrong usage or input,\n"
+	      "Exit codes: 0 devices can pin all memory, 1 pinstat cannot tell, 2 wrong usage or input,\n"
 	      "3 QEMU moves some of it to anonymous memory, 4 QEMU or a device is refused, 5 there is a\n"
 	      "warning. The worst counts, in the order 0, 3, 5, 1, 4.\n", out);
 }
@@ -134,7 +134,7 @@ static bool qemu_is_patched(const struct vm *vm)
 		patched = true;		/* whoever set it will know */
 	} else if (!known) {
 		name = escape(path, strlen(path));
-		warnx("%s: cannot be read, and is taken for an unpatched QEMU; see --qemu",
+		warnx("%s: pinstat cannot read it, and assumes an unpatched QEMU; see --qemu",
 		      name);
 		free(name);
 	}
@@ -299,7 +299,7 @@ static unsigned int parse_version(const char *text)
 		return 0;
 	if (sscanf(text, "%3u.%3u%c", &major, &minor, &end) != 2 &&
 	    (sscanf(text, "%3u.%3u%c", &major, &minor, &end) != 3 || end != '.'))
-		errx(2, "--libvirt: '%s' is no version such as 11.3", text);
+		errx(2, "--libvirt: '%s' is not a version such as 11.3", text);
 	return major * 1000 + minor;
 }
 
@@ -318,7 +318,7 @@ static void read_process(struct vm *vm, long pid)
 		argv[argc++] = at;
 	}
 	if (!argc || !is_qemu(argv[0]))
-		errx(1, "process %ld is no QEMU", pid);
+		errx(1, "process %ld is not a QEMU", pid);
 	vm->pid = pid;
 	wrong = qemu_parse(vm, argv + 1, argc - 1, false);
 	if (wrong)
@@ -431,8 +431,8 @@ static void print_heading(const struct vm *vm, const struct host *host)
 	print_count(&comma, a->nvme + b->nvme, "nvme:// drive");
 	print_count(&comma, a->vdpa + b->vdpa, "vhost-vdpa");
 	print_count(&comma, vm->secret == SECRET_SEV, "encrypted guest (SEV)");
-	printf("%s%s\n\n", *comma ? "" : host->untracked ? "not on its command line" :
-	       "none; the table is for one that would be assigned",
+	printf("%s%s\n\n", *comma ? "" : host->untracked ? "some that its command line does not show" :
+	       "none (the table shows what happens if you assign one)",
 	       *comma && (vm->viommu[0] || vm->viommu[1]) ?
 	       ", behind a virtual IOMMU" : "");
 }
@@ -452,7 +452,7 @@ static void print_limit(const struct vm *vm, const struct host *host,
 		const char *by, *text;
 	} sets[] = {
 		{ "hard_limit", "<hard_limit>" }, { "locked", "<locked/>" },
-		{ "libvirt", "libvirt sets" }, { "process", "it has" },
+		{ "libvirt", "libvirt sets" }, { "process", "the VM has" },
 	};
 	const char *by = "libvirt sets";
 	size_t i;
@@ -464,7 +464,7 @@ static void print_limit(const struct vm *vm, const struct host *host,
 		if (!strcmp(sets[i].by, m->set_by))
 			by = sets[i].text;
 	printf("\nRLIMIT_MEMLOCK%s\n", m->stock ?
-	       ": what is needed, with 1G for what is not RAM" : "");
+	       " that the VM needs (RAM, and 1G for firmware, ROMs and video memory)" : "");
 	if (m->stock) {
 		print_bytes("stock kernel", m->stock);
 		print_bytes("with the ledger", m->ledger);
@@ -474,7 +474,7 @@ static void print_limit(const struct vm *vm, const struct host *host,
 	else if (m->set_by)
 		print_bytes(by, m->set);
 	else if (vm->libvirt)
-		printf("  %-16s nothing: the limit stays as libvirtd's\n", by);
+		printf("  %-16s no limit: QEMU gets that of libvirtd\n", by);
 	if (now && now->pins.nr) {
 		print_bytes("charged now", now->pins.charge);
 		print_bytes("held now", now->pins.held);
@@ -482,8 +482,8 @@ static void print_limit(const struct vm *vm, const struct host *host,
 	}
 	if (m->low) {
 		low = human_size(m->least - m->set);
-		printf("  Too low for the %s kernel, at least by %s: pins will be refused (ENOMEM).\n",
-		       host->kernel ? "userpin" : "stock", low);
+		printf("  The limit is too low by %s or more: the %s kernel will refuse to pin the memory (ENOMEM).\n",
+		       low, host->kernel ? "userpin" : "stock");
 		free(low);
 	}
 }
@@ -527,7 +527,7 @@ static void print_text(const struct vm *vm, const struct host *host,
 	}
 	print_limit(vm, host, &j->memlock, now);
 	print_advices("Warnings", &j->warnings);
-	print_advices("To do (for each backend, one of its lines is enough)", &j->todo);
+	print_advices("To do (one line for each backend is enough)", &j->todo);
 	print_advices("Notes", &j->notes);
 }
 
@@ -755,7 +755,7 @@ static void parse(struct options *o, struct host *host, int argc, char **argv)
 	if (optind + 1 != argc)
 		errx(2, "%s", optind == argc ?
 		     "the XML of a domain is needed, or a PID; see pinstat check --help" :
-		     "one domain or PID at a time");
+		     "give one domain, or one PID");
 	o->what = argv[optind];
 	if (o->format->json && only_table(o->format))
 		errx(2, "--json has all of it: no --output, --noheadings, --raw and --sort");
@@ -793,7 +793,7 @@ int check_main(int argc, char **argv, struct format *format)
 	parse(&o, &host, argc, argv);
 	if (!o.what[strspn(o.what, "0123456789")] &&
 	    (!parse_number(o.what, &pid) || !pid || pid > INT_MAX))
-		errx(2, "'%s' is no process ID", o.what);
+		errx(2, "'%s' is not a process ID", o.what);
 	if (!mounts_read(&host.mounts, pid))
 		err(1, "%s/proc/self/mountinfo", sysroot);
 	host.libvirt = o.libvirt ?: libvirt_version();

@@ -146,7 +146,7 @@ static uint64_t scaled(struct domain *d, const xmlNode *node, char *number,
 
 	if (!parse_number(number ?: "", &value) ||
 	    (unit && !unit_scale(unit, &scale)))
-		wrong(d, node, "<%s>: '%s%s%s' is no size", node->name,
+		wrong(d, node, "<%s>: '%s%s%s' is not a size", node->name,
 		      number ?: "", unit ? " " : "", unit ?: "");
 	else if (__builtin_mul_overflow(value, scale, &value) ||
 		 value > INT64_MAX)
@@ -169,7 +169,7 @@ static uint64_t element_number(struct domain *d, const xmlNode *node,
 	char *text = node ? content(node) : NULL;
 
 	if (text && !parse_number(text, &otherwise))
-		wrong(d, node, "<%s>: '%s' is no number", node->name, text);
+		wrong(d, node, "<%s>: '%s' is not a number", node->name, text);
 	free(text);
 	return otherwise;
 }
@@ -408,7 +408,7 @@ static void add_ram(struct domain *d, xmlNode *root)
 		size = round_up(d, size, ROUND_RAM);
 		text = attribute(node, "id");
 		if (text && !parse_number(text, &id))
-			wrong(d, node, "<cell>: '%s' is no number", text);
+			wrong(d, node, "<cell>: '%s' is not a number", text);
 		free(text);
 		add_backend(d, xasprintf("ram-node%llu",
 					 (unsigned long long)id), size,
@@ -423,7 +423,7 @@ static void add_ram(struct domain *d, xmlNode *root)
 		ram = element_size(d, child(root, "memory"));
 		if (added >= ram)
 			wrong(d, child(root, "memory") ?: root,
-			      ram ? "<memory> includes that of devices, which is more" :
+			      ram ? "the memory devices (<memory model=...>) are larger than <memory>" :
 				    "no <memory>, or none in it");
 		ram = round_up(d, ram - added, ROUND_RAM);
 		add_backend(d, xstrdup("ram"), ram, ACCESS_NONE, UINT64_MAX,
@@ -590,7 +590,7 @@ static uint64_t video_memory(struct domain *d, xmlNode *model)
 		text = attribute(model, rams[i]);
 		/* vgamem is part of ram */
 		if (text && !parse_number(text, &kib))
-			wrong(d, model, "<model>: '%s' is no number", text);
+			wrong(d, model, "<model>: '%s' is not a number", text);
 		else if (text && strcmp(rams[i], "vgamem"))
 			bytes = add_counts(bytes, multiply_counts(kib, 1024));
 		free(text);
@@ -702,7 +702,7 @@ static void domain_read(struct domain *d, xmlNode *root)
 	char *text;
 
 	if (!is_element(root, "domain")) {
-		wrong(d, root, "<%s> is no <domain>", root->name);
+		wrong(d, root, "<%s> is not a <domain>", root->name);
 		return;
 	}
 	if (!attribute_is(root, "type", "kvm") &&

@@ -126,7 +126,7 @@ static void judge_pin(struct verdict *v, const struct backend *b,
 	case FILE_DEVICE:
 		v->pin = PIN_UNKNOWN;
 		v->outcome = OUTCOME_UNKNOWN;
-		v->why = xstrdup("it is a character device, and the kernel decides when it pins");
+		v->why = xstrdup("it is a character device: only its driver knows whether it can be pinned");
 		break;
 	case FILE_UNKNOWN:
 		v->pin = PIN_UNKNOWN;
@@ -142,7 +142,7 @@ static char *reason_text(const struct verdict *v, const struct backend *b)
 	const char *fs = v->file.fs ?: "its file system";
 
 	if (v->file.kind == FILE_DISK)
-		return xstrdup("the kernel must track each write to a disk");
+		return xstrdup("it is a disk, and the kernel must track each write to it");
 	if (v->file.kind == FILE_TRACKED)
 		return xasprintf("%s must track each write to a shared file",
 				 fs);
@@ -218,9 +218,9 @@ static char *why_stay(const struct verdict *v, const struct backend *b,
 	if (b->readonly)
 		return xstrdup("its file is open for reading only");
 	if (vm->pid)
-		return xstrdup("it moves at start only: start the VM with the device");
+		return xstrdup("memory moves only when a VM starts: start the VM with the device");
 	if (vm->secret == SECRET_SEV)
-		return xstrdup("the guest is confidential");
+		return xstrdup("the guest is encrypted");
 	if (vm->proxy)
 		return xstrdup("x-pci-proxy-dev has given its file to another process");
 	if (b->use == USE_IVSHMEM)
@@ -269,7 +269,7 @@ static void judge_qemu(struct verdict *v, const struct backend *b,
 	/* SEV registers all memory as it starts; a kernel without us takes files */
 	if (vm->secret == SECRET_SEV && !vm->pid && (host->kernel || v->file.kind == FILE_DAX)) {
 		v->outcome = OUTCOME_REFUSES;
-		then = xstrdup("SEV cannot register it");
+		then = xstrdup("QEMU does not start, as SEV cannot register it");
 	} else if (p->nvme && !vm->pid) {
 		v->outcome = OUTCOME_REFUSES;
 		then = xstrdup("the nvme:// drive cannot be opened");
@@ -316,8 +316,8 @@ bool held_twice(const struct verdict *v, const struct backend *b)
 static char *twice_text(const struct verdict *v, const struct backend *b)
 {
 	if (b->kind == BACKEND_MEMFD)
-		return xstrdup("RAM is there twice when a device pins it: in the memfd, and as the copy that the guest has");
-	return xasprintf("RAM is there twice when a device pins it: in the file on %s%s, and as the copy that the guest has",
+		return xstrdup("the host holds this RAM twice once a device pins it: in the memfd, and as the private copy that the guest uses");
+	return xasprintf("the host holds this RAM twice once a device pins it: in the file on %s%s, and as the private copy that the guest uses",
 			 v->file.fs, v->file.kind == FILE_TRACKED ?
 			 ", whose pages the kernel can drop" : "");
 }
@@ -356,7 +356,7 @@ static void judge_secret(struct judgement *j, const struct vm *vm,
 		v->why = xasprintf("QEMU refuses an assigned device in a guest of %s, whatever its memory is (\"Cannot set discarding of RAM broken\")",
 				   name);
 	}
-	advise(&j->todo, NULL, "Without %s, or without the device", name);
+	advise(&j->todo, NULL, "Remove the device, or %s", name);
 }
 
 /* --- What to do ------------------------------------------------------------------ */
@@ -372,7 +372,7 @@ static void advise_fallback(struct advices *todo, const struct vm *vm,
 {
 	if (vm->libvirt)
 		advise(todo, xstrdup(FALLBACK_XML),
-		       "%s, if nobody needs %s: before </domain>, with xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0' on <domain>",
+		       "%s, if nobody needs %s: put this before </domain>, with xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0' on <domain>",
 		       who, what);
 	else
 		advise(todo, xstrdup("-machine ram-pin-fallback=on"),
@@ -395,17 +395,17 @@ static const char *parts_text(const struct vm *vm)
 static void advise_memfd(struct advices *todo, const struct vm *vm,
 			 const struct backend *b, bool must)
 {
-	const char *how = must ? "" : "Better: ";
+	const char *how = must ? "Use" : "Better: use";
 
 	if (!vm->libvirt || !b->made)
-		advise(todo, NULL, "%smemory-backend-memfd with share=on for %s instead of memory-backend-file",
+		advise(todo, NULL, "%s memory-backend-memfd with share=on for %s instead of memory-backend-file",
 		       how, b->name);
 	else if (vm->source)
 		advise(todo, xstrdup(MEMFD_XML),
-		       "%smemory without a file, instead of <source type='%s'/>%s",
+		       "%s a memfd, so that there is no file, instead of <source type='%s'/>%s",
 		       how, vm->source, parts_text(vm));
 	else
-		advise(todo, xstrdup(MEMFD_XML), "%smemory without a file%s",
+		advise(todo, xstrdup(MEMFD_XML), "%s a memfd, so that there is no file%s",
 		       how, parts_text(vm));
 }
 
@@ -413,11 +413,11 @@ static void advise_shared(struct advices *todo, const struct vm *vm,
 			  const struct backend *b)
 {
 	if (!vm->libvirt || !b->made)
-		advise(todo, NULL, "Better: memory-backend-memfd with share=on for %s, which is held once",
+		advise(todo, NULL, "Better: use memory-backend-memfd with share=on for %s, which the host holds once",
 		       b->name);
 	else
 		advise(todo, xstrdup(MEMFD_XML),
-		       "Better: shared memory, which is held once%s",
+		       "Better: use shared memory, which the host holds once%s",
 		       parts_text(vm));
 }
 
@@ -438,13 +438,13 @@ static void advise_pages(struct advices *todo, const struct backend *b,
 	unsigned long long kib = v->pagesize >> 10, n = v->no_pages;
 
 	if (b->nodes)
-		advise(todo, NULL, "%llu more free huge pages on the host's nodes %s (nr_hugepages below /sys/devices/system/node)",
+		advise(todo, NULL, "Reserve %llu more huge pages on the host's nodes %s (nr_hugepages below /sys/devices/system/node)",
 		       n, b->nodes);
 	else
 		advise(todo, xasprintf("n=$(cat /sys/kernel/mm/hugepages/hugepages-%llukB/nr_hugepages)\n"
 				       "echo $((n + %llu)) >/sys/kernel/mm/hugepages/hugepages-%llukB/nr_hugepages",
 				       kib, n, kib),
-		       "More huge pages; at boot there is more memory for them (hugepagesz=, hugepages=)");
+		       "Reserve more huge pages, best at boot (hugepagesz=, hugepages=)");
 }
 
 static void advise_backend(struct judgement *j, const struct vm *vm,
@@ -463,7 +463,7 @@ static void advise_backend(struct judgement *j, const struct vm *vm,
 	if (v->no_pages)
 		advise_pages(todo, b, v);
 	if (v->no_room)
-		advise(todo, NULL, "A larger tmpfs (mount -o remount,size=), or less in it: %llu MiB must be free",
+		advise(todo, NULL, "Enlarge the tmpfs (mount -o remount,size=), or remove files from it: %llu MiB must be free",
 		       (unsigned long long)(v->no_room >> 20));
 	/* For storage, private has another meaning: it forgets */
 	if (v->pin == PIN_YES && held_twice(v, b) && !is_storage(b))
@@ -472,10 +472,10 @@ static void advise_backend(struct judgement *j, const struct vm *vm,
 	if (v->pin != PIN_NO || (j->pinned && v->outcome == OUTCOME_STARTS))
 		return;
 	if (!b->share)
-		advise(todo, NULL, "%s: a kernel of userpin, which pins private memory of DAX files",
+		advise(todo, NULL, "%s: use a userpin kernel, which pins private memory of DAX files",
 		       b->name);
 	if (b->use == USE_IVSHMEM) {
-		advise(todo, NULL, "%s: a file on tmpfs, such as /dev/shm",
+		advise(todo, NULL, "%s: use a file on tmpfs, such as /dev/shm",
 		       b->name);
 		return;
 	}
@@ -486,7 +486,7 @@ static void advise_backend(struct judgement *j, const struct vm *vm,
 			       "%s, if what the guest writes need not outlive it",
 			       b->name);
 		if (v->file.kind == FILE_DAX)
-			advise(todo, NULL, "%s: a device-dax (/dev/daxX.Y) instead of a file on DAX",
+			advise(todo, NULL, "%s: use a device-dax (/dev/daxX.Y) instead of a file on DAX",
 			       b->name);
 		if (on_helps(v, b, vm, host))
 			advise_fallback(todo, vm, "what the guest will write there",
@@ -513,33 +513,33 @@ static void note(struct judgement *j, const struct vm *vm,
 		refused |= j->verdicts[i].pin == PIN_NO;
 	}
 	if (host->policy_wrong)
-		advise(&j->notes, NULL, POLICY_FILE " %s: it is taken for off.",
+		advise(&j->notes, NULL, POLICY_FILE " %s: QEMU takes off.",
 		       host->policy_wrong);
 	if (devdax && !host->kernel)
-		advise(&j->notes, NULL, "This kernel never gives back pins of device-dax.");
+		advise(&j->notes, NULL, "This kernel leaks pins of device-dax memory.");
 	if (p->iommufd && vm->libvirt)
-		advise(&j->notes, NULL, "iommufd counts what it pins by itself, outside the ledger, and against the limit of the process: libvirt sets IOMMU_OPTION_RLIMIT_MODE to 1.");
+		advise(&j->notes, NULL, "iommufd counts its pins separately, for the process: libvirt sets IOMMU_OPTION_RLIMIT_MODE to 1.");
 	else if (p->iommufd)
-		advise(&j->notes, NULL, "iommufd counts what it pins by itself, outside the ledger: all processes of the user together against the limit of each (IOMMU_OPTION_RLIMIT_MODE 0, which QEMU leaves as it is).");
+		advise(&j->notes, NULL, "iommufd counts its pins separately: it adds up all processes of the user, and compares the sum with the limit of each (IOMMU_OPTION_RLIMIT_MODE 0, the default).");
 	if (p->vdpa)
-		advise(&j->notes, NULL, "vhost-vdpa counts what it pins by itself, once per device, outside the ledger.");
+		advise(&j->notes, NULL, "vhost-vdpa counts its pins separately, once for each device.");
 	if (p->vdpa && refused)
 		advise(&j->notes, NULL, "A vDPA device that uses virtual addresses pins nothing: alone, it works with memory in any file.");
 	if (vm->locked && j->memlock.set != MEMLOCK_NONE &&
 	    (p->vfio || p->mdev || p->nvme || (vm->secret == SECRET_SEV && host->kernel)))
-		advise(&j->notes, NULL, "Locked memory counts once more beside what is pinned of it, but for huge pages and DAX.");
+		advise(&j->notes, NULL, "Memory of <locked/> counts twice, as locked and as pinned; huge pages and DAX do not.");
 	if (vm->network)
-		advise(&j->notes, NULL, "The XML of network '%s' cannot be read: if it is a pool of virtual functions, they pin, too (see --device).",
+		advise(&j->notes, NULL, "pinstat cannot read the XML of network '%s'. If it is a pool of virtual functions, they pin, too: add --device.",
 		       vm->network);
 	if (host->hidden)
-		advise(&j->notes, NULL, "The kernel has %u more VFIO container%s of it than its command line explains: hot-plugged devices, or -readconfig.",
+		advise(&j->notes, NULL, "It has %u VFIO container%s that its command line does not show: of hot-plugged devices, or of -readconfig.",
 		       host->hidden, host->hidden == 1 ? "" : "s");
 	if (host->untracked && !p->iommufd && !p->vdpa)
 		advise(&j->notes, NULL, "It has pins outside the ledger (VmPin), of devices that its command line does not show, or of io_uring.");
 	if (vm->config_file)
-		advise(&j->notes, NULL, "-readconfig: what is in that file is not looked at.");
+		advise(&j->notes, NULL, "pinstat does not read the file of -readconfig.");
 	if (vm->ppc64 && j->pinned)
-		advise(&j->notes, NULL, "On POWER, memory is registered before it is mapped, outside the ledger: the figures of what is needed are those of other machines.");
+		advise(&j->notes, NULL, "On POWER the limit that the VM needs is not exact: the kernel registers memory outside the ledger.");
 	if (p->mdev)
 		advise(&j->notes, NULL, "Mediated devices pin what their driver asks for, at most all memory once.");
 }
@@ -560,7 +560,7 @@ void judge(struct judgement *j, const struct vm *vm, const struct host *host)
 
 		if (b->kind == BACKEND_FILE && !b->path) {
 			v->outcome = OUTCOME_REFUSES;
-			v->why = xstrdup("libvirt finds no hugetlbfs for pages of this size");
+			v->why = xstrdup("no hugetlbfs for pages of this size is mounted, and libvirt refuses the VM");
 			continue;
 		}
 		judge_pin(v, b, host);
@@ -573,7 +573,7 @@ void judge(struct judgement *j, const struct vm *vm, const struct host *host)
 	judge_room(j, vm, host);
 	judge_secret(j, vm, &p);
 	if (vm->policy_set && !host->qemu) {
-		advise(&j->todo, NULL, "Without ram-pin-fallback: this QEMU does not know it, and does not start");
+		advise(&j->todo, NULL, "Remove ram-pin-fallback: this QEMU does not know it, and does not start");
 		j->worst = OUTCOME_REFUSES;
 	}
 	for (i = 0; i < vm->nr; i++) {

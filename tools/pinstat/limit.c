@@ -175,7 +175,7 @@ static void advise_limit(struct judgement *j, const struct vm *vm,
 	if (vm->pid) {
 		advise(&j->todo, xasprintf("prlimit --pid %ld --memlock=%llu",
 					   vm->pid, (unsigned long long)need),
-		       "A higher limit of locked memory");
+		       "Raise the limit of locked memory");
 		return;
 	}
 	/* It is memory.max, too, and must do as both */
@@ -183,13 +183,13 @@ static void advise_limit(struct judgement *j, const struct vm *vm,
 	advise(&j->todo, xasprintf("<memtune>\n"
 				   "  <hard_limit unit='MiB'>%llu</hard_limit>\n"
 				   "</memtune>", (unsigned long long)mib),
-	       "%s; it is the cgroup's memory.max as well, so that RAM, QEMU and its tables must fit",
-	       vm->hard_limited ? "A higher limit" :
+	       "%s. It is memory.max of the cgroup as well: RAM, QEMU and its page tables must fit into it",
+	       vm->hard_limited ? "Raise the limit" :
 	       p->vfio || p->mdev || p->iommufd || p->nvme || p->vdpa ?
-	       "libvirt does not see devices of <qemu:commandline>, so it needs a limit" :
+	       "libvirt does not see devices of <qemu:commandline>: set a limit" :
 	       vm->secret == SECRET_SEV ?
-	       "libvirt sets no limit for SEV, so it needs one" :
-	       "libvirt sets a limit that is too low, so it needs one");
+	       "libvirt sets no limit for SEV: set one" :
+	       "libvirt sets a limit that is too low: set one");
 }
 
 /* Is it too low for what QEMU takes? */
@@ -204,7 +204,7 @@ static bool judge_hard_limit(struct judgement *j, const struct vm *vm)
 		return false;
 	has = human_size(vm->hard_limit);
 	need = human_size(m->memory);
-	warn_of(j, "hard_limit is %s, and is the cgroup's memory.max as well: the kernel kills the VM when RAM, QEMU and its tables need more, here up to %s.",
+	warn_of(j, "hard_limit is %s, and is memory.max of the cgroup as well: the kernel kills the VM when RAM, QEMU and its page tables need more, here up to %s.",
 		has, need);
 	free(has);
 	free(need);
@@ -246,15 +246,15 @@ static void judge_mappings(struct judgement *j, const struct vm *vm,
 	if (!p->vfio || most <= limit)
 		return;
 	if (now > limit)
-		warn_of(j, "virtio-mem has %llu blocks plugged, each a mapping of its own, and a VFIO container has room for %llu (dma_entry_limit): plugging ends there.",
+		warn_of(j, "virtio-mem needs a mapping for each of its %llu blocks, and a VFIO container takes %llu (dma_entry_limit): it cannot grow further.",
 			(unsigned long long)now, (unsigned long long)limit);
 	else
-		advise(&j->notes, NULL, "virtio-mem can grow to %llu blocks, each a mapping of its own, and a VFIO container has room for %llu (dma_entry_limit).",
+		advise(&j->notes, NULL, "virtio-mem needs a mapping for each of up to %llu blocks, and a VFIO container takes %llu (dma_entry_limit).",
 		       (unsigned long long)most, (unsigned long long)limit);
 	advise(now > limit ? &j->todo : &j->notes,
 	       xasprintf("options vfio_iommu_type1 dma_entry_limit=%llu",
 			 (unsigned long long)add_counts(most, 4096)),
-	       "Larger blocks (<block> of <memory model='virtio-mem'>, block-size), or more mappings: a line in /etc/modprobe.d");
+	       "Use larger blocks (<block> of <memory model='virtio-mem'>, block-size), or allow more mappings by a line in /etc/modprobe.d");
 }
 
 void judge_limit(struct judgement *j, const struct vm *vm,
@@ -282,7 +282,7 @@ void judge_limit(struct judgement *j, const struct vm *vm,
 	m->tables = tables(&ram, containers(vm, &p));
 	m->memory = add_counts(add_counts(ram.small, m->tables), GIB);
 	if (vm->hard_limited && !vm->hard_limit) {
-		advise(&j->todo, NULL, "Without <hard_limit>0</hard_limit>: libvirt sets memory.max to 0, and the kernel kills QEMU as it starts");
+		advise(&j->todo, NULL, "Remove <hard_limit>0</hard_limit>: libvirt sets memory.max to 0, and the kernel kills QEMU as it starts");
 		j->worst = OUTCOME_REFUSES;
 		return;
 	}

@@ -65,7 +65,7 @@ static long parse_pid(const char *text)
 	uint64_t pid;
 
 	if (!parse_number(text, &pid) || !pid || pid > INT32_MAX)
-		errx(2, "'%s' is no process ID", text);
+		errx(2, "'%s' is not a process ID", text);
 	return pid;
 }
 
@@ -88,7 +88,7 @@ static double parse_interval(const char *text)
 
 	/* NaN, too */
 	if (*end || end == text || !(secs >= 0 && secs <= 86400))
-		errx(2, "--interval: '%s' is no number of seconds up to a day",
+		errx(2, "--interval: '%s' is not a number of seconds up to a day",
 		     text);
 	return secs;
 }
@@ -162,14 +162,14 @@ static int tell_missing(const struct processes *ps, size_t npids)
 
 	if (!npids && !processes_supported(ps))
 		errx(1, "no process has a report of its pins (%s/proc/PID/longterm_pins): "
-		     "this kernel is not one of userpin", sysroot);
+		     "this kernel is not a userpin kernel", sysroot);
 	if (ps->denied)
 		warnx("%zu process%s may not be read; %s", ps->denied,
 		      ps->denied == 1 ? "" : "es", who_may());
 	for (i = 0; i < ps->nr; i++)
 		gone += ps->list[i].gone;
 	if (gone)
-		warnx("%zu of these ha%s ended, and whoever has their file descriptors keeps their memory (column STATE)",
+		warnx("%zu of these ha%s ended; another process still has the files open, so the memory stays pinned (column STATE)",
 		      gone, gone == 1 ? "s" : "ve");
 	return ps->broken || ps->denied ? 1 : 0;
 }
@@ -195,7 +195,7 @@ static int show_processes(const struct request *r)
 			if (ps.list[i].pid == r->pids[n])
 				break;
 		if (i == ps.nr) {
-			warnx("no process %ld", r->pids[n]);
+			warnx("there is no process %ld", r->pids[n]);
 			ret = 1;
 		}
 	}
@@ -309,11 +309,11 @@ static void the_process(struct processes *ps, long pid)
 		errx(1, "the pins of process %ld may not be read; %s", pid,
 		     who_may());
 	if (!sysroot_exists("/proc/%ld", pid))
-		errx(1, "no process %ld", pid);
+		errx(1, "there is no process %ld", pid);
 	if (!ps->reports && !process_read(&p, pid))
 		errx(1, "%s/proc/%ld/longterm_pins: %s%s", sysroot, pid,
 		     strerror(errno), errno == ENOENT ?
-		     "; this kernel is not one of userpin" : "");
+		     "; this kernel is not a userpin kernel" : "");
 	text = sysroot_read(&len, "/proc/%ld/comm", pid);
 	if (text && len && text[len - 1] == '\n')
 		len--;
@@ -392,7 +392,7 @@ static int show_cgroups(const struct request *r)
 	cgroups_read(&cgs);
 	if (!cgs.seen && !cgs.broken)
 		errx(1, "no cgroup counts longterm_pin: the misc controller is not enabled "
-		     "(echo +misc >/sys/fs/cgroup/cgroup.subtree_control), or the kernel is not one of userpin");
+		     "(echo +misc >/sys/fs/cgroup/cgroup.subtree_control), or this is not a userpin kernel");
 	for (i = 0; i < cgs.nr; i++) {
 		const struct cgroup *cg = &cgs.list[i];
 
@@ -566,7 +566,7 @@ int main(int argc, char **argv)
 	}
 	while (at < argc) {
 		if (r.pid)
-			errx(2, "one PID, and not '%s' as well; --pid takes more",
+			errx(2, "give one PID only ('%s' is a second one); --pid takes a list",
 			     argv[at]);
 		r.pid = parse_pid(argv[at]);
 		optind = at + 1;
@@ -582,9 +582,9 @@ int main(int argc, char **argv)
 	if (!!r.pid + r.cgroups + r.metrics > 1)
 		errx(2, "PID, --cgroup and --metrics exclude each other");
 	if (r.per_holder && !r.metrics)
-		errx(2, "--per-holder is for --metrics");
+		errx(2, "--per-holder works only with --metrics");
 	if (r.npids && (r.pid || r.cgroups))
-		errx(2, "--pid is for the list of processes");
+		errx(2, "--pid works only with the list of processes");
 
 	if (r.metrics)
 		return finish(show_metrics(&r));

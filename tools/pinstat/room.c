@@ -52,7 +52,7 @@ static void room_to_move(struct judgement *j, const struct vm *vm)
 		struct verdict *v = &j->verdicts[i];
 
 		if (v->outcome == OUTCOME_MOVES)
-			refuse_room(v, xasprintf("it cannot be pinned (%s), and does not move to anonymous memory, as %s is needed, and %s is available",
+			refuse_room(v, xasprintf("the kernel does not pin it (%s), and it cannot move to anonymous memory: that needs %s, and the host has %s free",
 						 v->reason, need_text,
 						 have_text));
 	}
@@ -178,7 +178,7 @@ static void pool_fits(struct judgement *j, const struct vm *vm, size_t of,
 	if (need > have) {
 		char *text = human_size(size);
 
-		refuse_room(&j->verdicts[of], xasprintf("the pool of huge pages of %s%s%s has %llu free, and %llu are needed",
+		refuse_room(&j->verdicts[of], xasprintf("the host has %4$llu free huge pages of %1$s%2$s%3$s, and the VM needs %5$llu",
 							text, bound ? " on the host's nodes " : "",
 							bound ? b->nodes : "",
 							(unsigned long long)have,
@@ -236,12 +236,12 @@ static void room_on_tmpfs(struct judgement *j, const struct vm *vm,
 		have_text = human_size(have);
 		dir = escape(v->file.dir, strlen(v->file.dir));
 		if (j->pinned || vm->locked) {
-			refuse_room(v, xasprintf("the tmpfs %s has room for %s, and %s is needed",
+			refuse_room(v, xasprintf("the tmpfs %s has %s free, and the VM needs %s in it",
 						 dir, have_text, need_text));
 			v->reason = "nospace";
 			v->no_room = need;
 		} else {
-			warn_of(j, "The tmpfs %s has room for %s, and %s may be needed: the guest ends with SIGBUS when it is full.",
+			warn_of(j, "The tmpfs %s has %s free, and the VM may need %s in it: QEMU ends with SIGBUS when it is full.",
 				dir, have_text, need_text);
 		}
 		free(need_text);
@@ -298,7 +298,7 @@ static void room_on_nodes(struct judgement *j, const struct vm *vm)
 			continue;
 		need_text = human_size(need);
 		have_text = human_size(have);
-		warn_of(j, "RAM does not fit: %s is needed on the host's nodes %s, which have %s in all.",
+		warn_of(j, "RAM does not fit: the VM needs %s on the host's nodes %s, which have %s in all.",
 			need_text, b->nodes, have_text);
 		free(need_text);
 		free(have_text);
@@ -320,7 +320,7 @@ static void room_in_memory(struct judgement *j, const struct vm *vm)
 	need_text = human_size(need);
 	have_text = human_size(have);
 	all_text = human_size(all);
-	warn_of(j, "RAM does not fit: %s is needed from the start, and %s of %s is available.",
+	warn_of(j, "RAM does not fit: the VM needs %s when it starts, and the host has %s of %s free.",
 		need_text, have_text, all_text);
 	free(need_text);
 	free(have_text);

@@ -1154,7 +1154,7 @@ static void check_host(struct test *t)
 		errx(2, "selftest is about the running system, not about --sysroot");
 	uname(&name);
 	if (!sysroot_exists("/proc/self/longterm_pins"))
-		errx(2, "this kernel (%s) is not one of userpin: it has no /proc/PID/longterm_pins, and there is nothing "
+		errx(2, "this kernel (%s) is not a userpin kernel: it has no /proc/PID/longterm_pins, and there is nothing "
 		     "to test", name.release);
 	text = sysroot_read(NULL, "/proc/meminfo");
 	available = text ? status_kb(text, "MemAvailable:") * 1024 : 0;
