@@ -51,7 +51,8 @@ help: ## what there is
 	@echo 'make programs     test programs, test modules, upstream'"'"'s selftests'
 	@echo 'make pinstat      tools/pinstat, in build/pinstat'
 	@echo 'make deb          packages of pinstat and of a host'"'"'s settings (userpin-host), in build/deb'
-	@echo 'make deb-kernel   Debian packages of the patched kernel (slow)'
+	@echo 'make deb-kernel   packages of the patched kernel with Debian'"'"'s configuration, in build/deb (an hour;'
+	@echo '                  FLAVOUR=cloud-amd64: for VMs, a third of it; DEBUG=1: with debug info)'
 	@echo 'make deb-qemu     Debian packages of the patched QEMU, with all its features (slow)'
 	@echo 'make apt-repo     build/repo: a repository for apt of what is in build/deb (KEY=key of gpg that signs it)'
 	@echo 'make fuzz-pinstat its parsers by libFuzzer (SECS=seconds)'
@@ -216,11 +217,10 @@ PHONY += apt-repo
 apt-repo: deps
 	@$(LOCK) scripts/apt-repo '$(KEY)'
 
+# With Debian's configuration. DEBUG=1: with debug info, and BTF.
 PHONY += deb-kernel
-deb-kernel: kernel-release
-	@$(LOCK) $(STEP) deb-kernel --what "the kernel's packages" -- \
-		$(KBUILD) -C $(TREE) O=obj-release bindeb-pkg
-	@ls $(TREE)/linux-*.deb
+deb-kernel: tree
+	@$(LOCK) scripts/deb-kernel $(if $(DEBUG),--debug) $(or $(FLAVOUR),amd64) $(KBUILD)
 
 # By libFuzzer, for SECS seconds
 PHONY += fuzz-pinstat
