@@ -258,11 +258,12 @@ void memfile_free(struct memfile *f)
 	*f = (struct memfile){ 0 };
 }
 
-/* A line of a record's file statfs: the folder, its size, and what is free of it */
+/* A line of a record's file statfs: the folder as in mountinfo, its size, and what is free */
 static bool recorded_room(const char *dir, uint64_t *bytes)
 {
 	char *text = sysroot_read(NULL, "/statfs"), *at = text, *line, *word;
 	bool found = false;
+	char *mount;
 
 	while (!found && (line = strsep(&at, "\n"))) {
 		word = strrchr(line, ' ');
@@ -273,7 +274,9 @@ static bool recorded_room(const char *dir, uint64_t *bytes)
 		if (!word)
 			continue;
 		*word = '\0';
-		found = !strcmp(line, dir);
+		mount = mnt_unmangle(line);
+		found = mount && !strcmp(mount, dir);
+		free(mount);
 	}
 	free(text);
 	return found;
