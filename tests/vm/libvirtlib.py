@@ -432,6 +432,36 @@ def limit(mb, times=1):
     return (mb * times + 1024) * MB
 
 
+def machine_option(text):
+    """An edit of a domain: -machine TEXT."""
+    def edit(xml):
+        line = ET.SubElement(xml, f'{{{QEMU_NS}}}commandline')
+        for arg in ('-machine', text):
+            ET.SubElement(line, f'{{{QEMU_NS}}}arg', value=arg)
+    return edit
+
+
+@contextlib.contextmanager
+def syslog():
+    """Whoever takes the system's log: a list, to which it adds what is logged."""
+    lines = []
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.bind('/dev/log')
+
+        def take():
+            # It holds few lines: those who log wait
+            while line := sock.recv(65536):
+                lines.append(line.decode(errors='replace'))
+        taker = threading.Thread(target=take, daemon=True)
+        taker.start()
+        try:
+            yield lines
+        finally:
+            sock.shutdown(socket.SHUT_RDWR)
+            taker.join()
+            os.unlink('/dev/log')
+
+
 class Mdev:
     """A mediated device of this module of ours: its UUID, with `with`."""
     UUID = 'c2177883-f1bb-47f0-914d-32a22e3a8804'
