@@ -55,8 +55,8 @@ static void cgroup_read(struct cgroups *cgs, const char *root,
 	cgs->seen++;
 	value_of(cgs, folder, "misc.max", "longterm_pin", &cg.max);
 	value_of(cgs, folder, "misc.peak", "longterm_pin", &cg.peak);
-	value_of(cgs, folder, "misc.events", "longterm_pin.max",
-		 &cg.refused);
+	cg.counts = value_of(cgs, folder, "misc.events", "longterm_pin.max",
+			     &cg.refused);
 	if (!cg.current && cg.max == CGROUP_MAX && !cg.peak && !cg.refused)
 		return;
 

@@ -3,6 +3,7 @@
 #ifndef PINSTAT_CGROUPS_H
 #define PINSTAT_CGROUPS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -12,6 +13,7 @@ struct cgroup {
 	char *path;		/* below the root cgroup, escaped */
 	uint64_t current, peak;
 	uint64_t max;		/* or CGROUP_MAX */
+	bool counts;		/* refusals; the root has no limit that could */
 	uint64_t refused;	/* how often this limit did, its children's too */
 };
 

@@ -157,8 +157,9 @@ static void of_cgroups(const struct cgroups *cgs)
 	family("longterm_pin_cgroup_refused_total", "counter",
 	       "How often this limit or one below it has refused");
 	for (i = 0; i < cgs->nr; i++)
-		of_cgroup("longterm_pin_cgroup_refused_total", &cgs->list[i],
-			  cgs->list[i].refused);
+		if (cgs->list[i].counts)
+			of_cgroup("longterm_pin_cgroup_refused_total",
+				  &cgs->list[i], cgs->list[i].refused);
 }
 
 static void supported(int v)

@@ -403,7 +403,10 @@ static int show_cgroups(const struct request *r)
 		cell_bytes(&t, COL_CGROUP_PEAK, cg->peak);
 		use_cell(&t, COL_CGROUP_USE, cg->current, cg->max,
 			 cg->max != CGROUP_MAX);
-		cell_number(&t, COL_CGROUP_REFUSED, cg->refused);
+		if (cg->counts)
+			cell_number(&t, COL_CGROUP_REFUSED, cg->refused);
+		else
+			cell_text(&t, COL_CGROUP_REFUSED, NULL);
 	}
 	table_print(&t);
 	cgroups_free(&cgs);
