@@ -16,7 +16,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include "columns.h"
@@ -97,13 +96,21 @@ static char *backing_dir(const struct options *o)
 	return full;
 }
 
-/* Does the program know the property? It is not run: its name is untrusted. */
+/* A QEMU is smaller */
+#define PROGRAM_MAX	(256u << 20)
+
+/*
+ * Does the program know the property? It is not run, and what else it may be is
+ * not read for long: its name is untrusted.
+ */
 static bool program_knows(const char *path, bool *known)
 {
 	static const char property[] = "ram-pin-fallback";
+	char buf[1 << 16];
+	size_t have = 0, all = 0, keep = strlen(property) - 1;
 	struct stat st;
 	bool found = false;
-	char *text;
+	ssize_t n;
 	int fd = -1;
 
 	*known = false;
@@ -111,14 +118,22 @@ static bool program_knows(const char *path, bool *known)
 		fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	if (fd < 0)
 		return false;
-	text = st.st_size ? mmap(NULL, st.st_size, PROT_READ, MAP_PRIVATE, fd, 0) :
-			    MAP_FAILED;
+	while (!found && all < PROGRAM_MAX &&
+	       (n = read(fd, buf + have, sizeof(buf) - have)) > 0) {
+		/* /sys has files of this kind that are registers of devices */
+		if (!all && (n < 4 || memcmp(buf, "\177ELF", 4)))
+			break;
+		all += n;
+		have += n;
+		*known = true;
+		found = memmem(buf, have, property, keep + 1);
+		/* It may lie across two pieces */
+		if (have > keep) {
+			memmove(buf, buf + have - keep, keep);
+			have = keep;
+		}
+	}
 	close(fd);
-	if (text == MAP_FAILED)
-		return false;
-	found = memmem(text, st.st_size, property, strlen(property));
-	*known = true;
-	munmap(text, st.st_size);
 	return found;
 }
 
@@ -293,12 +308,14 @@ static unsigned int libvirt_version(void)
 static unsigned int parse_version(const char *text)
 {
 	unsigned int major, minor;
-	char end;
+	int used = 0;
 
 	if (!strcmp(text, "auto"))
 		return 0;
-	if (sscanf(text, "%3u.%3u%c", &major, &minor, &end) != 2 &&
-	    (sscanf(text, "%3u.%3u%c", &major, &minor, &end) != 3 || end != '.'))
+	/* 11.3, or 11.3.0 */
+	if (sscanf(text, "%3u.%3u%n", &major, &minor, &used) != 2 || !major ||
+	    text[strspn(text, "0123456789.")] || text[0] == '.' ||
+	    (text[used] && text[used] != '.'))
 		errx(2, "--libvirt: '%s' is not a version such as 11.3", text);
 	return major * 1000 + minor;
 }
@@ -508,12 +525,13 @@ static void print_advices(const char *title, const struct advices *list)
 }
 
 static void print_text(const struct vm *vm, const struct host *host,
-		       const struct judgement *j, const struct process *now)
+		       const struct judgement *j, const struct process *now,
+		       const struct format *format)
 {
 	bool first = true;
 	size_t i;
 
-	static const struct format plain;
+	const struct format plain = { .bytes = format->bytes };
 
 	print_heading(vm, host);
 	if (vm->nr)
@@ -796,7 +814,7 @@ int check_main(int argc, char **argv, struct format *format)
 		errx(2, "'%s' is not a process ID", o.what);
 	if (!mounts_read(&host.mounts, pid))
 		err(1, "%s/proc/self/mountinfo", sysroot);
-	host.libvirt = o.libvirt ?: libvirt_version();
+	host.libvirt = vm.libvirt_version = o.libvirt ?: libvirt_version();
 	host.kernel = sysroot_exists("/proc/self/longterm_pins") ||
 		      (pid && sysroot_exists("/proc/%ld/longterm_pins",
 					     (long)pid));
@@ -821,7 +839,7 @@ int check_main(int argc, char **argv, struct format *format)
 	else if (only_table(format))
 		print_table(&vm, &j, format);
 	else
-		print_text(&vm, &host, &j, has_now ? &now : NULL);
+		print_text(&vm, &host, &j, has_now ? &now : NULL, format);
 	ret = exit_code(&j);
 
 	judgement_free(&j, &vm);

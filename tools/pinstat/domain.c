@@ -145,7 +145,7 @@ static uint64_t scaled(struct domain *d, const xmlNode *node, char *number,
 	uint64_t value = 0, scale = 1024;
 
 	if (!parse_number(number ?: "", &value) ||
-	    (unit && !unit_scale(unit, &scale)))
+	    (unit && *unit && !unit_scale(unit, &scale)))
 		wrong(d, node, "<%s>: '%s%s%s' is not a size", node->name,
 		      number ?: "", unit ? " " : "", unit ?: "");
 	else if (__builtin_mul_overflow(value, scale, &value) ||
@@ -196,6 +196,16 @@ static char *escaped_attribute(const xmlNode *node, const char *name)
 	return out;
 }
 
+/* Strict unless it says something else; NULL: any nodes */
+static char *strict_nodes(const xmlNode *node)
+{
+	char *mode = attribute(node, "mode");
+	bool strict = !mode || !strcmp(mode, "strict");
+
+	free(mode);
+	return strict ? escaped_attribute(node, "nodeset") : NULL;
+}
+
 /* Which nodes of the host memory of this guest node is bound to; NULL: none */
 static char *bound_to(struct domain *d, uint64_t node)
 {
@@ -210,15 +220,9 @@ static char *bound_to(struct domain *d, uint64_t node)
 		free(text);
 		if (cell != node || node == UINT64_MAX)
 			continue;
-		return attribute_is(memnode, "mode", "strict") ?
-			escaped_attribute(memnode, "nodeset") : NULL;
+		return strict_nodes(memnode);
 	}
-	memnode = child(d->numatune, "memory");
-	/* Strict unless it says something else */
-	text = attribute(memnode, "mode");
-	cell = text && strcmp(text, "strict");
-	free(text);
-	return cell ? NULL : escaped_attribute(memnode, "nodeset");
+	return strict_nodes(child(d->numatune, "memory"));
 }
 
 static enum access access_of(const xmlNode *node, const char *name)
@@ -280,7 +284,9 @@ static bool huge_pages(struct domain *d, uint64_t node, uint64_t *pagesize)
 	*pagesize = 0;
 	for_each_child(page, hugepages, "page") {
 		nodes = attribute(page, "nodeset");
-		if (!nodes || (node != UINT64_MAX && in_nodeset(nodes, node))) {
+		/* Without cells there is node 0 */
+		if (!nodes || in_nodeset(nodes, node == UINT64_MAX &&
+					 !d->cells ? 0 : node)) {
 			*pagesize = scaled(d, page, attribute(page, "size"),
 					   attribute(page, "unit"));
 			found = true;
@@ -347,6 +353,19 @@ static struct backend *add_backend(struct domain *d, char *name, uint64_t size,
 	return b;
 }
 
+/* As QEMU gets it: an NVDIMM of POWER is cut, so that its file is not written beyond */
+static uint64_t device_size(struct domain *d, xmlNode *node,
+			    const xmlNode *target)
+{
+	uint64_t size = element_size(d, child(target, "size")), label;
+
+	if (!d->vm->ppc64 || !attribute_is(node, "model", "nvdimm"))
+		return round_up(d, size, ROUND_DEVICE);
+	label = element_size(d, child(child(target, "label"), "size"));
+	return size < label ? size :
+	       (size - label) / (256 << 20) * (256 << 20) + label;
+}
+
 /* <devices><memory>: DIMMs and the like. Returns their size. */
 static uint64_t add_memory_device(struct domain *d, xmlNode *node,
 				  unsigned int n)
@@ -362,10 +381,9 @@ static uint64_t add_memory_device(struct domain *d, xmlNode *node,
 	};
 	xmlNode *source = child(node, "source"), *target = child(node, "target");
 	xmlNode *path = child(source, "path"), *requested;
-	uint64_t size = round_up(d, element_size(d, child(target, "size")),
-				 ROUND_DEVICE);
+	uint64_t size = device_size(d, node, target);
 	char *model = attribute(node, "model") ?: xstrdup("");
-	char *alias = attribute(child(node, "alias"), "name"), *name;
+	char *alias = attribute(child(node, "alias"), "name"), *name, *mask;
 	struct backend *b;
 	size_t i;
 
@@ -382,6 +400,16 @@ static uint64_t add_memory_device(struct domain *d, xmlNode *node,
 				path ? content(path) : NULL,
 				element_size(d, child(source, "pagesize")));
 		b->use = models[i].use;
+		/* Of storage that many see */
+		if (b->use == USE_VIRTIO_PMEM &&
+		    access_of(node, "access") == ACCESS_NONE)
+			b->share = true;
+		if (child(source, "nodemask")) {
+			free(b->nodes);
+			mask = content(child(source, "nodemask"));
+			b->nodes = escape(mask, strlen(mask));
+			free(mask);
+		}
 		requested = child(target, "requested");
 		if (requested)
 			b->needed = element_size(d, requested);
@@ -405,6 +433,10 @@ static void add_ram(struct domain *d, xmlNode *root)
 		uint64_t size = scaled(d, node, attribute(node, "memory"),
 				       attribute(node, "unit"));
 
+		if (vm->nr == MAX_BACKENDS) {
+			wrong(d, node, "more cells than any VM has");
+			return;
+		}
 		size = round_up(d, size, ROUND_RAM);
 		text = attribute(node, "id");
 		if (text && !parse_number(text, &id))
@@ -430,8 +462,13 @@ static void add_ram(struct domain *d, xmlNode *root)
 			    NULL, 0);
 		added = 0;
 	}
-	for_each_child(node, devices, "memory")
+	for_each_child(node, devices, "memory") {
+		if (vm->nr == MAX_BACKENDS) {
+			wrong(d, node, "more memory devices than any VM has");
+			return;
+		}
 		added = add_counts(added, add_memory_device(d, node, n++));
+	}
 	vm->total = add_counts(ram, added);
 	vm->max_memory = round_up(d, element_size(d, child(root, "maxMemory")),
 				  ROUND_RAM) ?: vm->total;
@@ -448,6 +485,10 @@ static void add_shmem(struct domain *d, xmlNode *devices)
 		xmlNode *model = child(node, "model");
 		xmlNode *size = child(node, "size");
 
+		if (d->vm->nr == MAX_BACKENDS) {
+			wrong(d, node, "more shared memory than any VM has");
+			return;
+		}
 		name = attribute(node, "name") ?: xstrdup("");
 		b = vm_backend(d->vm, escape(name, strlen(name)));
 		b->use = USE_IVSHMEM;
@@ -578,27 +619,38 @@ static bool is_unassigned(xmlNode *device)
 	return attribute_is(child(device, "address"), "type", "unassigned");
 }
 
-/* Video memory: what the XML says, in KiB, or what libvirt takes unless it says */
+/* In KiB, of the first card: what QEMU takes, or the XML says to it */
 static uint64_t video_memory(struct domain *d, xmlNode *model)
 {
-	static const char * const rams[] = { "vram", "ram", "vgamem" };
-	char *type = attribute(model, "type") ?: xstrdup(""), *text;
-	uint64_t bytes = 0, kib;
-	size_t i;
+	static const struct {
+		const char *type;
+		uint64_t kib, ram;
+		bool told;
+	} cards[] = {
+		{ "vga", 16 << 10, 0, true }, { "bochs", 16 << 10, 0, true },
+		{ "vmvga", 16 << 10, 0, true }, { "cirrus", 4 << 10 },
+		{ "virtio", 8 << 10 }, { "qxl", 64 << 10, 64 << 10, true },
+	};
+	static const char * const names[] = { "vram", "ram" };
+	uint64_t kib[2] = { 0 };
+	char *text;
+	size_t i, k;
 
-	for (i = 0; i < sizeof(rams) / sizeof(*rams); i++) {
-		text = attribute(model, rams[i]);
-		/* vgamem is part of ram */
-		if (text && !parse_number(text, &kib))
+	for (i = 0; i < sizeof(cards) / sizeof(*cards); i++)
+		if (attribute_is(model, "type", cards[i].type))
+			break;
+	if (i == sizeof(cards) / sizeof(*cards))
+		return 0;
+	kib[0] = cards[i].kib;
+	kib[1] = cards[i].ram;
+	for (k = 0; k < 2 && cards[i].told; k++) {
+		text = attribute(model, names[k]);
+		if (text && !parse_number(text, &kib[k]))
 			wrong(d, model, "<model>: '%s' is not a number", text);
-		else if (text && strcmp(rams[i], "vgamem"))
-			bytes = add_counts(bytes, multiply_counts(kib, 1024));
 		free(text);
 	}
-	if (!bytes && strcmp(type, "none"))
-		bytes = !strcmp(type, "qxl") ? 128 << 20 : 16 << 20;
-	free(type);
-	return bytes;
+	return multiply_counts(add_counts(kib[0], cards[i].ram ? kib[1] : 0),
+			       1024);
 }
 
 static void add_extra(struct domain *d, xmlNode *root, xmlNode *devices)
@@ -610,8 +662,9 @@ static void add_extra(struct domain *d, xmlNode *root, xmlNode *devices)
 	vm->extra = (256 + 128) << 10;
 	if (attribute_is(os, "firmware", "efi") ||
 	    attribute_is(loader, "type", "pflash"))
-		vm->extra = (4 << 20) + (128 << 10);
-	for_each_child(node, devices, "video")
+		vm->extra = (128 + 128) << 10;	/* the rest is flash, no RAM */
+	node = child(devices, "video");
+	if (node)
 		vm->extra = add_counts(vm->extra,
 				       video_memory(d, child(node, "model")));
 	/* libvirt adds a card where there is a screen */
@@ -625,11 +678,15 @@ static void add_devices(struct domain *d, xmlNode *devices)
 	xmlNode *node;
 
 	for_each_child(node, devices, "hostdev") {
-		if (is_unassigned(node))
+		if (is_unassigned(node)) {
+			d->vm->unassigned++;
 			continue;
+		}
 		if (attribute_is(node, "type", "mdev"))
 			p->mdev++;
-		else if (attribute_is(child(node, "driver"), "iommufd", "yes"))
+		else if (attribute_is(child(node, "driver"), "iommufd", "yes") &&
+			 (!d->vm->libvirt_version ||
+			  d->vm->libvirt_version >= LIBVIRT_IOMMUFD))
 			p->iommufd++;
 		else if (attribute_is(node, "type", "pci"))
 			p->vfio++;
@@ -647,8 +704,10 @@ static void add_devices(struct domain *d, xmlNode *devices)
 	for_each_child(node, devices, "disk") {
 		if (has_source_type(node, "nvme"))
 			p->nvme++;
-		else if (has_source_type(node, "vhostvdpa"))
+		else if (has_source_type(node, "vhostvdpa")) {
 			p->vdpa++;
+			d->vm->vdpa_disks++;
+		}
 	}
 	d->vm->viommu[0] = child(devices, "iommu");
 }
@@ -719,6 +778,8 @@ static void domain_read(struct domain *d, xmlNode *root)
 
 	d->backing = child(root, "memoryBacking");
 	d->cells = child(child(root, "cpu"), "numa");
+	if (!child(d->cells, "cell"))
+		d->cells = NULL;
 	d->numatune = child(root, "numatune");
 	d->access = access_of(child(d->backing, "access"), "mode");
 	vm->locked = child(d->backing, "locked");

@@ -313,6 +313,13 @@ bool held_twice(const struct verdict *v, const struct backend *b)
 		 strcmp(v->file.fs, "hugetlbfs"));
 }
 
+/* By an option, or since its file is on a hugetlbfs */
+bool on_huge_pages(const struct verdict *v, const struct backend *b)
+{
+	return b->hugetlb ||
+	       (v->file.fs && !strcmp(v->file.fs, "hugetlbfs"));
+}
+
 static char *twice_text(const struct verdict *v, const struct backend *b)
 {
 	if (b->kind == BACKEND_MEMFD)
@@ -340,9 +347,10 @@ static void judge_now(struct verdict *v, const struct backend *b,
 
 /* Encrypted memory that is in a guest_memfd may be discarded, and VFIO forbids that */
 static void judge_secret(struct judgement *j, const struct vm *vm,
-			 const struct pinners *p)
+			 const struct host *host, const struct pinners *p)
 {
-	const char *name = vm->secret == SECRET_SNP ? "SEV-SNP" : "TDX";
+	bool snp = vm->secret == SECRET_SNP;
+	const char *name = snp ? "SEV-SNP" : "TDX";
 	size_t i;
 
 	if (vm->secret <= SECRET_SEV || vm->pid ||
@@ -351,10 +359,14 @@ static void judge_secret(struct judgement *j, const struct vm *vm,
 	for (i = 0; i < vm->nr; i++) {
 		struct verdict *v = &j->verdicts[i];
 
-		v->outcome = OUTCOME_REFUSES;
+		v->outcome = snp || host->qemu ? OUTCOME_REFUSES :
+						 OUTCOME_UNKNOWN;
 		free(v->why);
-		v->why = xasprintf("QEMU refuses an assigned device in a guest of %s, whatever its memory is (\"Cannot set discarding of RAM broken\")",
-				   name);
+		v->why = !snp && host->qemu ?
+			xstrdup("QEMU 10.0 does not know TDX, and does not start") :
+			snp ?
+			xstrdup("QEMU 10.0 refuses an assigned device in a guest of SEV-SNP, whatever its memory is (\"Cannot set discarding of RAM broken\")") :
+			xstrdup("pinstat does not know what this QEMU does with an assigned device in a guest of TDX");
 	}
 	advise(&j->todo, NULL, "Remove the device, or %s", name);
 }
@@ -571,7 +583,7 @@ void judge(struct judgement *j, const struct vm *vm, const struct host *host)
 			judge_now(v, b, host);
 	}
 	judge_room(j, vm, host);
-	judge_secret(j, vm, &p);
+	judge_secret(j, vm, host, &p);
 	if (vm->policy_set && !host->qemu) {
 		advise(&j->todo, NULL, "Remove ram-pin-fallback: this QEMU does not know it, and does not start");
 		j->worst = OUTCOME_REFUSES;

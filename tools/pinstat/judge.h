@@ -61,7 +61,7 @@ struct memlock {
 	uint64_t least;		/* without the room: what is pinned in any case */
 	bool low;
 	/* What QEMU and its tables take: a hard_limit is memory.max, too */
-	uint64_t memory, tables;
+	uint64_t memory;
 };
 
 /* Text, and the XML or command for it, if any */
@@ -87,6 +87,7 @@ void judgement_free(struct judgement *j, const struct vm *vm);
 
 const char *use_name(enum backend_use use);
 bool held_twice(const struct verdict *v, const struct backend *b);
+bool on_huge_pages(const struct verdict *v, const struct backend *b);
 struct pinners pinners_sum(const struct vm *vm);
 /* Takes @code; a text that is there already is not added again */
 void advise(struct advices *list, char *code, const char *fmt, ...)

@@ -29,8 +29,10 @@ static uint64_t with_room(uint64_t bytes)
 
 struct ram {
 	uint64_t all;
+	uint64_t now;		/* of virtio-mem, what is asked for */
 	uint64_t locked;	/* counted by mlock() */
 	uint64_t small;		/* of small pages, where devices pin it: memory.max */
+	uint64_t small_now;
 };
 
 static struct ram count_ram(const struct judgement *j, const struct vm *vm)
@@ -43,14 +45,20 @@ static struct ram count_ram(const struct judgement *j, const struct vm *vm)
 		const struct backend *b = &vm->backends[i];
 		bool dax = v->file.kind == FILE_DAX ||
 			   v->file.kind == FILE_DEVDAX;
+		unsigned int times;
 
 		ram.all = add_counts(ram.all, b->size);
+		ram.now = add_counts(ram.now, b->needed);
 		/* mlock() leaves out huge pages and DAX */
-		if (vm->locked && !b->hugetlb && !dax)
+		if (vm->locked && !on_huge_pages(v, b) && !dax)
 			ram.locked = add_counts(ram.locked, b->size);
-		if (!b->hugetlb && !(dax && b->share))
-			ram.small = add_counts(ram.small, multiply_counts(b->size,
-							1 + held_twice(v, b)));
+		if (on_huge_pages(v, b) || (dax && b->share))
+			continue;
+		times = 1 + held_twice(v, b);
+		ram.small = add_counts(ram.small,
+				       multiply_counts(b->size, times));
+		ram.small_now = add_counts(ram.small_now,
+					   multiply_counts(b->needed, times));
 	}
 	return ram;
 }
@@ -72,12 +80,12 @@ static uint64_t containers(const struct vm *vm, const struct pinners *p)
  * Page tables of small pages take 1/512 of what they map: QEMU's own, KVM's, and
  * the IOMMU's. VFIO remembers at most as much again; the ledger, 1/2000.
  */
-static uint64_t tables(const struct ram *ram, uint64_t containers)
+static uint64_t with_tables(uint64_t small, uint64_t containers)
 {
-	uint64_t set = ram->small / 512;
+	uint64_t set = small / 512;
 
-	return add_counts(multiply_counts(set, 2 + 2 * containers),
-			  ram->small / 2000);
+	return add_counts(add_counts(small, small / 2000),
+			  multiply_counts(set, 2 + 2 * containers));
 }
 
 /* --- Who sets it --------------------------------------------------------------------- */
@@ -112,8 +120,11 @@ static uint64_t libvirt_limit(const struct vm *vm, const struct host *host,
 	}
 	if (vm->ppc64 && vm->kvm) {
 		*by = "libvirt";
-		return libvirt_ppc64(vm, vfio || p->nvme || p->vdpa);
+		return libvirt_ppc64(vm, vfio || vm->unassigned || p->nvme ||
+				     p->vdpa > vm->vdpa_disks);
 	}
+	/* libvirt counts them, though the guest does not get them */
+	vfio += vm->unassigned;
 	if (host->libvirt && host->libvirt < LIBVIRT_NVME)
 		vfio += p->nvme;
 	else
@@ -128,8 +139,10 @@ static uint64_t libvirt_limit(const struct vm *vm, const struct host *host,
 
 /* --- What is needed ------------------------------------------------------------------ */
 
+/* @all: the RAM that is mapped */
 static void count_memlock(struct memlock *m, const struct vm *vm,
-			  const struct pinners *p, const struct ram *ram)
+			  const struct pinners *p, uint64_t all,
+			  uint64_t locked)
 {
 	bool viommu = vm->viommu[0] || vm->viommu[1];
 	uint64_t vfio = (uint64_t)p->vfio + p->mdev;
@@ -150,11 +163,11 @@ static void count_memlock(struct memlock *m, const struct vm *vm,
 		others += iommufd;
 	}
 	/* What is locked and pinned counts twice, on any kernel */
-	stock = max(add_counts(multiply_counts(stock, ram->all), ram->locked),
+	stock = max(add_counts(multiply_counts(stock, all), locked),
 		    multiply_counts(max(others, vm->secret == SECRET_SEV),
-				    ram->all));
-	ledger = max(add_counts(multiply_counts(ledger, ram->all), ram->locked),
-		     multiply_counts(others, ram->all));
+				    all));
+	ledger = max(add_counts(multiply_counts(ledger, all), locked),
+		     multiply_counts(others, all));
 	m->stock = with_room(stock);
 	m->ledger = with_room(ledger);
 }
@@ -193,14 +206,15 @@ static void advise_limit(struct judgement *j, const struct vm *vm,
 }
 
 /* Is it too low for what QEMU takes? */
-static bool judge_hard_limit(struct judgement *j, const struct vm *vm)
+static bool judge_hard_limit(struct judgement *j, const struct vm *vm,
+			     uint64_t now)
 {
 	const struct memlock *m = &j->memlock;
 	char *has, *need;
 
 	/* QEMU itself: a quarter of a GiB at least */
 	if (!vm->hard_limited || vm->pid || m->low ||
-	    vm->hard_limit >= m->memory - GIB + 256 * MIB)
+	    vm->hard_limit >= add_counts(now, 256 * MIB))
 		return false;
 	has = human_size(vm->hard_limit);
 	need = human_size(m->memory);
@@ -243,10 +257,12 @@ static void judge_mappings(struct judgement *j, const struct vm *vm,
 		now = add_counts(now, b->needed / b->block);
 		most = add_counts(most, b->size / b->block);
 	}
-	if (!p->vfio || most <= limit)
+	/* Behind a virtual IOMMU the guest says what is mapped */
+	if (!(p->vfio || p->mdev) || vm->viommu[0] || vm->viommu[1] ||
+	    most <= limit)
 		return;
 	if (now > limit)
-		warn_of(j, "virtio-mem needs a mapping for each of its %llu blocks, and a VFIO container takes %llu (dma_entry_limit): it cannot grow further.",
+		warn_of(j, "virtio-mem needs a mapping for each of its %llu blocks, and a VFIO container takes %llu (dma_entry_limit): not all can be plugged.",
 			(unsigned long long)now, (unsigned long long)limit);
 	else
 		advise(&j->notes, NULL, "virtio-mem needs a mapping for each of up to %llu blocks, and a VFIO container takes %llu (dma_entry_limit).",
@@ -262,32 +278,34 @@ void judge_limit(struct judgement *j, const struct vm *vm,
 {
 	struct pinners p = pinners_sum(vm);
 	struct ram ram = count_ram(j, vm);
-	struct memlock *m = &j->memlock;
+	struct memlock *m = &j->memlock, now;
 	bool small = false;
 
-	count_memlock(m, vm, &p, &ram);
+	count_memlock(m, vm, &p, ram.all, ram.locked);
+	count_memlock(&now, vm, &p, ram.now, ram.locked < ram.now ?
+		      ram.locked : ram.now);
 	if (vm->libvirt) {
 		m->set = libvirt_limit(vm, host, &m->set_by);
 	} else if (host->limited) {
 		m->set = host->limit;
 		m->set_by = "process";
 	}
-	m->least = least(host->kernel ? m->ledger : m->stock, vm);
+	m->least = least(host->kernel ? now.ledger : now.stock, vm);
 	/* On POWER, KVM's tables and the IOMMU's count in other ways */
 	m->low = !vm->ppc64 && m->least > m->set &&
 		 (vm->libvirt || host->limited);
 	if (m->low)
 		j->worst = OUTCOME_REFUSES;
 
-	m->tables = tables(&ram, containers(vm, &p));
-	m->memory = add_counts(add_counts(ram.small, m->tables), GIB);
+	m->memory = add_counts(with_tables(ram.small, containers(vm, &p)), GIB);
 	if (vm->hard_limited && !vm->hard_limit) {
 		advise(&j->todo, NULL, "Remove <hard_limit>0</hard_limit>: libvirt sets memory.max to 0, and the kernel kills QEMU as it starts");
 		j->worst = OUTCOME_REFUSES;
 		return;
 	}
 	if (j->pinned) {
-		small = judge_hard_limit(j, vm);
+		small = judge_hard_limit(j, vm, with_tables(ram.small_now,
+							    containers(vm, &p)));
 		judge_mappings(j, vm, &p);
 	}
 	if (m->low || small)

@@ -220,7 +220,7 @@ struct memfile memfile_look(const struct mounts *m, const char *path)
 {
 	struct memfile f = { 0 };
 	struct libmnt_fs *mount;
-	char *real, *full;
+	char *real, *full, *value;
 	const char *name;
 	struct stat st;
 
@@ -233,6 +233,10 @@ struct memfile memfile_look(const struct mounts *m, const char *path)
 		f.fs = escape(name, strlen(name));
 		f.dir = xstrdup(mnt_fs_get_target(mount) ?: "");
 		f.kind = fs_kind(m, mount, path, real, 0);
+		value = mount_option(mount, "pagesize");
+		if (value && !parse_size(value, 'B', &f.pagesize))
+			f.pagesize = 0;
+		free(value);
 	}
 	free(real);
 

@@ -37,6 +37,7 @@ enum file_maker {
 struct memfile {
 	char *fs;		/* escaped; NULL if unknown */
 	char *dir;		/* where that is mounted, not escaped */
+	uint64_t pagesize;	/* of a hugetlbfs, or 0 */
 	enum file_kind kind;
 	enum file_maker maker;
 };

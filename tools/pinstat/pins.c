@@ -368,8 +368,9 @@ char *vm_name(const char *cmdline, size_t len)
 		return NULL;
 	for (; arg < end; arg = next) {
 		next = arg + strlen(arg) + 1;
+		/* Names are short, and whoever wrote this may be hostile */
 		if (follows)
-			return name_option(arg);
+			return next - arg > 4096 ? NULL : name_option(arg);
 		follows = !strcmp(arg, "-name") || !strcmp(arg, "--name");
 	}
 	return NULL;

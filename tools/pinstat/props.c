@@ -3,13 +3,17 @@
 
 #include <ctype.h>
 #include <err.h>
+#include <errno.h>
 #include <json-c/json.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "sysroot.h"
 
+/* QEMU has no option that needs more; others choose what we read */
 #define MAX_DEPTH	16
+#define MAX_PROPS	4096
+#define MAX_KEY		1024
 
 static void props_add(struct props *p, char *key, char *value)
 {
@@ -64,9 +68,12 @@ bool props_bool(const struct props *p, const char *key, bool otherwise)
 static char *keyval_value(const char **at)
 {
 	const char *s = *at;
-	char *value = xcalloc(strlen(s) + 1, 1), *v = value;
+	char *value, *v;
 
-	for (; *s; s++) {
+	while (*s && (*s != ',' || s[1] == ','))
+		s += 1 + (*s == ',');
+	value = v = xcalloc(s - *at + 1, 1);
+	for (s = *at; *s; s++) {
 		if (*s == ',' && *++s != ',')
 			break;
 		*v++ = *s;
@@ -76,12 +83,14 @@ static char *keyval_value(const char **at)
 	return value;
 }
 
-static void keyval_parse(struct props *p, const char *text, const char *first)
+static bool keyval_parse(struct props *p, const char *text, const char *first)
 {
 	size_t len;
 	char *key;
 
 	for (; *text; first = NULL) {
+		if (p->nr == MAX_PROPS)
+			return false;
 		len = strcspn(text, "=,");
 		if (text[len] == '=') {
 			key = strndup(text, len);
@@ -96,17 +105,21 @@ static void keyval_parse(struct props *p, const char *text, const char *first)
 			props_add(p, keyval_value(&text), xstrdup("on"));
 		}
 	}
+	return true;
 }
 
 /* --- JSON ------------------------------------------------------------------- */
 
-/* False: a name with a 0 in it, which no name of QEMU's has */
+/* False: too much, or a name with a 0 in it, which no name of QEMU's has */
 static bool json_add(struct props *p, const char *key, json_object *value)
 {
 	json_object *part;
 	char *path;
 	size_t i;
 	bool ok;
+
+	if (p->nr == MAX_PROPS || strlen(key) > MAX_KEY)
+		return false;
 
 	if (json_object_is_type(value, json_type_object)) {
 		json_object_object_foreach(value, name, member) {
@@ -164,8 +177,7 @@ bool props_parse(struct props *p, const char *text, const char *first)
 	*p = (struct props){ 0 };
 	if (*text == '{')
 		return json_parse(p, text);
-	keyval_parse(p, text, first);
-	return true;
+	return keyval_parse(p, text, first);
 }
 
 bool parse_size(const char *text, char unit, uint64_t *bytes)
@@ -175,6 +187,12 @@ bool parse_size(const char *text, char unit, uint64_t *bytes)
 	unsigned int shift, digits = 0;
 	const char *u;
 
+	if (text[0] == '0' && (text[1] | 0x20) == 'x' &&
+	    isxdigit((unsigned char)text[2])) {
+		errno = 0;
+		*bytes = strtoull(text, (char **)&u, 16);
+		return !errno && !*u;
+	}
 	for (; isdigit((unsigned char)*text); text++, digits++)
 		if (__builtin_mul_overflow(whole, 10, &whole) ||
 		    __builtin_add_overflow(whole, *text - '0', &whole))

@@ -137,6 +137,10 @@ static void object(struct args *a, const struct props *p)
 	if (!file && !memfd && strcmp(type, "memory-backend-ram") &&
 	    strcmp(type, "memory-backend-shm"))
 		return;
+	if (a->vm->nr == MAX_BACKENDS) {
+		wrong(a, "-object", "more memory backends than any VM has");
+		return;
+	}
 	b = vm_backend(a->vm, escape(id, strlen(id)));
 	get_size(a, p, "size", 'B', &b->size);
 	b->needed = b->size;
@@ -177,6 +181,7 @@ static const struct card {
 	{ "VGA", "vgamem_mb", 16 }, { "secondary-vga", "vgamem_mb", 16 },
 	{ "bochs-display", "vgamem", 16 }, { "cirrus-vga", "vgamem_mb", 4 },
 	{ "vmware-svga", "vgamem_mb", 16 }, { "virtio-vga", "vgamem_mb", 8 },
+	{ "virtio-vga-gl", "vgamem_mb", 8 }, { "ati-vga", "vgamem_mb", 16 },
 	{ "qxl", "ram_size", 64 + 64 }, { "qxl-vga", "ram_size", 64 + 64 },
 };
 
@@ -197,6 +202,10 @@ static void card(struct args *a, const char *driver, const struct props *p)
 		else if (text && !strstr(cards[i].option, "_mb"))
 			parse_size(text, 'B', &bytes);
 		a->vm->extra = add_counts(a->vm->extra, bytes);
+		/* In place of the machine's own */
+		if (strcmp(driver, "secondary-vga") &&
+		    strcmp(driver, "bochs-display") && strcmp(driver, "qxl"))
+			a->no_card = true;
 	}
 }
 
@@ -373,15 +382,18 @@ static const struct option {
 	{ "readconfig", NULL, 1, config_file },
 };
 
+/* With one dash or two */
+static bool is_option(const char *arg, const char *name)
+{
+	return *arg == '-' && !strcmp(arg + 1 + (arg[1] == '-'), name);
+}
+
 static const struct option *option_find(const char *arg)
 {
 	size_t i;
 
-	if (*arg != '-')
-		return NULL;
-	arg += 1 + (arg[1] == '-');
 	for (i = 0; i < sizeof(options) / sizeof(*options); i++)
-		if (!strcmp(arg, options[i].name))
+		if (is_option(arg, options[i].name))
 			return &options[i];
 	return NULL;
 }
@@ -393,11 +405,13 @@ static void parse_round(struct args *a, char **argv, size_t argc,
 	struct props p;
 	size_t i;
 
-	for (i = 0; i + 1 < argc; i++) {
-		if (!strcmp(argv[i], "-mem-path"))
-			a->mem_path = argv[i + 1];
-		if (!strcmp(argv[i], "-nodefaults"))
+	for (i = 0; i < argc; i++) {
+		if (is_option(argv[i], "nodefaults"))
 			a->no_card = true;
+		if (i + 1 == argc)
+			return;
+		if (is_option(argv[i], "mem-path"))
+			a->mem_path = argv[i + 1];
 		o = option_find(argv[i]);
 		if (!o)
 			continue;
@@ -445,8 +459,8 @@ char *qemu_parse(struct vm *vm, char **argv, size_t argc, bool more)
 	if (more)
 		return a.wrong;
 
-	/* Its firmware, and the ROM beside it */
-	vm->extra = add_counts(vm->extra, (256 + 128) << 10);
+	/* Its firmware, or what of it is RAM, and the ROM beside it */
+	vm->extra = add_counts(vm->extra, (128 + 128) << 10);
 	if (!a.no_card)
 		vm->extra = add_counts(vm->extra, 16 << 20);
 	if (!a.main && !vm->config_file) {

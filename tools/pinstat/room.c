@@ -79,49 +79,66 @@ static uint64_t less(uint64_t a, uint64_t b)
 	return a > b ? a - b : 0;
 }
 
-/* Of the whole host: free, not promised to others, or to be made on demand */
-static bool host_pool(uint64_t pagesize, uint64_t *pages)
+/* Of the whole host: free and not promised to others; @more: to be made on demand */
+static bool host_pool(uint64_t pagesize, uint64_t *pages, uint64_t *more)
 {
 	char *folder = xasprintf("/sys/kernel/mm/hugepages/hugepages-%llukB",
 				 (unsigned long long)pagesize >> 10);
-	uint64_t reserved = 0, more = 0, surplus = 0;
+	uint64_t reserved = 0, most = 0, surplus = 0;
 	bool ok = read_count(pages, folder, "free_hugepages");
 
 	read_count(&reserved, folder, "resv_hugepages");
-	read_count(&more, folder, "nr_overcommit_hugepages");
+	read_count(&most, folder, "nr_overcommit_hugepages");
 	read_count(&surplus, folder, "surplus_hugepages");
 	free(folder);
-	*pages = add_counts(less(*pages, reserved), less(more, surplus));
+	*pages = less(*pages, reserved);
+	*more = less(most, surplus);
 	return ok;
 }
 
-/* The sum of a figure over the nodes of a list such as "0-1,4" */
+#define MAX_NODES	1024
+
+/* Nodes of a list such as "0-3,^2,7"; false: it is none */
+static bool parse_nodes(const char *list, bool set[MAX_NODES])
+{
+	unsigned long long from, to;
+	bool in;
+	char *end;
+
+	memset(set, 0, MAX_NODES * sizeof(*set));
+	while (*list) {
+		in = *list != '^';
+		list += !in;
+		from = to = strtoull(list, &end, 10);
+		if (end == list)
+			return false;
+		if (*end == '-')
+			to = strtoull(end + 1, &end, 10);
+		if (*end && *end != ',')
+			return false;
+		for (; from <= to && from < MAX_NODES; from++)
+			set[from] = in;
+		list = end + (*end == ',');
+	}
+	return true;
+}
+
+/* The sum of a figure over these nodes; false: it is known of none of them */
 static bool sum_of_nodes(const char *nodes, uint64_t *sum,
 			 bool (*get)(uint64_t node, uint64_t arg, uint64_t *n),
 			 uint64_t arg)
 {
-	unsigned long long from, to;
-	bool any = false;
-	uint64_t n;
-	char *end;
+	bool set[MAX_NODES], any = false;
+	uint64_t node, n;
 
 	*sum = 0;
-	while (*nodes) {
-		from = to = strtoull(nodes, &end, 10);
-		if (end == nodes)
-			return false;
-		if (*end == '-')
-			to = strtoull(end + 1, &end, 10);
-		/* No host has more; a list may claim anything */
-		for (; from <= to && from < 1024; from++)
-			if (get(from, arg, &n)) {
-				*sum = add_counts(*sum, n);
-				any = true;
-			}
-		nodes = end + (*end == ',');
-		if (*end && *end != ',')
-			return false;
-	}
+	if (strlen(nodes) > 4096 || !parse_nodes(nodes, set))
+		return false;
+	for (node = 0; node < MAX_NODES; node++)
+		if (set[node] && get(node, arg, &n)) {
+			*sum = add_counts(*sum, n);
+			any = true;
+		}
 	return any;
 }
 
@@ -136,9 +153,9 @@ static bool node_pool(uint64_t node, uint64_t pagesize, uint64_t *pages)
 	return ok;
 }
 
-static uint64_t page_size(const struct backend *b)
+static uint64_t page_size(const struct verdict *v, const struct backend *b)
 {
-	return b->pagesize ?: meminfo("Hugepagesize:");
+	return b->pagesize ?: v->file.pagesize ?: meminfo("Hugepagesize:");
 }
 
 static bool same_nodes(const struct backend *a, const struct backend *b)
@@ -160,33 +177,37 @@ static void pool_fits(struct judgement *j, const struct vm *vm, size_t of,
 		      bool bound)
 {
 	const struct backend *b = &vm->backends[of];
-	uint64_t size = page_size(b), need = 0, have;
+	uint64_t size = page_size(&j->verdicts[of], b), need = 0;
+	uint64_t have, host, more;
 	size_t i;
+	char *text;
 
-	if (!size || !(bound ? sum_of_nodes(b->nodes, &have, node_pool, size) :
-			       host_pool(size, &have)))
+	if (!size || !host_pool(size, &host, &more))
 		return;
+	have = host;
+	if (bound && !sum_of_nodes(b->nodes, &have, node_pool, size))
+		return;
+	have = add_counts(have, more);
 	for (i = 0; i < vm->nr; i++) {
 		const struct backend *o = &vm->backends[i];
+		const struct verdict *v = &j->verdicts[i];
 
-		if (o->hugetlb && page_size(o) == size &&
-		    to_be_made(&j->verdicts[i], o) &&
-		    (!bound || same_nodes(o, b)))
+		if (on_huge_pages(v, o) && page_size(v, o) == size &&
+		    to_be_made(v, o) && (!bound || same_nodes(o, b)))
 			need = add_counts(need, o->needed / size +
 						!!(o->needed % size));
 	}
-	if (need > have) {
-		char *text = human_size(size);
-
-		refuse_room(&j->verdicts[of], xasprintf("the host has %4$llu free huge pages of %1$s%2$s%3$s, and the VM needs %5$llu",
-							text, bound ? " on the host's nodes " : "",
-							bound ? b->nodes : "",
-							(unsigned long long)have,
-							(unsigned long long)need));
-		j->verdicts[of].no_pages = need - have;
-		j->verdicts[of].pagesize = size;
-		free(text);
-	}
+	if (need <= have)
+		return;
+	text = human_size(size);
+	refuse_room(&j->verdicts[of],
+		    xasprintf("the host has %llu free huge pages of %s%s%s, and the VM needs %llu",
+			      (unsigned long long)have, text,
+			      bound ? " on nodes " : "", bound ? b->nodes : "",
+			      (unsigned long long)need));
+	j->verdicts[of].no_pages = need - have;
+	j->verdicts[of].pagesize = size;
+	free(text);
 }
 
 static void room_for_huge_pages(struct judgement *j, const struct vm *vm)
@@ -195,8 +216,9 @@ static void room_for_huge_pages(struct judgement *j, const struct vm *vm)
 
 	for (i = 0; i < vm->nr; i++) {
 		const struct backend *b = &vm->backends[i];
+		const struct verdict *v = &j->verdicts[i];
 
-		if (!b->hugetlb || !to_be_made(&j->verdicts[i], b) ||
+		if (!on_huge_pages(v, b) || !to_be_made(v, b) ||
 		    (b->kind == BACKEND_FILE && !b->path))
 			continue;
 		pool_fits(j, vm, i, false);
@@ -256,7 +278,8 @@ static void room_on_tmpfs(struct judgement *j, const struct vm *vm,
 static uint64_t small_pages(const struct verdict *v, const struct backend *b)
 {
 	/* The private copy of a file that is there is new all the same */
-	if (b->hugetlb || b->readonly || (b->share && !to_be_made(v, b)) ||
+	if (on_huge_pages(v, b) || b->readonly ||
+	    (b->share && !to_be_made(v, b)) ||
 	    v->outcome >= OUTCOME_FAILS)
 		return 0;
 	if (b->kind == BACKEND_FILE && b->share &&
@@ -330,13 +353,17 @@ static void room_in_memory(struct judgement *j, const struct vm *vm)
 void judge_room(struct judgement *j, const struct vm *vm,
 		const struct host *host)
 {
+	struct pinners p = pinners_sum(vm);
+
 	room_to_move(j, vm);
 	/* One that runs has its memory */
 	if (vm->pid)
 		return;
 	room_for_huge_pages(j, vm);
 	room_on_tmpfs(j, vm, host);
-	if (!j->pinned && !vm->locked)
+	/* A mediated device pins a part of it, and later */
+	if (!p.vfio && !p.iommufd && !p.nvme && !p.vdpa &&
+	    vm->secret != SECRET_SEV && !vm->locked)
 		return;
 	room_in_memory(j, vm);
 	room_on_nodes(j, vm);

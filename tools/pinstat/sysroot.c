@@ -183,7 +183,9 @@ static size_t harmless_char(const char *text, size_t len)
 		c = c << 6 | (text[i] & 0x3f);
 	}
 	if (c < least[n] || c > 0x10ffff || (c >= 0xd800 && c <= 0xdfff) ||
-	    (c >= 0x2028 && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069))
+	    (c >= 0x2028 && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069) ||
+	    c == 0x200e || c == 0x200f || c == 0x61c || c == 0xfeff ||
+	    (c >= 0xe0000 && c <= 0xe007f))
 		return 0;
 	return n;
 }

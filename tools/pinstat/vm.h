@@ -13,6 +13,10 @@
 #include "memfile.h"
 
 #define GIB		(1ull << 30)
+/* More than any VM has: what we read may be hostile */
+#define MAX_BACKENDS	1024
+/* Since then libvirt knows <driver iommufd='yes'/> */
+#define LIBVIRT_IOMMUFD	12001
 #define MEMLOCK_NONE	UINT64_MAX	/* unlimited */
 
 enum backend_kind {
@@ -67,6 +71,9 @@ struct vm {
 	uint64_t total;			/* RAM as libvirt counts it */
 	uint64_t extra;			/* ROMs and video memory, which are pinned, too */
 	bool libvirt;			/* which will set the limit */
+	unsigned int libvirt_version;	/* 11003 is 11.3; 0: unknown */
+	unsigned int unassigned;	/* hostdevs that libvirt counts all the same */
+	unsigned int vdpa_disks;	/* of the vdpa */
 	bool kvm, ppc64;
 	uint64_t max_memory;		/* ppc64: of which libvirt makes its limit, */
 	unsigned int phbs;		/* and the PCI host bridges */
