@@ -499,8 +499,9 @@ static void print_limit(const struct vm *vm, const struct host *host,
 	}
 	if (m->low) {
 		low = human_size(m->least - m->set);
-		printf("  The limit is too low by %s or more: the %s kernel will refuse to pin the memory (ENOMEM).\n",
-		       low, host->kernel ? "userpin" : "stock");
+		printf("  The limit is too low by %s or more: the %s kernel will refuse %s (ENOMEM).\n",
+		       low, host->kernel ? "userpin" : "stock", vm->pid ?
+		       "further pins" : "to pin the memory");
 		free(low);
 	}
 }
