@@ -400,7 +400,7 @@ static uint64_t add_memory_device(struct domain *d, xmlNode *node,
 				path ? content(path) : NULL,
 				element_size(d, child(source, "pagesize")));
 		b->use = models[i].use;
-		/* Of storage that many see */
+		/* libvirt shares it unless it is told otherwise */
 		if (b->use == USE_VIRTIO_PMEM &&
 		    access_of(node, "access") == ACCESS_NONE)
 			b->share = true;
@@ -619,7 +619,7 @@ static bool is_unassigned(xmlNode *device)
 	return attribute_is(child(device, "address"), "type", "unassigned");
 }
 
-/* In KiB, of the first card: what QEMU takes, or the XML says to it */
+/* Bytes of a card: what QEMU takes, or the XML tells it, which is in KiB */
 static uint64_t video_memory(struct domain *d, xmlNode *model)
 {
 	static const struct {
