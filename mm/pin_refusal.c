@@ -49,31 +49,31 @@ const char * const pin_reason_names[PIN_REASON_NR] = {
 /* What it means, and what helps */
 static const char * const reason_texts[PIN_REASON_NR] = {
 	[PIN_REASON_FSDAX] =
-		"blocks of a DAX file system cannot be pinned; use anonymous memory, a memfd, hugetlbfs, device-dax, or map the file private",
+		"a DAX file system must be able to move its blocks; use anonymous memory, a memfd, hugetlbfs, device-dax, or map the file private",
 	[PIN_REASON_FILE] =
-		"the file system must see each write to a shared file, a device hides them; use anonymous memory, a memfd, tmpfs, hugetlbfs, or map the file private",
+		"the file system must see each write to a shared file, and does not see those of a device; use anonymous memory, a memfd, tmpfs, hugetlbfs, or map the file private",
 	[PIN_REASON_SECRETMEM] =
-		"memory of memfd_secret() is not for devices; use other memory",
+		"no device may access memory of memfd_secret(); use other memory",
 	[PIN_REASON_PFNMAP] =
-		"memory of a device or driver cannot be pinned where it has no struct pages or reserved ones, or is not mapped with these rights",
+		"memory of a device or driver can be pinned only where it has struct pages that are not reserved, and is mapped with these rights",
 	[PIN_REASON_MEMLOCK] =
-		"RLIMIT_MEMLOCK would be exceeded; raise it, or grant CAP_IPC_LOCK",
+		"the process would exceed RLIMIT_MEMLOCK, its limit of locked memory; raise it, or grant CAP_IPC_LOCK",
 	[PIN_REASON_CGROUP] =
-		"pins would hold more than the cgroup's limit of longterm_pin; to raise it, write \"longterm_pin BYTES\" to its misc.max",
+		"the cgroup would exceed longterm_pin, its limit of pinned memory; to raise it, write \"longterm_pin BYTES\" to its misc.max",
 	[PIN_REASON_MIGRATE] =
-		"a page in CMA or movable memory could not be moved out of it; somebody has a reference to it, or there is no memory to move it to",
+		"the kernel could not move a page out of CMA or movable memory: somebody has a reference to it, or no other memory is free",
 	[PIN_REASON_OVERFLOW] =
-		"a page is pinned as often as can be counted; unmap what maps it so often",
+		"the page has as many pins as the kernel can count; unmap it elsewhere",
 	[PIN_REASON_NOMEM] =
 		"out of memory",
 	[PIN_REASON_FAULT] =
-		"nothing is mapped there, or not with these rights; or the page cannot be read",
+		"the address has no mapping, or one without these rights, or its page could not be read",
 	[PIN_REASON_EOF] =
 		"the file ends before this address; make it as long as its mapping",
 	[PIN_REASON_NOSPACE] =
-		"no room is left for it in tmpfs; enlarge that (mount -o remount,size=) or free some of it, or raise the user's quota or the commit limit",
+		"the tmpfs has no room for the page; enlarge it (mount -o remount,size=) or free some of it, or raise the user's quota or the commit limit",
 	[PIN_REASON_NOHUGETLB] =
-		"no huge page of this size is free for it; raise nr_hugepages, also of its NUMA nodes, or the mount's size= or the cgroup's hugetlb limit",
+		"no huge page of this size is free; raise nr_hugepages, also of the NUMA nodes, or the mount's size=, or the cgroup's hugetlb limit",
 };
 
 /* Whether one of the pages that are mapped there must stay movable */

@@ -777,7 +777,7 @@ TEST_F(cgroups, capacity)
 TEST_F(cgroups, log_line)
 {
 	static const char why[] =
-		"pins would hold more than the cgroup's limit of longterm_pin; to raise it, write \"longterm_pin BYTES\" to its misc.max\n";
+		"the cgroup would exceed longterm_pin, its limit of pinned memory; to raise it, write \"longterm_pin BYTES\" to its misc.max\n";
 	unsigned long addr = (unsigned long)self->mem;
 	char want[512], *log;
 	struct pins p;

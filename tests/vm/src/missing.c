@@ -22,9 +22,9 @@
 
 /* Of the log, for each reason */
 #define EOF_HELP	": the file ends before this address; make it as long"
-#define TMPFS_HELP	" on tmpfs: no room is left for it in tmpfs; enlarge"
+#define TMPFS_HELP	" on tmpfs: the tmpfs has no room for the page; enlarge"
 #define HUGE_HELP	" on hugetlbfs: no huge page of this size is free"
-#define FAULT_HELP	": nothing is mapped there, or not with these rights"
+#define FAULT_HELP	": the address has no mapping, or one without these rights"
 
 FIXTURE(missing)
 {

@@ -657,7 +657,7 @@ TEST_F(who, log_line_of_a_limit)
 	EXPECT_EQ(-ENOMEM, vfio_map(&self->v, mem, IOVA_FAR, PAGE, MAP_RW));
 	addr = (unsigned long)mem;
 	snprintf(want, sizeof(want),
-		 "longterm_pin: refused memlock: %s of \"logger\" [%d], 0x%lx-0x%lx: RLIMIT_MEMLOCK would be exceeded",
+		 "longterm_pin: refused memlock: %s of \"logger\" [%d], 0x%lx-0x%lx: the process would exceed RLIMIT_MEMLOCK",
 		 self->base.pins.holder[0].name, getpid(), addr, addr + PAGE);
 	log = kernel_log();
 	ASSERT_NE(NULL, log);
