@@ -147,7 +147,7 @@ static char *reason_text(const struct verdict *v, const struct backend *b)
 		return xasprintf("%s must track each write to a shared file",
 				 fs);
 	if (b->share)
-		return xasprintf("%s with DAX must be able to move and free the file's own memory",
+		return xasprintf("%s with DAX must be able to move the file's blocks",
 				 fs);
 	return xasprintf("%s with DAX, which only a kernel of userpin pins when it is private",
 			 fs);
@@ -222,9 +222,9 @@ static char *why_stay(const struct verdict *v, const struct backend *b,
 	if (vm->secret == SECRET_SEV)
 		return xstrdup("the guest is encrypted");
 	if (vm->proxy)
-		return xstrdup("x-pci-proxy-dev has given its file to another process");
+		return xstrdup("x-pci-proxy-dev has given the file to another process");
 	if (b->use == USE_IVSHMEM)
-		return xstrdup("ivshmem shares it with others");
+		return xstrdup("ivshmem shares it with other processes");
 	if (v->file.kind == FILE_DISK)
 		return xstrdup("it is a disk");
 	if (vm->policy == POLICY_ON)
