@@ -594,8 +594,9 @@ static long pin_result(struct pin_request *req, long ret)
 	struct pin_ledger *ledger = req->acct->ledger;
 
 	if (req->done) {
-		trace_pin(req->acct->name, req->start, req->done,
-			  READ_ONCE(ledger->charge), READ_ONCE(ledger->held));
+		trace_longterm_pin(req->acct->name, req->start, req->done,
+				   READ_ONCE(ledger->charge),
+				   READ_ONCE(ledger->held));
 		return req->done;
 	}
 	if (!ret)
@@ -746,8 +747,8 @@ static void trace_put_pages(struct pin_account *acct, unsigned long npages)
 {
 	struct pin_ledger *ledger = acct->ledger;
 
-	trace_put(acct->name, npages, READ_ONCE(ledger->charge),
-		  READ_ONCE(ledger->held));
+	trace_longterm_put(acct->name, npages, READ_ONCE(ledger->charge),
+			   READ_ONCE(ledger->held));
 }
 
 /**

@@ -402,7 +402,8 @@ int pin_refuse(struct pin_account *acct, const struct pin_owner *owner,
 	mutex_lock(&acct->ledger->lock);
 	acct->refused[reason]++;
 	mutex_unlock(&acct->ledger->lock);
-	trace_refuse(acct->name, start, npages, pin_reason_names[reason], err);
+	trace_longterm_refuse(acct->name, start, npages,
+			      pin_reason_names[reason], err);
 	log_refusal(acct, owner, start, npages, reason, found.file);
 out:
 	if (found.file)

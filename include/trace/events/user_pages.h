@@ -7,9 +7,12 @@
 
 #include <linux/tracepoint.h>
 
-/* All counts are in pages; charge and held are those of the whole ledger */
+/*
+ * All counts are in pages; charge and held are those of the whole ledger. Names
+ * are longterm_*: each event is a function trace_NAME() of the whole kernel.
+ */
 
-TRACE_EVENT(pin,
+TRACE_EVENT(longterm_pin,
 	TP_PROTO(const char *holder, unsigned long start, unsigned long npages,
 		 unsigned long charge, unsigned long held),
 	TP_ARGS(holder, start, npages, charge, held),
@@ -35,7 +38,7 @@ TRACE_EVENT(pin,
 		  __entry->charge, __entry->held)
 );
 
-TRACE_EVENT(put,
+TRACE_EVENT(longterm_put,
 	TP_PROTO(const char *holder, unsigned long npages, unsigned long charge,
 		 unsigned long held),
 	TP_ARGS(holder, npages, charge, held),
@@ -59,7 +62,7 @@ TRACE_EVENT(put,
 		  __entry->held)
 );
 
-TRACE_EVENT(refuse,
+TRACE_EVENT(longterm_refuse,
 	TP_PROTO(const char *holder, unsigned long start, unsigned long npages,
 		 const char *reason, int err),
 	TP_ARGS(holder, start, npages, reason, err),

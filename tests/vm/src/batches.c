@@ -45,7 +45,7 @@ TEST_F(batches, pin)
 
 	text = trace_read();
 	ASSERT_NE(NULL, text);
-	pins = trace_count(text, "pin", getpid(), "npages", &sum);
+	pins = trace_count(text, "longterm_pin", getpid(), "npages", &sum);
 	free(text);
 	EXPECT_EQ((long)(size / PAGE), sum);
 	EXPECT_EQ(1, pins);

@@ -496,7 +496,7 @@ int trace_count(const char *text, const char *event, pid_t pid,
 	const char *at, *end, *value;
 	int n = 0;
 
-	/* "   comm-123   [001] d..1.  12.345678: pin: holder=... pages=4" */
+	/* "   comm-123   [001] d..1.  12.345678: longterm_pin: holder=... pages=4" */
 	snprintf(name, sizeof(name), ": %s: ", event);
 	snprintf(task, sizeof(task), "-%d ", pid);
 	if (field)

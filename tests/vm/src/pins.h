@@ -101,7 +101,7 @@ char *kernel_log(void);
 /* Whether a line of the log that holds @a also holds @b */
 bool logged(const char *log, const char *a, const char *b);
 
-/* Tracepoints user_pages:* */
+/* Tracepoints user_pages:longterm_* */
 bool trace_supported(void);
 int trace_on(void);
 void trace_off(void);

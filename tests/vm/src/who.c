@@ -781,32 +781,32 @@ TEST_F(who, tracepoints)
 	text = trace_read();
 	ASSERT_NE(NULL, text);
 
-	EXPECT_LE(1, trace_count(text, "pin", pid, "npages", &sum));
+	EXPECT_LE(1, trace_count(text, "longterm_pin", pid, "npages", &sum));
 	EXPECT_EQ(N, sum);
-	EXPECT_LE(1, trace_count(text, "put", pid, "npages", &sum));
+	EXPECT_LE(1, trace_count(text, "longterm_put", pid, "npages", &sum));
 	EXPECT_EQ(N, sum);
-	EXPECT_EQ(1, trace_count(text, "refuse", pid, "npages", &sum));
+	EXPECT_EQ(1, trace_count(text, "longterm_refuse", pid, "npages", &sum));
 	EXPECT_EQ(1, sum);
-	EXPECT_EQ(1, trace_count(text, "refuse", pid, "err", &sum));
+	EXPECT_EQ(1, trace_count(text, "longterm_refuse", pid, "err", &sum));
 	EXPECT_EQ(-EFAULT, sum);
-	EXPECT_TRUE(logged(text, ": refuse: ", "reason=fault"));
+	EXPECT_TRUE(logged(text, ": longterm_refuse: ", "reason=fault"));
 	snprintf(want, sizeof(want), "holder=%s ",
 		 self->base.pins.holder[0].name);
-	EXPECT_TRUE(logged(text, ": pin: ", want));
-	EXPECT_TRUE(logged(text, ": put: ", want));
-	EXPECT_TRUE(logged(text, ": refuse: ", want));
+	EXPECT_TRUE(logged(text, ": longterm_pin: ", want));
+	EXPECT_TRUE(logged(text, ": longterm_put: ", want));
+	EXPECT_TRUE(logged(text, ": longterm_refuse: ", want));
 	snprintf(want, sizeof(want), "charge=%ld held=%ld", N, N);
-	EXPECT_TRUE(logged(text, ": pin: ", want));
-	EXPECT_TRUE(logged(text, ": put: ", "charge=0 held=0"));
+	EXPECT_TRUE(logged(text, ": longterm_pin: ", want));
+	EXPECT_TRUE(logged(text, ": longterm_put: ", "charge=0 held=0"));
 	snprintf(want, sizeof(want), "start=0x%lx", (unsigned long)self->mem);
-	EXPECT_TRUE(logged(text, ": pin: ", want));
+	EXPECT_TRUE(logged(text, ": longterm_pin: ", want));
 	free(text);
 
 	/* Switched off they are silent */
 	close(open("/sys/kernel/tracing/trace", O_WRONLY | O_TRUNC));
 	ASSERT_EQ(0, vfio_map(&self->v, self->mem, IOVA, SIZE, MAP_RW));
 	text = trace_read();
-	EXPECT_EQ(0, trace_count(text, "pin", pid, NULL, NULL));
+	EXPECT_EQ(0, trace_count(text, "longterm_pin", pid, NULL, NULL));
 	free(text);
 }
 
