@@ -11,6 +11,7 @@
 #include <linux/delay.h>
 #include <linux/pagemap.h>
 
+#include "../internal.h"
 #include "pin_kunit.h"
 
 #define PUT_TEST_PAGES	16
@@ -103,8 +104,8 @@ static void put_test_pin_huge(struct kunit *test)
  * As many pages again, whose frames follow each other: a huge page that was
  * split into folios of this order, and is pinned then
  */
-static void put_test_pin_run(struct kunit *test, unsigned int order,
-			     struct page **pages)
+static unsigned long put_test_pin_run(struct kunit *test, unsigned int order,
+				      struct page **pages)
 {
 	unsigned long addr = pin_test_map_huge(test, PMD_SIZE), at;
 	struct page *page = pin_test_page(test, addr);
@@ -127,6 +128,7 @@ static void put_test_pin_run(struct kunit *test, unsigned int order,
 		KUNIT_ASSERT_EQ(test, pin_test_pins(pages[i]), 1 << order);
 	}
 	put_test_clean(pages, PUT_TEST_PAGES);
+	return addr;
 }
 
 static void put_user_page_drops_one_pin(struct kunit *test)
@@ -483,6 +485,25 @@ static void put_user_page_ref_leaves_pins_alone(struct kunit *test)
 	put_user_pages(t->small, PUT_TEST_PAGES);
 }
 
+/* A zone may end inside a pageblock */
+static void gup_fast_looks_at_the_zone_of_each_page(struct kunit *test)
+{
+	struct put_test *t = test->priv;
+	struct page *run[PUT_TEST_PAGES], *pages[PUT_TEST_PAGES];
+	unsigned long addr = put_test_pin_run(test, 0, run);
+	enum zone_type zone = page_zonenum(run[5]);
+	long ret;
+
+	put_user_pages(run, PUT_TEST_PAGES);
+	set_page_zone(run[5], ZONE_MOVABLE);
+	ret = pin_user_pages_fast_only(addr, 10, FOLL_WRITE, pages);
+	set_page_zone(run[5], zone);
+	KUNIT_EXPECT_EQ(test, ret, 5);
+	if (ret > 0)
+		put_user_pages(pages, ret);
+	put_user_pages(t->small, PUT_TEST_PAGES);
+}
+
 static void last_put_frees_page_that_is_unmapped(struct kunit *test)
 {
 	struct put_test *t = test->priv;
@@ -514,6 +535,7 @@ static struct kunit_case put_user_pages_test_cases[] = {
 	KUNIT_CASE(put_user_page_range_dirty_lock_marks_each_folio),
 	KUNIT_CASE(put_user_page_range_dirty_lock_waits_for_lock),
 	KUNIT_CASE(put_user_page_ref_leaves_pins_alone),
+	KUNIT_CASE(gup_fast_looks_at_the_zone_of_each_page),
 	KUNIT_CASE(last_put_frees_page_that_is_unmapped),
 	{},
 };
