@@ -368,7 +368,8 @@ static struct page_look look_at_page(struct mm_struct *mm, unsigned long addr)
 		return look;
 	folio = page_folio(page);
 	look.mapped = true;
-	look.must_move = !folio_is_longterm_pinnable(folio);
+	look.must_move = !folio_is_longterm_pinnable(folio) &&
+			 !folio_is_fsdax(folio);
 	/* One reference is ours */
 	look.held = look.must_move &&
 		    folio_ref_count(folio) > folio_expected_ref_count(folio) + 1;

@@ -89,7 +89,8 @@ static bool movable_page_in(struct mm_struct *mm, unsigned long start,
 		if (get_user_pages_remote(mm, addr, 1, FOLL_NOFAULT, &page,
 					  NULL) != 1)
 			continue;
-		found = !folio_is_longterm_pinnable(page_folio(page));
+		found = !folio_is_longterm_pinnable(page_folio(page)) &&
+			!folio_is_fsdax(page_folio(page));
 		put_user_page_ref(page);
 	}
 	return found;
@@ -189,6 +190,9 @@ static struct pin_finding find_reason(struct mm_struct *mm, unsigned long start,
 		found.reason = err == -EBUSY ||
 			       movable_page_in(mm, start, npages) ?
 			       PIN_REASON_MIGRATE : PIN_REASON_NOMEM;
+	} else if (err == -EOPNOTSUPP) {
+		/* Also for such a page in another mapping */
+		found.reason = PIN_REASON_FSDAX;
 	} else if (!vma) {
 		found.reason = PIN_REASON_FAULT;
 	} else if (vma->vm_flags & (VM_IO | VM_PFNMAP)) {

@@ -553,6 +553,43 @@ static void reserved_page_is_refused_and_keeps_no_pin(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, account_refusals(t->acct), 1);
 }
 
+/* A driver may map it, or a private mapping of the file */
+static void fsdax_page_is_refused_wherever_it_is_mapped(struct kunit *test)
+{
+#ifdef CONFIG_ZONE_DEVICE
+	static struct dev_pagemap pgmap = { .type = MEMORY_DEVICE_FS_DAX };
+	struct account_test *t = test->priv;
+	struct page *page = pin_test_page(test, t->addr + 5 * PAGE_SIZE);
+	struct page *after = pin_test_page(test, t->addr + 6 * PAGE_SIZE);
+	enum zone_type zone = page_zonenum(page);
+
+	/* The list of the LRU is where pgmap is */
+	KUNIT_ASSERT_TRUE(test, folio_isolate_lru(page_folio(page)));
+	set_page_zone(page, ZONE_DEVICE);
+	page->pgmap = &pgmap;
+
+	KUNIT_EXPECT_EQ(test, account_pin(t, t->acct, t->addr, 0, 10), 5);
+	KUNIT_EXPECT_EQ(test, account_pin(t, t->acct, t->addr, 5, 5),
+			-EOPNOTSUPP);
+	/* For reading GUP-fast is left out */
+	KUNIT_EXPECT_EQ(test, pin_user_pages_account(t->acct, &t->owner,
+						     t->addr + 5 * PAGE_SIZE,
+						     5, 0, t->pages + 5),
+			-EOPNOTSUPP);
+
+	set_page_zone(page, zone);
+	folio_putback_lru(page_folio(page));
+	KUNIT_EXPECT_EQ(test, pin_test_pins(page), 0);
+	KUNIT_EXPECT_EQ(test, pin_test_pins(after), 0);
+	EXPECT_ACCOUNT(test, t->acct, 5, 5, 5);
+	KUNIT_EXPECT_EQ(test, t->acct->refused[PIN_REASON_FSDAX], 2);
+	KUNIT_EXPECT_EQ(test, account_refusals(t->acct), 2);
+	account_put(t, t->acct, 0, 5);
+#else
+	kunit_skip(test, "no device memory in this kernel");
+#endif
+}
+
 /* Pins up to @npages at @addr, as many as @max extents are good for */
 static long account_pin_extents(struct account_test *t, unsigned long addr,
 				unsigned long npages, unsigned int max,
@@ -1328,6 +1365,7 @@ static struct kunit_case pin_account_test_cases[] = {
 	KUNIT_CASE(hole_ends_pin),
 	KUNIT_CASE(overflow_refuses_and_leaves_nothing),
 	KUNIT_CASE(reserved_page_is_refused_and_keeps_no_pin),
+	KUNIT_CASE(fsdax_page_is_refused_wherever_it_is_mapped),
 	KUNIT_CASE(extents_are_the_pages_in_order),
 	KUNIT_CASE(extents_of_a_refused_batch_are_taken_back),
 	KUNIT_CASE(huge_page_is_one_extent),
