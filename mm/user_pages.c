@@ -9,6 +9,7 @@
 
 #include <linux/export.h>
 #include <linux/kernel.h>
+#include <linux/llist.h>
 #include <linux/mm.h>
 #include <linux/pagemap.h>
 #include <linux/slab.h>
@@ -46,44 +47,6 @@ void put_user_pages(struct page **pages, unsigned long npages)
 }
 EXPORT_SYMBOL_GPL(put_user_pages);
 
-/**
- * struct late_put - a put that waits for the lock of a folio
- * @work: queued
- * @folio: the folio
- * @npages: pins on it that are to be put
- */
-struct late_put {
-	struct work_struct work;
-	struct folio *folio;
-	unsigned long npages;
-};
-
-static void late_put_work(struct work_struct *work)
-{
-	struct late_put *late = container_of(work, struct late_put, work);
-
-	folio_lock(late->folio);
-	folio_mark_dirty(late->folio);
-	folio_unlock(late->folio);
-	unpin_user_folio(late->folio, late->npages);
-	kfree(late);
-}
-
-/* Let a thread wait for the lock; false if there is no memory for that */
-static bool put_late(struct folio *folio, unsigned long npages)
-{
-	struct late_put *late = kmalloc(sizeof(*late),
-					GFP_ATOMIC | __GFP_NOWARN);
-
-	if (!late)
-		return false;
-	INIT_WORK(&late->work, late_put_work);
-	late->folio = folio;
-	late->npages = npages;
-	schedule_work(&late->work);
-	return true;
-}
-
 static bool try_mark_dirty(struct folio *folio)
 {
 	/* As in unpin_user_pages_dirty_lock(), where it says what races mean */
@@ -97,13 +60,68 @@ static bool try_mark_dirty(struct folio *folio)
 }
 
 /**
+ * struct late_put - a put that waits for the lock of a folio
+ * @node: in late_puts
+ * @folio: the folio
+ * @npages: pins on it that are to be put
+ */
+struct late_put {
+	struct llist_node node;
+	struct folio *folio;
+	unsigned long npages;
+};
+
+static LLIST_HEAD(late_puts);
+
+/* Until the next look at folios that are still locked */
+#define LATE_PUT_DELAY	(HZ / 50)
+
+static void late_put_work(struct work_struct *work);
+static DECLARE_DELAYED_WORK(late_put_worker, late_put_work);
+
+/* A lock may be held for long: neither another put nor other work waits for it */
+static void late_put_work(struct work_struct *work)
+{
+	struct late_put *late, *next;
+	bool again = false;
+
+	llist_for_each_entry_safe(late, next, llist_del_all(&late_puts), node) {
+		cond_resched();
+		if (!try_mark_dirty(late->folio)) {
+			llist_add(&late->node, &late_puts);
+			again = true;
+			continue;
+		}
+		unpin_user_folio(late->folio, late->npages);
+		kfree(late);
+	}
+	if (again)
+		schedule_delayed_work(&late_put_worker, LATE_PUT_DELAY);
+}
+
+/* Let a thread try until it has the lock; false if there is no memory for that */
+static bool put_late(struct folio *folio, unsigned long npages)
+{
+	struct late_put *late = kmalloc(sizeof(*late),
+					GFP_ATOMIC | __GFP_NOWARN);
+
+	if (!late)
+		return false;
+	late->folio = folio;
+	late->npages = npages;
+	llist_add(&late->node, &late_puts);
+	schedule_delayed_work(&late_put_worker, 0);
+	return true;
+}
+
+/**
  * put_user_pages_dirty() - mark pinned pages dirty and release them
  * @pages: pages that pin_user_pages*() returned
  * @npages: how many pages
  *
  * For callers that cannot sleep. File systems want a page to be locked while it
- * becomes dirty. If somebody else has the lock, a kernel thread waits for it,
- * and the page stays pinned until then. Without memory for that, the page is
+ * becomes dirty. If somebody else has the lock, a kernel thread puts the page
+ * later, and it stays pinned until then. Without memory for that, the page is
  * marked all the same, as KVM always did: if the file is truncated just then,
  * the file system may complain or worse, but else the data would be lost. All
  * others use put_user_pages_dirty_lock().

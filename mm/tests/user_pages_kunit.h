@@ -280,6 +280,101 @@ static void put_user_pages_dirty_leaves_locked_page_to_thread(struct kunit *test
 	put_user_pages(t->small + 3, PUT_TEST_PAGES - 3);
 }
 
+/* All that was put late is put, in whatever order */
+static void late_puts_end(void)
+{
+	int i;
+
+	for (i = 0; i < 1000 && !llist_empty(&late_puts); i++)
+		flush_delayed_work(&late_put_worker);
+	flush_delayed_work(&late_put_worker);
+}
+
+/* The file system of the first page may hang */
+static void locked_page_holds_up_no_other_late_put(struct kunit *test)
+{
+	struct put_test *t = test->priv;
+	int i;
+
+	for (i = 0; i < 3; i++) {
+		folio_lock(page_folio(t->small[i]));
+		put_user_pages_dirty(t->small + i, 1);
+	}
+	folio_unlock(page_folio(t->small[1]));
+	for (i = 0; i < 500 && pin_test_pins(t->small[1]); i++)
+		msleep(20);
+	KUNIT_EXPECT_EQ(test, pin_test_pins(t->small[1]), 0);
+	KUNIT_EXPECT_EQ(test, pin_test_pins(t->small[0]), 1);
+	KUNIT_EXPECT_EQ(test, pin_test_pins(t->small[2]), 1);
+
+	folio_unlock(page_folio(t->small[0]));
+	folio_unlock(page_folio(t->small[2]));
+	late_puts_end();
+	KUNIT_EXPECT_TRUE(test, put_test_dirty(t->small, 3));
+	KUNIT_EXPECT_EQ(test, put_test_pins(t->small, 3), 0);
+
+	put_user_pages(t->small + 3, PUT_TEST_PAGES - 3);
+}
+
+/**
+ * struct put_test_work - work of others
+ * @work: queued
+ * @done: it has run
+ */
+struct put_test_work {
+	struct work_struct work;
+	struct completion done;
+};
+
+static void put_test_work(struct work_struct *work)
+{
+	complete(&container_of(work, struct put_test_work, work)->done);
+}
+
+/* More of them than the workqueue runs at once */
+#define MANY_LATE_PUTS	(WQ_DFL_ACTIVE + 44)
+
+static void many_late_puts_hold_up_no_other_work(struct kunit *test)
+{
+	struct put_test *t = test->priv;
+	struct put_test_work other;
+	struct page **pages;
+	unsigned long addr;
+	long ret;
+	int i;
+
+	pages = kunit_kcalloc(test, MANY_LATE_PUTS, sizeof(*pages), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, pages);
+	addr = pin_test_map_small(test, MANY_LATE_PUTS * PAGE_SIZE);
+	ret = pin_user_pages_fast(addr, MANY_LATE_PUTS, FOLL_WRITE, pages);
+	KUNIT_ASSERT_EQ(test, ret, MANY_LATE_PUTS);
+	put_test_clean(pages, MANY_LATE_PUTS);
+
+	INIT_WORK_ONSTACK(&other.work, put_test_work);
+	init_completion(&other.done);
+	for (i = 0; i < MANY_LATE_PUTS; i++)
+		folio_lock(page_folio(pages[i]));
+	/* All on one CPU, as its work is */
+	migrate_disable();
+	put_user_pages_dirty(pages, MANY_LATE_PUTS);
+	schedule_work(&other.work);
+	migrate_enable();
+	KUNIT_EXPECT_TRUE(test, wait_for_completion_timeout(&other.done,
+							    20 * HZ));
+	KUNIT_EXPECT_EQ(test, put_test_pins(pages, MANY_LATE_PUTS),
+			MANY_LATE_PUTS);
+
+	for (i = 0; i < MANY_LATE_PUTS; i++)
+		folio_unlock(page_folio(pages[i]));
+	late_puts_end();
+	flush_work(&other.work);
+	destroy_work_on_stack(&other.work);
+	KUNIT_EXPECT_TRUE(test, put_test_dirty(pages, MANY_LATE_PUTS));
+	KUNIT_EXPECT_EQ(test, put_test_pins(pages, MANY_LATE_PUTS), 0);
+
+	put_user_pages(t->small, PUT_TEST_PAGES);
+}
+
 /* There is nobody to wait for the lock of a page that is dirty */
 static void put_user_pages_dirty_does_not_lock_dirty_page(struct kunit *test)
 {
@@ -526,6 +621,8 @@ static struct kunit_case put_user_pages_test_cases[] = {
 	KUNIT_CASE(put_user_pages_dirty_marks_each_page),
 	KUNIT_CASE(all_but_dirty_lock_work_in_atomic_context),
 	KUNIT_CASE(put_user_pages_dirty_leaves_locked_page_to_thread),
+	KUNIT_CASE(locked_page_holds_up_no_other_late_put),
+	KUNIT_CASE(many_late_puts_hold_up_no_other_work),
 	KUNIT_CASE(put_user_pages_dirty_does_not_lock_dirty_page),
 	KUNIT_CASE(put_user_pages_dirty_needs_no_memory),
 	KUNIT_CASE(put_user_pages_dirty_lock_marks_each_page),
