@@ -325,6 +325,31 @@ static bool fast_is_right(struct pin_account *acct, unsigned int gup_flags)
 	       pin_account_is_for(acct, current->mm);
 }
 
+/*
+ * The pages from @start on, at most @npages, before a mapping through which a
+ * file would be written that must see each write. GUP looks for that only if
+ * the holder writes itself. The mmap_lock is held until they are pinned.
+ */
+static unsigned long pages_before_file(struct mm_struct *mm,
+				       unsigned long start,
+				       unsigned long npages)
+{
+	struct vma_iterator vmi;
+	struct vm_area_struct *vma;
+	unsigned long end;
+
+	start = untagged_addr_remote(mm, start);
+	end = start + (npages << PAGE_SHIFT);
+	vma_iter_init(&vmi, mm, start);
+	for_each_vma_range(vmi, vma, end) {
+		if (vma_needs_dirty_tracking(vma)) {
+			end = max(start, vma->vm_start);
+			break;
+		}
+	}
+	return (end - start) >> PAGE_SHIFT;
+}
+
 /* As pin_user_pages_remote(), of which it takes the locks */
 static long gup_slow(struct pin_account *acct, unsigned long start,
 		     unsigned long npages, unsigned int gup_flags,
@@ -337,8 +362,12 @@ static long gup_slow(struct pin_account *acct, unsigned long start,
 		return -ESRCH;
 	ret = mmap_read_lock_killable(mm);
 	if (!ret) {
-		ret = pin_user_pages_remote(mm, start, npages, gup_flags, pages,
-					    NULL);
+		if (acct->flags & PIN_ACCOUNT_WRITES &&
+		    !(gup_flags & FOLL_WRITE))
+			npages = pages_before_file(mm, start, npages);
+		if (npages)
+			ret = pin_user_pages_remote(mm, start, npages,
+						    gup_flags, pages, NULL);
 		mmap_read_unlock(mm);
 	}
 	mmput(mm);
@@ -487,37 +516,6 @@ static long gup_batch(struct pin_request *req, unsigned long start,
 }
 
 /*
- * The pages from @start on, at most @npages, before a mapping through which a
- * file would be written that must see each write. GUP looks for that only if
- * the holder writes itself. What is mapped there later is not what was pinned.
- */
-static unsigned long pages_before_file(struct pin_account *acct,
-				       unsigned long start,
-				       unsigned long npages)
-{
-	struct mm_struct *mm = pin_ledger_mm(acct->ledger);
-	struct vma_iterator vmi;
-	struct vm_area_struct *vma;
-	unsigned long end;
-
-	if (!mm)
-		return 0;
-	mmap_read_lock(mm);
-	start = untagged_addr_remote(mm, start);
-	end = start + (npages << PAGE_SHIFT);
-	vma_iter_init(&vmi, mm, start);
-	for_each_vma_range(vmi, vma, end) {
-		if (vma_needs_dirty_tracking(vma)) {
-			end = max(start, vma->vm_start);
-			break;
-		}
-	}
-	mmap_read_unlock(mm);
-	mmput(mm);
-	return (end - start) >> PAGE_SHIFT;
-}
-
-/*
  * Pin and account for what one leaf of a huge page maps, into an extent. Returns
  * 0 where there is none, or where GUP-fast leaves it to others.
  */
@@ -553,7 +551,6 @@ static long pin_batch(struct pin_request *req, struct page **pages)
 {
 	unsigned long start = req->start + (req->done << PAGE_SHIFT);
 	unsigned long table = PMD_SIZE - (start & ~PMD_MASK), npages;
-	struct pin_account *acct = req->acct;
 	long pinned, ret;
 
 	npages = min3(req->npages - req->done, table >> PAGE_SHIFT,
@@ -561,15 +558,6 @@ static long pin_batch(struct pin_request *req, struct page **pages)
 	pinned = gup_batch(req, start, npages, pages);
 	if (pinned < 0)
 		return pinned;
-
-	if (acct->flags & PIN_ACCOUNT_WRITES &&
-	    !(req->gup_flags & FOLL_WRITE)) {
-		ret = pages_before_file(acct, start, pinned);
-		put_user_pages(pages + ret, pinned - ret);
-		pinned = ret;
-		if (!pinned)
-			return -EFAULT;
-	}
 
 	ret = account_pages(req, pages, pinned);
 	if (ret) {

@@ -14,6 +14,8 @@
 
 #include "pin_kunit.h"
 
+#include <trace/events/mmap_lock.h>
+
 /**
  * struct refusal_test - what each test starts with
  * @base: a process
@@ -290,6 +292,54 @@ static void file_that_guest_writes_ends_pin(struct kunit *test)
 	expect_refused(test, PIN_REASON_FILE);
 	KUNIT_EXPECT_EQ(test, pin_test_pins(pin_test_page(test, addr +
 							  3 * PAGE_SIZE)), 0);
+}
+
+/**
+ * struct remap_test - another thread that maps something else
+ * @task: as soon as this one has
+ * @page: pinned, and takes the mmap_lock again
+ * @vma: the mapping
+ */
+struct remap_test {
+	struct task_struct *task;
+	struct page *page;
+	struct vm_area_struct *vma;
+};
+
+static void remap_probe(void *data, struct mm_struct *mm,
+			const char *memcg_path, bool write)
+{
+	struct remap_test *r = data;
+
+	if (current == r->task && pin_test_pins(r->page))
+		r->vma->vm_ops = &plain_vm_ops;
+}
+
+/* The file is looked for where it is pinned, not in what is mapped afterwards */
+static void file_that_is_mapped_over_is_file(struct kunit *test)
+{
+	struct refusal_test *t = test->priv;
+	struct remap_test r = { .task = current };
+	struct file *file;
+	unsigned long addr;
+	long ret;
+
+	t->acct->flags |= PIN_ACCOUNT_WRITES;
+	addr = refusal_map_file(test, &tracked_fops, 0, MAP_SHARED, &file);
+	r.page = pin_test_page(test, addr);
+	mmap_read_lock(current->mm);
+	r.vma = vma_lookup(current->mm, addr);
+	mmap_read_unlock(current->mm);
+
+	if (register_trace_mmap_lock_start_locking(remap_probe, &r))
+		kunit_skip(test, "no tracepoints in this kernel");
+	ret = refusal_pin(test, addr, 0);
+	unregister_trace_mmap_lock_start_locking(remap_probe, &r);
+	tracepoint_synchronize_unregister();
+
+	KUNIT_EXPECT_EQ(test, ret, -EOPNOTSUPP);
+	expect_refused(test, PIN_REASON_FILE);
+	KUNIT_EXPECT_EQ(test, pin_test_pins(r.page), 0);
 }
 
 static void shared_fsdax_is_fsdax(struct kunit *test)
@@ -579,6 +629,7 @@ static struct kunit_case pin_refusal_test_cases[] = {
 	KUNIT_CASE(shared_file_that_guest_writes_is_file),
 	KUNIT_CASE(other_memory_that_guest_writes_is_pinned),
 	KUNIT_CASE(file_that_guest_writes_ends_pin),
+	KUNIT_CASE(file_that_is_mapped_over_is_file),
 	KUNIT_CASE(shared_fsdax_is_fsdax),
 	KUNIT_CASE(private_fsdax_is_pinned_as_a_copy),
 	KUNIT_CASE(private_fsdax_beyond_its_end_is_eof),
