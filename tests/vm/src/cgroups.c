@@ -2,7 +2,8 @@
 /*
  * longterm_pin of the misc controller: what a cgroup may hold by pins, in all
  * its processes and in those below; beside RLIMIT_MEMLOCK; with and without
- * CAP_IPC_LOCK; when processes and cgroups go.
+ * CAP_IPC_LOCK; when processes and cgroups go. And memory.max, for what mapping
+ * takes besides.
  */
 #include <fcntl.h>
 #include <linux/capability.h>
@@ -759,6 +760,50 @@ TEST_F(cgroups, moved)
 }
 
 /* --- What is said -------------------------------------------------------------- */
+
+/*
+ * Each map of the same memory takes a page table of the IOMMU, and pins nothing
+ * that is not charged already. But the table is memory of the cgroup: memory.max
+ * ends it, and whoever goes on is killed.
+ */
+#define TABLES		4096UL	/* page tables that memory.max allows */
+
+TEST_F(cgroups, page_tables_of_many_maps)
+{
+	long tables = vmstat("nr_iommu_pages");
+	unsigned long *maps;
+	char path[320];
+	int status;
+	pid_t pid;
+
+	snprintf(path, sizeof(path), "%s/cgroup.subtree_control", self->top);
+	ASSERT_EQ(0, write_text(path, "+memory"));
+	snprintf(path, sizeof(path), "%s/memory.max", self->b);
+	ASSERT_EQ(0, write_text(path, "16M"));
+	maps = mmap(NULL, PAGE, PROT_READ | PROT_WRITE,
+		    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, maps);
+
+	pid = fork();
+	if (!pid) {
+		if (enter(self->b) || vfio_open(&self->other, 1))
+			_exit(1);
+		while (!vfio_map(&self->other, self->mem,
+				 IOVA_FAR + *maps * 2 * MB, PAGE, MAP_RW))
+			++*maps;
+		_exit(2);
+	}
+	ASSERT_EQ(0, reap(pid, &status));
+	TH_LOG("%lu maps", *maps);
+	EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL)
+		TH_LOG("status 0x%x", status);
+	EXPECT_EQ(1, cgroup_value(self->b, "memory.events", "oom_kill"));
+	EXPECT_LE(TABLES / 2, *maps);
+	EXPECT_GE(TABLES, *maps);
+	EXPECT_EQ(tables, vmstat("nr_iommu_pages"));
+	EXPECT_BACK(&self->base);
+	munmap(maps, PAGE);
+}
 
 TEST_F(cgroups, capacity)
 {
