@@ -16,7 +16,8 @@
  *     the container, or when it has no mapping, its mm is dead, and another mm
  *     maps: what it says of refusals is asked for after the mapping has failed.
  *  2. Pages are pinned before they are mapped, and put after they are unmapped
- *     and the IOTLB is flushed.
+ *     from all IOMMUs and the IOTLBs are flushed. What an IOMMU fails to unmap
+ *     is never put.
  *  3. Pages are pinned in batches as extents. Pages that lie together are
  *     mapped together, also when they come from two calls, so that the IOMMU
  *     can use its largest leaves. PFNs are compared; nothing is concluded from
@@ -227,6 +228,8 @@ EXPORT_SYMBOL_GPL(vfio_pin_settle);
 
 static u64 run_pack(unsigned long pfn, unsigned long npages)
 {
+	/* What is mapped at once is no longer than a run can say */
+	BUILD_BUG_ON(VFIO_PIN_CHUNK >> PAGE_SHIFT > BIT(VFIO_RUN_BITS));
 	return (u64)pfn << VFIO_RUN_BITS | (npages - 1);
 }
 
@@ -543,8 +546,8 @@ EXPORT_SYMBOL_GPL(vfio_pinner_put);
 void vfio_pin_batch_init(struct vfio_pin_batch *batch, unsigned long npages,
 			 bool merge)
 {
-	size_t extents_size = VFIO_PIN_EXTENTS * sizeof(*batch->extents);
-	size_t sgl_size = min(npages, VFIO_PIN_EXTENTS) * sizeof(*batch->sgl);
+	unsigned long max = min(npages, VFIO_PIN_EXTENTS);
+	size_t extents_size = max * sizeof(*batch->extents);
 	void *mem;
 
 	*batch = (struct vfio_pin_batch){
@@ -555,12 +558,12 @@ void vfio_pin_batch_init(struct vfio_pin_batch *batch, unsigned long npages,
 	if (!merge || npages <= VFIO_PIN_FEW)
 		return;
 
-	mem = kvmalloc(extents_size + sgl_size, GFP_KERNEL);
+	mem = kvmalloc(extents_size + max * sizeof(*batch->sgl), GFP_KERNEL);
 	if (!mem)
 		return;
 
 	BUILD_BUG_ON(sizeof(*batch->extents) % __alignof__(*batch->sgl));
-	batch->max = VFIO_PIN_EXTENTS;
+	batch->max = max;
 	batch->extents = mem;
 	batch->sgl = mem + extents_size;
 }
@@ -630,12 +633,13 @@ static long batch_pin(struct vfio_pin_batch *batch, unsigned long vaddr,
 	return ret;
 }
 
-/* Whether the batch can take what one call pins at most */
-static bool batch_has_room(struct vfio_pin_batch *batch)
+/* Whether the batch can take what one call for @npages pins at most */
+static bool batch_has_room(struct vfio_pin_batch *batch, unsigned long npages)
 {
 	unsigned int room = batch->max - batch->nr;
 
-	return batch->max > VFIO_PIN_FEW ? room >= PIN_EXTENTS_MIN : room > 0;
+	return batch->max > VFIO_PIN_FEW ? room >= min(npages, PIN_EXTENTS_MIN) :
+					   room > 0;
 }
 
 /*
@@ -723,7 +727,7 @@ long vfio_pin_batch_fill(struct vfio_pin_batch *batch,
 		want = 1;
 	pinned = batch->nr ? batch->extents[0].npages : 0;
 
-	while (pinned < want && batch_has_room(batch)) {
+	while (pinned < want && batch_has_room(batch, want - pinned)) {
 		ret = batch_pin(batch, vaddr + (pinned << PAGE_SHIFT),
 				want - pinned);
 		if (ret < 0)
@@ -744,6 +748,29 @@ long vfio_pin_batch_fill(struct vfio_pin_batch *batch,
 }
 EXPORT_SYMBOL_GPL(vfio_pin_batch_fill);
 
+/**
+ * vfio_pin_unmap() - unmap a range, and flush the IOTLB
+ * @domain: the IOMMU's page table
+ * @iova: the range, of mappings as a whole
+ * @size: its bytes
+ *
+ * Context: Process context. May sleep.
+ * Return: whether all of it is unmapped. If not, what it maps may not be put.
+ */
+bool vfio_pin_unmap(struct iommu_domain *domain, dma_addr_t iova, size_t size)
+{
+	size_t done = 0, unmapped;
+
+	do {
+		unmapped = iommu_unmap(domain, iova + done, size - done);
+		done += unmapped;
+	} while (unmapped && done < size);
+	return !WARN(done != size,
+		     "vfio: an IOMMU unmaps %zu of %zu bytes, so their pages stay pinned\n",
+		     done, size);
+}
+EXPORT_SYMBOL_GPL(vfio_pin_unmap);
+
 static int map_extents(struct vfio_pin_batch *batch,
 		       struct iommu_domain *domain, dma_addr_t iova)
 {
@@ -759,8 +786,8 @@ static int map_extents(struct vfio_pin_batch *batch,
 				size, batch->prot | IOMMU_CACHE,
 				GFP_KERNEL_ACCOUNT);
 		if (ret) {
-			if (mapped)
-				iommu_unmap(domain, iova, mapped);
+			if (mapped && !vfio_pin_unmap(domain, iova, mapped))
+				batch->stuck = true;
 			return ret;
 		}
 		mapped += size;
@@ -811,6 +838,28 @@ int vfio_pin_batch_map(struct vfio_pin_batch *batch,
 EXPORT_SYMBOL_GPL(vfio_pin_batch_map);
 
 /**
+ * vfio_pin_batch_unmap() - undo vfio_pin_batch_map()
+ * @batch: the batch; good for nothing but vfio_pin_batch_fini() then
+ * @domain: as given to vfio_pin_batch_map()
+ * @iova: as given to vfio_pin_batch_map()
+ *
+ * Context: Process context. May sleep; the container's lock is held.
+ */
+void vfio_pin_batch_unmap(struct vfio_pin_batch *batch,
+			  struct iommu_domain *domain, dma_addr_t iova)
+{
+	unsigned long npages = 0;
+	unsigned int i;
+
+	for (i = 0; i < batch->ready; i++)
+		npages += batch->extents[i].npages;
+	if (!vfio_pin_unmap(domain, iova, npages << PAGE_SHIFT))
+		batch->stuck = true;
+	cond_resched();
+}
+EXPORT_SYMBOL_GPL(vfio_pin_batch_unmap);
+
+/**
  * vfio_pin_batch_mapped() - let a mapping remember the pages that were ready
  * @batch: the batch; from now on they are the mapping's
  *
@@ -839,6 +888,8 @@ EXPORT_SYMBOL_GPL(vfio_pin_batch_mapped);
  * vfio_pin_batch_fini() - put what a batch still holds, and free it
  * @batch: the batch
  *
+ * Pages that an IOMMU still maps stay pinned.
+ *
  * Context: Process context. May sleep; the container's lock is held.
  */
 void vfio_pin_batch_fini(struct vfio_pin_batch *batch)
@@ -846,7 +897,7 @@ void vfio_pin_batch_fini(struct vfio_pin_batch *batch)
 	struct vfio_run_block *block, *next;
 	unsigned int i;
 
-	for (i = 0; i < batch->nr; i++)
+	for (i = batch->stuck ? batch->ready : 0; i < batch->nr; i++)
 		vfio_pinner_put(batch->pinner, batch->extents[i].pfn,
 				batch->extents[i].npages, batch->prot);
 	list_for_each_entry_safe(block, next, &batch->spare, next)
@@ -883,7 +934,7 @@ int vfio_pinner_map(struct vfio_pinner *pinner, struct iommu_domain *domain,
 					prot | IOMMU_CACHE, GFP_KERNEL_ACCOUNT);
 			if (ret) {
 				if (mapped)
-					iommu_unmap(domain, iova, mapped);
+					vfio_pin_unmap(domain, iova, mapped);
 				return ret;
 			}
 			mapped += size;
@@ -894,34 +945,26 @@ int vfio_pinner_map(struct vfio_pinner *pinner, struct iommu_domain *domain,
 }
 EXPORT_SYMBOL_GPL(vfio_pinner_map);
 
-/* Unmap @size bytes and flush the IOTLB; false if the IOMMU does not do it */
-static bool unmap(struct iommu_domain *domain, dma_addr_t iova, size_t size)
-{
-	size_t done = 0, unmapped;
-
-	do {
-		unmapped = iommu_unmap(domain, iova + done, size - done);
-		done += unmapped;
-	} while (unmapped && done < size);
-	return done == size;
-}
-
 /**
  * vfio_pinner_unmap() - unmap all that a mapping has pinned, and put it
  * @pinner: of the mapping
- * @domain: the IOMMU's page table, the last one that maps it
  * @iova: of the mapping
  * @prot: as it was pinned
+ * @unmap: calls vfio_pin_unmap() for each IOMMU that maps it; false if one of
+ *	them does not unmap all of the range
+ * @data: for @unmap
  *
- * A call of the IOMMU's driver unmaps what one block remembers: no leaf is longer
- * than a run. What an IOMMU does not unmap stays pinned for ever.
+ * What one block remembers is unmapped, everywhere, and then put. A call of the
+ * IOMMU's driver suffices for it: no leaf is longer than a run. What an IOMMU does
+ * not unmap stays pinned for ever, or the device would reach memory of others.
  *
  * Idea: iommufd, which unmaps a batch in one call.
  *
  * Context: Process context. May sleep; the container's lock is held.
  */
-void vfio_pinner_unmap(struct vfio_pinner *pinner, struct iommu_domain *domain,
-		       dma_addr_t iova, int prot)
+void vfio_pinner_unmap(struct vfio_pinner *pinner, dma_addr_t iova, int prot,
+		       bool (*unmap)(void *data, dma_addr_t iova, size_t size),
+		       void *data)
 {
 	struct vfio_run_block *block, *next;
 	unsigned int i;
@@ -931,7 +974,7 @@ void vfio_pinner_unmap(struct vfio_pinner *pinner, struct iommu_domain *domain,
 
 		for (i = 0; i < block->nr; i++)
 			npages += run_npages(block->runs[i]);
-		if (!WARN_ON(!unmap(domain, iova, npages << PAGE_SHIFT))) {
+		if (unmap(data, iova, npages << PAGE_SHIFT)) {
 			for (i = 0; i < block->nr; i++)
 				vfio_pinner_put(pinner, run_pfn(block->runs[i]),
 						run_npages(block->runs[i]),
@@ -944,6 +987,8 @@ void vfio_pinner_unmap(struct vfio_pinner *pinner, struct iommu_domain *domain,
 	}
 }
 EXPORT_SYMBOL_GPL(vfio_pinner_unmap);
+
+#include "tests/vfio_pin_kunit.h"
 
 MODULE_DESCRIPTION("Pinned user memory of VFIO containers");
 MODULE_LICENSE("GPL");

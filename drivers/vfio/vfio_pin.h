@@ -45,6 +45,7 @@ struct vfio_pinner {
  * @pinner: who pinned them
  * @prot: IOMMU_READ and IOMMU_WRITE, as they are pinned and to be mapped
  * @pfnmap: some of them may have no struct page
+ * @stuck: an IOMMU still maps some of those that are ready
  * @max: the most extents that it takes; 1: pages that lie together are not merged
  * @nr: extents that are pinned and not mapped yet
  * @ready: how many of these, from the first on, are to be mapped now
@@ -57,6 +58,7 @@ struct vfio_pin_batch {
 	struct vfio_pinner *pinner;
 	int prot;
 	bool pfnmap;
+	bool stuck;
 	unsigned int max;
 	unsigned int nr;
 	unsigned int ready;
@@ -86,12 +88,16 @@ long vfio_pin_batch_fill(struct vfio_pin_batch *batch,
 			 unsigned long vaddr, unsigned long npages, int prot);
 int vfio_pin_batch_map(struct vfio_pin_batch *batch,
 		       struct iommu_domain *domain, dma_addr_t iova);
+void vfio_pin_batch_unmap(struct vfio_pin_batch *batch,
+			  struct iommu_domain *domain, dma_addr_t iova);
 void vfio_pin_batch_mapped(struct vfio_pin_batch *batch);
 void vfio_pin_batch_fini(struct vfio_pin_batch *batch);
 
 int vfio_pinner_map(struct vfio_pinner *pinner, struct iommu_domain *domain,
 		    dma_addr_t iova, int prot);
-void vfio_pinner_unmap(struct vfio_pinner *pinner, struct iommu_domain *domain,
-		       dma_addr_t iova, int prot);
+void vfio_pinner_unmap(struct vfio_pinner *pinner, dma_addr_t iova, int prot,
+		       bool (*unmap)(void *data, dma_addr_t iova, size_t size),
+		       void *data);
+bool vfio_pin_unmap(struct iommu_domain *domain, dma_addr_t iova, size_t size);
 
 #endif /* __VFIO_PIN_H */

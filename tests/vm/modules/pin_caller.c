@@ -40,12 +40,14 @@
  *	devices, outside of that of its mappings
  * @pins: struct pin by IOVA >> PAGE_SHIFT
  * @stat: what is pinned and what has been
+ * @keep: what is unmapped stays pinned
  */
 struct pin_caller {
 	struct vfio_device vdev;
 	struct mutex lock;	/* also for calls, so that @pins is true */
 	struct xarray pins;
 	struct pin_caller_stat stat;
+	bool keep;
 };
 
 /**
@@ -281,6 +283,9 @@ static long pc_ioctl(struct vfio_device *vdev, unsigned int cmd,
 	case PIN_CALLER_STAT:
 		return copy_to_user(user, &pc->stat, sizeof(pc->stat)) ?
 			-EFAULT : 0;
+	case PIN_CALLER_KEEP:
+		pc->keep = arg;
+		return 0;
 	default:
 		return -ENOTTY;
 	}
@@ -312,6 +317,8 @@ static void pc_dma_unmap(struct vfio_device *vdev, u64 iova, u64 length)
 
 	guard(mutex)(&pc->lock);
 	pc->stat.unmaps++;
+	if (pc->keep)
+		return;
 	pc->stat.unmapped += unpin_all(pc, iova >> PAGE_SHIFT,
 				       (iova + length - 1) >> PAGE_SHIFT);
 }

@@ -73,5 +73,10 @@ struct pin_caller_stat {
 /* Copy with vfio_dma_rw(), or through a pinned page (EINVAL if it is not) */
 #define PIN_CALLER_COPY		_IOW(';', 0xe2, struct pin_caller_copy)
 #define PIN_CALLER_STAT		_IOR(';', 0xe3, struct pin_caller_stat)
+/*
+ * From now on, keep pages pinned when they are unmapped, which a driver must not
+ * (1), or let them go (0)
+ */
+#define PIN_CALLER_KEEP		_IO(';', 0xe4)
 
 #endif /* PIN_CALLER_H */

@@ -225,6 +225,24 @@ TEST_F(mdev, unmap_with_pins)
 	EXPECT_BACK(&bench->base);
 }
 
+/* A device that does not: the unmap fails, and what it is about stays mapped */
+TEST_F(mdev, unmap_with_pins_that_stay)
+{
+	struct bench *bench = &self->b;
+	long m = mapped(variant), c = m ? m : P;
+
+	ASSERT_EQ(0, map(bench));
+	ASSERT_EQ((int)P, pin(bench, 0, P, PIN_CALLER_WRITE));
+	ASSERT_EQ(0, pc_keep(bench->pc, true));
+	EXPECT_EQ(-EBUSY, vfio_unmap(&bench->v, IOVA, SIZE));
+	EXPECT_EQ(-EBUSY, vfio_unmap_all(&bench->v));
+	EXPECT_STATE(&bench->base, m + P, c, c);
+	EXPECT_EQ(-EEXIST, map(bench));
+	ASSERT_EQ(0, pc_keep(bench->pc, false));
+	EXPECT_EQ((long)SIZE, vfio_unmap(&bench->v, IOVA, SIZE));
+	EXPECT_BACK(&bench->base);
+}
+
 TEST_F(mdev, close_with_pins)
 {
 	struct bench *bench = &self->b;

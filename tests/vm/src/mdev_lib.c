@@ -58,6 +58,11 @@ int pc_copy(int fd, uint64_t iova, void *data, unsigned int len,
 	return ioctl(fd, PIN_CALLER_COPY, &arg) < 0 ? -errno : 0;
 }
 
+int pc_keep(int fd, bool keep)
+{
+	return ioctl(fd, PIN_CALLER_KEEP, (unsigned long)keep) < 0 ? -errno : 0;
+}
+
 int pc_stat(int fd, struct pin_caller_stat *stat)
 {
 	return ioctl(fd, PIN_CALLER_STAT, stat) < 0 ? -errno : 0;

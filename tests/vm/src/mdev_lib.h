@@ -24,6 +24,7 @@ int pc_pin(int fd, uint64_t iova, unsigned int npages, unsigned int flags);
 int pc_unpin(int fd, uint64_t iova, unsigned int npages);
 int pc_copy(int fd, uint64_t iova, void *data, unsigned int len,
 	    unsigned int flags);
+int pc_keep(int fd, bool keep);
 int pc_stat(int fd, struct pin_caller_stat *stat);
 
 #endif
