@@ -571,6 +571,52 @@ TEST_F(join, dax_by_another_process)
 	EXPECT_BACK(&bench->base);
 }
 
+/*
+ * The real device joins, and the mediated one goes, so that addresses may change:
+ * then what was pinned for the first moves to another process.
+ */
+TEST_F(join, new_owner)
+{
+	struct bench *bench = &self->b;
+	struct vfio *v = &bench->v;
+	int sv[2], status;
+	struct vfio_dev d;
+	struct pins p;
+	pid_t pid;
+
+	ASSERT_EQ(0, chan_pair(sv));
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		if (map(bench))
+			_exit(1);
+		/* Its files would keep the device */
+		vfio_remove(v);
+		if (chan_put(sv[1], 0) || chan_get(sv[1], NULL))
+			_exit(1);
+		_exit(0);
+	}
+	ASSERT_EQ(0, chan_get(sv[0], NULL));
+	ASSERT_EQ(0, vfio_add(v, 0));
+	EXPECT_EQ(-EBUSY, vfio_vaddr_drop(v, IOVA, SIZE));
+	d = v->dev[0];
+	v->dev[0] = v->dev[1];
+	v->dev[1] = d;
+	vfio_remove(v);
+	EXPECT_EQ(0, pins_read(pid, &p));
+	EXPECT_EQ(N, p.charge);
+	EXPECT_EQ(0, vfio_vaddr_drop(v, IOVA, SIZE));
+	EXPECT_EQ(0, vfio_vaddr_set(v, bench->mem, IOVA, SIZE));
+	EXPECT_EQ(0, pins_read(pid, &p));
+	EXPECT_EQ(0, p.charge);
+	EXPECT_STATE(&bench->base, N, N, N);
+	EXPECT_EQ(0, chan_put(sv[0], 0));
+	EXPECT_EQ(0, reap(pid, &status));
+	EXPECT_EQ(0, status);
+	EXPECT_EQ((long)SIZE, vfio_unmap(v, IOVA, SIZE));
+	EXPECT_BACK(&bench->base);
+}
+
 /* Who mapped is dead: its memory cannot be pinned any more */
 TEST_F(join, after_the_owner_died)
 {
