@@ -28,8 +28,9 @@
  *     takes to unmap.
  *  5. Putting and unmapping never fail for want of memory: what they need is
  *     allocated before anything is mapped.
- *  6. VM_PFNMAP memory has no pages to pin: its PFNs are mapped as they are.
- *     When it is put, the account passes over them.
+ *  6. VM_PFNMAP memory has no pages to pin: its PFNs are mapped as they are,
+ *     a leaf of the process's page table at a time. A batch has either pinned
+ *     pages or these, and so has a block of runs: nothing of it is put or moved.
  *
  * Callers hold the lock of the container throughout. Locks taken: mmap_lock,
  * and those of the account.
@@ -57,7 +58,7 @@
  */
 #define VFIO_PIN_CHUNK		SZ_1G
 
-/* PFNs to look up in a VM_PFNMAP mapping before mmap_lock is let go */
+/* Leaves to look up in a VM_PFNMAP mapping before mmap_lock is let go */
 #define VFIO_PFNMAP_MAX		512
 
 /* A run is a PFN and, in so many bits, how many pages follow the first one */
@@ -68,12 +69,14 @@
  * @next: in the list of the mapping's vfio_pinner
  * @nr: how many runs, at least 1 in that list
  * @max: room for so many
+ * @pfnmap: they are of VM_PFNMAP mappings, and not pinned
  * @runs: the runs; no two of them lie together
  */
 struct vfio_run_block {
 	struct list_head next;
-	unsigned int nr;
-	unsigned int max;
+	unsigned short nr;
+	unsigned short max;
+	bool pfnmap;
 	u64 runs[];
 };
 
@@ -253,13 +256,13 @@ static struct vfio_run_block *last_block(struct vfio_pinner *pinner)
 
 /* Make the last run longer; false if @extent does not follow it */
 static bool run_extend(struct vfio_pinner *pinner,
-		       const struct pin_extent *extent)
+		       const struct pin_extent *extent, bool pfnmap)
 {
 	struct vfio_run_block *block = last_block(pinner);
 	unsigned long npages;
 	u64 *run;
 
-	if (!block)
+	if (!block || block->pfnmap != pfnmap)
 		return false;
 	run = &block->runs[block->nr - 1];
 	npages = run_npages(*run);
@@ -278,9 +281,12 @@ static void move_out(struct pin_account *from, struct vfio_pinner *pinner,
 	unsigned int j;
 
 	list_for_each_entry(block, &pinner->runs, next) {
-		for (j = 0; j < (block == end ? i : block->nr); j++)
+		for (j = 0; j < (block == end ? i : block->nr); j++) {
+			if (block->pfnmap)
+				break;
 			pin_account_move_out(from, run_pfn(block->runs[j]),
 					     run_npages(block->runs[j]));
+		}
 		if (block == end)
 			break;
 	}
@@ -295,6 +301,8 @@ static int move_in(struct pin_account *to, const struct pin_owner *owner,
 
 	list_for_each_entry(block, &pinner->runs, next) {
 		for (i = 0; i < block->nr; i++) {
+			if (block->pfnmap)
+				break;
 			if (fatal_signal_pending(current)) {
 				ret = -EINTR;
 				goto undo;
@@ -390,8 +398,23 @@ int vfio_pinner_change_owner(struct vfio_pinner *pinner,
 }
 EXPORT_SYMBOL_GPL(vfio_pinner_change_owner);
 
-static int follow_pfn(struct vm_area_struct *vma, unsigned long addr,
-		      bool write, unsigned long *pfn)
+/*
+ * Frames that are counted may not be mapped without a pin. Each page table's worth
+ * is looked at: a leaf is of one device, and no memory begins within that.
+ */
+static bool any_counts(unsigned long pfn, unsigned long npages)
+{
+	unsigned long i;
+
+	for (i = 0; i < npages; i += PMD_SIZE >> PAGE_SHIFT)
+		if (pin_account_counts(pfn + i))
+			return true;
+	return pin_account_counts(pfn + npages - 1);
+}
+
+/* Returns how many pages, at most @npages, the leaf maps from @addr on */
+static long follow_pfn(struct vm_area_struct *vma, unsigned long addr,
+		       unsigned long npages, bool write, unsigned long *pfn)
 {
 	struct follow_pfnmap_args args = { .vma = vma, .address = addr };
 	int ret;
@@ -412,20 +435,19 @@ static int follow_pfn(struct vm_area_struct *vma, unsigned long addr,
 			return ret;
 	}
 
-	if (write && !args.writable)
+	npages = min(npages, ((addr | ~args.addr_mask) - addr + 1) >> PAGE_SHIFT);
+	if ((write && !args.writable) || any_counts(args.pfn, npages))
 		ret = -EFAULT;
-	else if (pin_account_counts(args.pfn))
-		ret = -EFAULT;	/* a put would take it for a pin */
 	else
 		*pfn = args.pfn;
 
 	follow_pfnmap_end(&args);
-	return ret;
+	return ret ?: npages;
 }
 
 /*
- * Pinning at @vaddr failed with @err. If that is a VM_PFNMAP mapping, find out
- * the first PFN there, and how many follow it.
+ * If there is a VM_PFNMAP mapping at @vaddr, find out the first PFN there, and how
+ * many follow it. Else return @err: pinning failed with that, or was not tried (0).
  */
 static long follow_pfns(struct vfio_pinner *pinner, unsigned long vaddr,
 			unsigned long npages, int prot, int err,
@@ -433,14 +455,13 @@ static long follow_pfns(struct vfio_pinner *pinner, unsigned long vaddr,
 {
 	unsigned long addr, pfn, n = 0;
 	struct mm_struct *mm = pinner->mm;
+	unsigned int looks = 0;
 	bool refused = false;
-	int ret = err;
-
-	npages = min(npages, VFIO_PFNMAP_MAX);
+	long ret = err;
 
 	mmap_read_lock(mm);
 	addr = untagged_addr_remote(mm, vaddr);
-	while (n < npages) {
+	while (n < npages && looks < VFIO_PFNMAP_MAX) {
 		struct vm_area_struct *vma;
 
 		if (fatal_signal_pending(current)) {
@@ -452,15 +473,17 @@ static long follow_pfns(struct vfio_pinner *pinner, unsigned long vaddr,
 			ret = err;
 			break;
 		}
-		ret = follow_pfn(vma, addr + (n << PAGE_SHIFT),
+		ret = follow_pfn(vma, addr + (n << PAGE_SHIFT), npages - n,
 				 prot & IOMMU_WRITE, &pfn);
 		if (ret == -EAGAIN)
 			continue;
-		refused = ret && ret != -EINTR;
-		if (ret || (n && pfn != *first + n))
+		refused = ret < 0 && ret != -EINTR;
+		if (ret < 0 || (n && pfn != *first + n))
 			break;
-		if (!n++)
+		if (!n)
 			*first = pfn;
+		n += ret;
+		looks++;
 	}
 	mmap_read_unlock(mm);
 
@@ -603,6 +626,10 @@ static long batch_pin_few(struct vfio_pin_batch *batch, unsigned long vaddr,
 	return ret;
 }
 
+/*
+ * Returns how many pages were pinned, or are of a VM_PFNMAP mapping; 0 if those are
+ * of the other kind than the batch has already
+ */
 static long batch_pin(struct vfio_pin_batch *batch, unsigned long vaddr,
 		      unsigned long npages)
 {
@@ -610,6 +637,17 @@ static long batch_pin(struct vfio_pin_batch *batch, unsigned long vaddr,
 	struct pin_extent *new = batch->extents + batch->nr;
 	unsigned int flags = batch->prot & IOMMU_WRITE ? FOLL_WRITE : 0, n = 0;
 	long ret;
+
+	/* What was VM_PFNMAP before may go on, and GUP would fail */
+	if (batch->pfnmap) {
+		ret = follow_pfns(pinner, vaddr, npages, batch->prot, 0,
+				  &new->pfn);
+		if (ret < 0 || (!ret && batch->nr))
+			return ret;
+		if (ret)
+			goto pfnmap;
+		batch->pfnmap = false;
+	}
 
 	if (npages <= VFIO_PIN_FEW || batch->max <= VFIO_PIN_FEW)
 		ret = batch_pin_few(batch, vaddr, npages, flags);
@@ -625,11 +663,17 @@ static long batch_pin(struct vfio_pin_batch *batch, unsigned long vaddr,
 				  &new->pfn);
 		if (ret < 0)
 			return ret;
-		new->npages = ret;
-		batch->pfnmap = true;
-		n = 1;
+		if (batch->nr)
+			return 0;
+		goto pfnmap;
 	}
 	batch_append(batch, n);
+	return ret;
+
+pfnmap:
+	batch->pfnmap = true;
+	new->npages = ret;
+	batch_append(batch, 1);
 	return ret;
 }
 
@@ -650,8 +694,10 @@ static int batch_reserve(struct vfio_pin_batch *batch)
 {
 	struct vfio_run_block *block = last_block(batch->pinner);
 	unsigned int max = block ? block->max : 0;
-	unsigned int room = block ? block->max - block->nr : 0;
+	unsigned int room = 0;
 
+	if (block && block->pfnmap == batch->pfnmap)
+		room = block->max - block->nr;
 	list_for_each_entry(block, &batch->spare, next) {
 		max = block->max;
 		room += max;
@@ -677,9 +723,11 @@ static void run_add(struct vfio_pin_batch *batch,
 	struct vfio_pinner *pinner = batch->pinner;
 	struct vfio_run_block *block = last_block(pinner);
 
-	if (!block || block->nr == block->max) {
+	if (!block || block->nr == block->max ||
+	    block->pfnmap != batch->pfnmap) {
 		block = list_first_entry(&batch->spare, struct vfio_run_block,
 					 next);
+		block->pfnmap = batch->pfnmap;
 		list_move_tail(&block->next, &pinner->runs);
 	}
 	block->runs[block->nr++] = run_pack(extent->pfn, extent->npages);
@@ -730,7 +778,7 @@ long vfio_pin_batch_fill(struct vfio_pin_batch *batch,
 	while (pinned < want && batch_has_room(batch, want - pinned)) {
 		ret = batch_pin(batch, vaddr + (pinned << PAGE_SHIFT),
 				want - pinned);
-		if (ret < 0)
+		if (ret <= 0)
 			break;
 		pinned += ret;
 		cond_resched();
@@ -740,7 +788,7 @@ long vfio_pin_batch_fill(struct vfio_pin_batch *batch,
 		return ret;
 
 	batch->ready = batch->nr;
-	if (pinned < want)
+	if (pinned < want && ret)
 		pinned -= batch->extents[--batch->ready].npages;
 
 	ret = batch_reserve(batch);
@@ -870,7 +918,7 @@ void vfio_pin_batch_mapped(struct vfio_pin_batch *batch)
 	struct pin_extent *extent = batch->extents;
 	struct pin_extent *end = extent + batch->ready;
 
-	if (run_extend(batch->pinner, extent))
+	if (run_extend(batch->pinner, extent, batch->pfnmap))
 		extent++;
 	for (; extent < end; extent++)
 		run_add(batch, extent);
@@ -878,8 +926,6 @@ void vfio_pin_batch_mapped(struct vfio_pin_batch *batch)
 	batch->nr -= batch->ready;
 	if (batch->nr)
 		batch->extents[0] = *end;
-	else
-		batch->pfnmap = false;
 	batch->ready = 0;
 }
 EXPORT_SYMBOL_GPL(vfio_pin_batch_mapped);
@@ -897,7 +943,7 @@ void vfio_pin_batch_fini(struct vfio_pin_batch *batch)
 	struct vfio_run_block *block, *next;
 	unsigned int i;
 
-	for (i = batch->stuck ? batch->ready : 0; i < batch->nr; i++)
+	for (i = batch->stuck ? batch->ready : 0; !batch->pfnmap && i < batch->nr; i++)
 		vfio_pinner_put(batch->pinner, batch->extents[i].pfn,
 				batch->extents[i].npages, batch->prot);
 	list_for_each_entry_safe(block, next, &batch->spare, next)
@@ -974,7 +1020,7 @@ void vfio_pinner_unmap(struct vfio_pinner *pinner, dma_addr_t iova, int prot,
 
 		for (i = 0; i < block->nr; i++)
 			npages += run_npages(block->runs[i]);
-		if (unmap(data, iova, npages << PAGE_SHIFT)) {
+		if (unmap(data, iova, npages << PAGE_SHIFT) && !block->pfnmap) {
 			for (i = 0; i < block->nr; i++)
 				vfio_pinner_put(pinner, run_pfn(block->runs[i]),
 						run_npages(block->runs[i]),

@@ -44,7 +44,7 @@ struct vfio_pinner {
  * struct vfio_pin_batch - physically contiguous pages between pin and map
  * @pinner: who pinned them
  * @prot: IOMMU_READ and IOMMU_WRITE, as they are pinned and to be mapped
- * @pfnmap: some of them may have no struct page
+ * @pfnmap: they are of VM_PFNMAP mappings and not pinned, or those before were
  * @stuck: an IOMMU still maps some of those that are ready
  * @max: the most extents that it takes; 1: pages that lie together are not merged
  * @nr: extents that are pinned and not mapped yet

@@ -7,10 +7,12 @@
  *
  *	dma_bench [--size=MIB] [--iommufd] [--alone] [--others=N] KIND...
  *	dma_bench [--size=MIB] --threads=N | --processes=N KIND...
+ *	dma_bench bar
  *
  * A second device, of a container of its own, maps and unmaps the same memory
  * meanwhile; not with --alone, or with others: processes that pin memory, too.
  * N threads of one process, or N processes, map a part each at the same time.
+ * The last form maps the BAR of USERPIN_BAR_DEV for the first device.
  */
 #include <err.h>
 #include <pthread.h>
@@ -94,11 +96,12 @@ static void space_open(struct space *s, unsigned int which, bool iommufd)
 	s->iommufd = iommufd;
 }
 
+/* Of a BAR, which is no memory, the nanoseconds are for all of it */
 static void row(const char *kind, const char *what, int rep, uint64_t start,
 		size_t size)
 {
 	printf("%s-%s %d %lu %zu\n", kind, what, rep, now_ns() - start,
-	       size / PAGE);
+	       kind[0] == 'b' ? 1 : size / PAGE);
 }
 
 static void map(struct space *s, char *mem, size_t size, const char *kind,
@@ -168,6 +171,22 @@ static void run(struct space *s, struct space *second, const char *kind,
 		unmap(s, size, kind, "unmap", rep);
 	}
 	munmap(mem, kind[0] == 's' ? 2 * size : size);
+}
+
+static void run_bar(struct space *s)
+{
+	uint64_t pfn;
+	size_t size;
+	char *bar;
+	int rep;
+
+	bar = vfio_add_bar(&s->vfio, &size, &pfn);
+	if (!bar)
+		errx(1, "no device with a BAR");
+	for (rep = 1; rep <= REPETITIONS; rep++) {
+		map(s, bar, size, "bar", "map", rep);
+		unmap(s, size, "bar", "unmap", rep);
+	}
 }
 
 /* Maps and unmaps that several do at the same time, in shared memory */
@@ -297,6 +316,10 @@ int main(int argc, char **argv)
 		other(devices - 1 - i);
 
 	space_open(&first, 0, iommufd);
+	if (*argv && !strcmp(*argv, "bar")) {
+		run_bar(&first);
+		return 0;
+	}
 	if (!others && !alone)
 		space_open(&second, 1, iommufd);
 	for (; *argv; argv++)

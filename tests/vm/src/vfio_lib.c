@@ -92,12 +92,9 @@ static int group_open(const char *bus, const char *name)
 	return -errno;
 }
 
-static int dev_start(struct vfio_dev *d)
+/* Let the device answer to accesses, and make some of its own */
+static int dev_enable(struct vfio_dev *d)
 {
-	struct vfio_region_info bar = {
-		.argsz = sizeof(bar),
-		.index = VFIO_PCI_BAR0_REGION_INDEX,
-	};
 	struct vfio_region_info cfg = {
 		.argsz = sizeof(cfg),
 		.index = VFIO_PCI_CONFIG_REGION_INDEX,
@@ -105,16 +102,28 @@ static int dev_start(struct vfio_dev *d)
 	uint16_t command;
 	off_t at;
 
-	if (ioctl(d->fd, VFIO_DEVICE_GET_REGION_INFO, &bar) ||
-	    ioctl(d->fd, VFIO_DEVICE_GET_REGION_INFO, &cfg))
+	if (ioctl(d->fd, VFIO_DEVICE_GET_REGION_INFO, &cfg))
 		return -errno;
-
 	at = cfg.offset + PCI_COMMAND;
 	if (pread(d->fd, &command, 2, at) != 2)
 		return -EIO;
 	command |= PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER;
-	if (pwrite(d->fd, &command, 2, at) != 2)
-		return -EIO;
+	return pwrite(d->fd, &command, 2, at) == 2 ? 0 : -EIO;
+}
+
+static int dev_start(struct vfio_dev *d)
+{
+	struct vfio_region_info bar = {
+		.argsz = sizeof(bar),
+		.index = VFIO_PCI_BAR0_REGION_INDEX,
+	};
+	int ret;
+
+	if (ioctl(d->fd, VFIO_DEVICE_GET_REGION_INFO, &bar))
+		return -errno;
+	ret = dev_enable(d);
+	if (ret)
+		return ret;
 
 	d->bar_size = bar.size;
 	d->bar = vfio_bar_map(d, NULL, NULL);
@@ -223,6 +232,52 @@ int vfio_attach(struct vfio *v, unsigned int which)
 int vfio_start(struct vfio *v)
 {
 	return dev_open(v, true);
+}
+
+/* Line @bar of the device's file `resource` begins with it */
+static uint64_t bar_start(const char *bdf, int bar)
+{
+	unsigned long long start = 0;
+	char path[128], *text, *line;
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/resource", bdf);
+	text = slurp(path);
+	for (line = text; line && bar--; )
+		line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL;
+	if (line)
+		sscanf(line, "%llx", &start);
+	free(text);
+	return start;
+}
+
+void *vfio_add_bar(struct vfio *v, size_t *size, uint64_t *pfn)
+{
+	struct vfio_region_info bar = {
+		.argsz = sizeof(bar),
+		.index = VFIO_PCI_BAR2_REGION_INDEX,
+	};
+	const char *bdf = getenv("USERPIN_BAR_DEV");
+	struct vfio_dev *d;
+	char *room, *at;
+
+	if (!bdf || attach(v, "pci", bdf))
+		return NULL;
+	d = &v->dev[v->nr_devs - 1];
+	d->fd = ioctl(d->group, VFIO_GROUP_GET_DEVICE_FD, d->name);
+	if (d->fd < 0 || dev_enable(d) ||
+	    ioctl(d->fd, VFIO_DEVICE_GET_REGION_INFO, &bar))
+		return NULL;
+	room = mmap(NULL, 3 * bar.size, PROT_NONE,
+		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (room == MAP_FAILED)
+		return NULL;
+	at = (char *)ROUND_UP((uintptr_t)room, bar.size);
+	if (mmap(at, bar.size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+		 d->fd, bar.offset) == MAP_FAILED)
+		return NULL;
+	*size = bar.size;
+	*pfn = bar_start(bdf, 2) / PAGE;
+	return at;
 }
 
 void vfio_stop(struct vfio *v)

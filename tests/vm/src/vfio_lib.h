@@ -98,6 +98,13 @@ int iommufd_map(struct iommufd *i, const void *addr, uint64_t iova,
 		size_t size);
 long iommufd_unmap(struct iommufd *i, uint64_t iova, size_t size);
 
+/*
+ * A device with a large BAR (USERPIN_BAR_DEV) joins @v. Its BAR, at a multiple of
+ * its size with as much room behind it, and in @pfn where it is for the CPU; NULL on
+ * failure
+ */
+void *vfio_add_bar(struct vfio *v, size_t *size, uint64_t *pfn);
+
 /* mmap() of BAR 0 of @d, at @at or anywhere; NULL on failure */
 void *vfio_bar_map(struct vfio_dev *d, void *at, size_t *size);
 
