@@ -41,35 +41,31 @@
 struct pin_account *pin_account_create(struct mm_struct *mm, const char *name,
 				       unsigned int flags)
 {
-	static atomic64_t last_id = ATOMIC64_INIT(0);
+	static atomic_long_t last_id = ATOMIC_LONG_INIT(0);
 	struct pin_account *acct;
+	size_t size;
 
-	acct = kzalloc(sizeof(*acct), GFP_KERNEL_ACCOUNT);
+	size = strlen(name) + sizeof(".18446744073709551615");
+	acct = kzalloc(struct_size(acct, name, size), GFP_KERNEL_ACCOUNT);
 	if (!acct)
 		return ERR_PTR(-ENOMEM);
-	acct->name = kasprintf(GFP_KERNEL_ACCOUNT, "%s.%lld", name,
-			       atomic64_inc_return(&last_id));
-	if (!acct->name)
-		goto err_free;
-	acct->ledger = pin_ledger_get(mm);
-	if (!acct->ledger)
-		goto err_name;
-
+	acct->id = atomic_long_inc_return(&last_id);
+	snprintf(acct->name, size, "%s.%lu", name, acct->id);
 	acct->flags = flags;
 	pin_account_name_process(acct);
-	ratelimit_state_init(&acct->log_limit, DEFAULT_RATELIMIT_INTERVAL,
-			     DEFAULT_RATELIMIT_BURST);
 
+	acct->ledger = pin_ledger_get(mm);
+	if (!acct->ledger)
+		goto err_free;
+	if (xa_insert(&pin_accounts, acct->id, acct, GFP_KERNEL_ACCOUNT))
+		goto err_ledger;
 	mutex_lock(&acct->ledger->lock);
-	list_add_tail(&acct->in_ledger, &acct->ledger->accounts);
+	list_add_tail_rcu(&acct->in_ledger, &acct->ledger->accounts);
 	mutex_unlock(&acct->ledger->lock);
-	mutex_lock(&pin_ledgers_lock);
-	list_add_tail(&acct->in_system, &pin_accounts);
-	mutex_unlock(&pin_ledgers_lock);
 	return acct;
 
-err_name:
-	kfree(acct->name);
+err_ledger:
+	pin_ledger_put(acct->ledger);
 err_free:
 	kfree(acct);
 	return ERR_PTR(-ENOMEM);
@@ -88,17 +84,15 @@ void pin_account_destroy(struct pin_account *acct)
 
 	WARN_ON(acct->pages);
 
-	mutex_lock(&pin_ledgers_lock);
-	list_del(&acct->in_system);
-	mutex_unlock(&pin_ledgers_lock);
+	xa_erase(&pin_accounts, acct->id);
 	mutex_lock(&ledger->lock);
-	list_del(&acct->in_ledger);
+	list_del_rcu(&acct->in_ledger);
 	pin_ledger_settle(ledger);
 	mutex_unlock(&ledger->lock);
 
+	/* Of an account that a reader has, it may read the ledger as well */
+	kfree_rcu(acct, free);
 	pin_ledger_put(ledger);
-	kfree(acct->name);
-	kfree(acct);
 }
 EXPORT_SYMBOL_GPL(pin_account_destroy);
 
@@ -121,30 +115,29 @@ EXPORT_SYMBOL_GPL(pin_account_is_for);
  * pin_account_is_dead() - tell whether the memory of an account is gone
  * @acct: the account
  *
- * Context: Process context. May sleep; takes the ledger's lock.
+ * Context: Any context; does not sleep.
  * Return: true if its mm has ended; another may adopt the account.
  */
 bool pin_account_is_dead(struct pin_account *acct)
 {
-	struct pin_ledger *ledger = acct->ledger;
-
 	/* No mmget(): its mmput() could be the last, and free all of the memory */
-	guard(mutex)(&ledger->lock);
-	return !atomic_read(&ledger->mm->mm_users);
+	guard(rcu)();
+	return !atomic_read(&READ_ONCE(acct->ledger->mm)->mm_users);
 }
 EXPORT_SYMBOL_GPL(pin_account_is_dead);
 
+/* Readers take no lock */
 static void account_acquired(struct pin_account *acct, unsigned long npages)
 {
-	acct->pages += npages;
-	acct->acquired += npages;
-	acct->peak = max(acct->peak, acct->pages);
+	WRITE_ONCE(acct->pages, acct->pages + npages);
+	WRITE_ONCE(acct->acquired, acct->acquired + npages);
+	WRITE_ONCE(acct->peak, max(acct->peak, acct->pages));
 }
 
 static void account_released(struct pin_account *acct, unsigned long npages)
 {
-	acct->pages -= npages;
-	acct->released += npages;
+	WRITE_ONCE(acct->pages, acct->pages - npages);
+	WRITE_ONCE(acct->released, acct->released + npages);
 }
 
 /* Pages at the start of @pages that are physically contiguous */
@@ -180,6 +173,7 @@ static void unaccount_pages(struct pin_ledger *ledger, struct page **pages,
  * @extents: receives what is pinned; or NULL
  * @nr_extents: how many there are
  * @reason: why the next ones are refused; PIN_REASON_NR where the mapping tells
+ * @full: for PIN_REASON_CGROUP, the cgroup that has no room
  */
 struct pin_request {
 	struct pin_account *acct;
@@ -192,6 +186,7 @@ struct pin_request {
 	struct pin_extent *extents;
 	unsigned int nr_extents;
 	enum pin_reason reason;
+	struct misc_cg *full;
 };
 
 static void append_extent(struct pin_request *req, unsigned long pfn,
@@ -207,20 +202,11 @@ static void append_extent(struct pin_request *req, unsigned long pfn,
 	}
 }
 
-/* Charge for what was added to the ledger since it had @charge and @held */
-static int commit(struct pin_request *req, unsigned long charge,
-		  unsigned long held)
+static int commit(struct pin_request *req)
 {
-	struct pin_ledger *ledger = req->acct->ledger;
-	int ret = 0;
+	int ret = pin_ledger_commit(req->acct->ledger, req->owner,
+				    req->npages - req->done, &req->full);
 
-	/* What is pinned already may be pinned again whatever the limits are */
-	if (ledger->charge > charge)
-		ret = pin_ledger_commit(ledger, req->owner);
-	/* After a part of the request, the call for the rest is the refusal */
-	if (!ret && ledger->held > held)
-		ret = pin_ledger_commit_held(ledger, req->npages - req->done,
-					     req->done);
 	if (ret)
 		req->reason = ret == -EBUSY ? PIN_REASON_CGROUP :
 					      PIN_REASON_MEMLOCK;
@@ -238,29 +224,19 @@ static long add_run(struct pin_request *req, unsigned long pfn,
 	return ret;
 }
 
-/*
- * Enter contiguous frames in the ledger. Returns how many of them are counted, or
- * an error, and @req has its reason.
- */
-static long account_run(struct pin_request *req, unsigned long pfn,
-			unsigned long npages)
+/* Add contiguous frames; returns how many of them are counted, or an error */
+static long try_run(struct pin_request *req, unsigned long pfn,
+		    unsigned long npages)
 {
 	struct pin_ledger *ledger = req->acct->ledger;
-	unsigned long charge, held;
-	long counted, ret;
+	long counted = add_run(req, pfn, npages);
+	int ret;
 
-	guard(mutex)(&ledger->lock);
-
-	charge = ledger->charge;
-	held = ledger->held;
-	counted = add_run(req, pfn, npages);
 	if (counted < 0)
 		return counted;
-
-	ret = commit(req, charge, held);
+	ret = commit(req);
 	if (ret) {
 		pin_ledger_sub_all(ledger, pfn, npages);
-		pin_ledger_settle(ledger);
 		return ret;
 	}
 	account_acquired(req->acct, counted);
@@ -268,22 +244,17 @@ static long account_run(struct pin_request *req, unsigned long pfn,
 }
 
 /*
- * Enter pinned pages in the ledger. Returns 0 or an error, and @req has its reason.
- * What cannot be counted is refused: a put would not end its pin.
+ * Add pinned pages. What cannot be counted is refused: a put would not end its
+ * pin.
  */
-static int account_pages(struct pin_request *req, struct page **pages,
-			 unsigned long npages)
+static long try_pages(struct pin_request *req, struct page **pages,
+		      unsigned long npages)
 {
-	struct pin_ledger *ledger = req->acct->ledger;
-	unsigned long done = 0, n, charge, held;
+	unsigned long done = 0, n;
 	unsigned int nr = req->nr_extents;
 	unsigned long last = nr ? req->extents[nr - 1].npages : 0;
 	long ret;
 
-	guard(mutex)(&ledger->lock);
-
-	charge = ledger->charge;
-	held = ledger->held;
 	for (; done < npages; done += n) {
 		n = contiguous(pages + done, npages - done);
 		ret = add_run(req, page_to_pfn(pages[done]), n);
@@ -299,19 +270,85 @@ static int account_pages(struct pin_request *req, struct page **pages,
 			append_extent(req, page_to_pfn(pages[done]), n);
 	}
 
-	ret = commit(req, charge, held);
+	ret = commit(req);
 	if (ret)
 		goto undo;
 	account_acquired(req->acct, npages);
-	return 0;
+	return npages;
 
 undo:
 	req->nr_extents = nr;
 	if (nr)
 		req->extents[nr - 1].npages = last;
-	unaccount_pages(ledger, pages, done);
-	pin_ledger_settle(ledger);
+	unaccount_pages(req->acct->ledger, pages, done);
 	return ret;
+}
+
+/* Entries for some pages, or without @pages for contiguous frames from @pfn on */
+static int reserve(struct pin_ledger *ledger, struct page **pages,
+		   unsigned long pfn, unsigned long npages)
+{
+	unsigned long n;
+	int ret = 0;
+
+	if (!pages)
+		return pin_ledger_reserve(ledger, pfn, npages);
+	for (; npages && !ret; pages += n, npages -= n) {
+		n = contiguous(pages, npages);
+		ret = pin_ledger_reserve(ledger, page_to_pfn(pages[0]), n);
+	}
+	return ret;
+}
+
+static void unreserve(struct pin_ledger *ledger, struct page **pages,
+		      unsigned long pfn, unsigned long npages)
+{
+	unsigned long n;
+
+	if (!pages)
+		pin_ledger_unreserve(ledger, pfn, npages);
+	for (; pages && npages; pages += n, npages -= n) {
+		n = contiguous(pages, npages);
+		pin_ledger_unreserve(ledger, page_to_pfn(pages[0]), n);
+	}
+}
+
+/*
+ * Enter pinned pages in the ledger, or without @pages contiguous frames from @pfn
+ * on. Memory for entries is seldom waited for, and not under the lock.
+ *
+ * Returns how many of them are counted, or an error, and @req has its reason.
+ */
+static long account(struct pin_request *req, struct page **pages,
+		    unsigned long pfn, unsigned long npages)
+{
+	struct pin_ledger *ledger = req->acct->ledger;
+	bool reserved = false, failed = false;
+	enum pin_reason reason = req->reason;
+	struct mm_struct *locked;
+	long ret;
+
+	for (;;) {
+		ret = pin_ledger_lock(ledger, req->owner, &locked);
+		if (ret)
+			return ret;
+		if (unlikely(failed))
+			ret = -ENOMEM;
+		else
+			ret = pages ? try_pages(req, pages, npages) :
+				      try_run(req, pfn, npages);
+		if (unlikely(reserved))
+			unreserve(ledger, pages, pfn, npages);
+		pin_ledger_unlock(ledger, locked);
+
+		if (likely(ret >= 0) || failed ||
+		    req->reason != PIN_REASON_NOMEM)
+			return ret;
+		reserved = true;
+		failed = reserve(ledger, pages, pfn, npages);
+		if (!failed)
+			req->reason = reason;
+	}
 }
 
 /*
@@ -533,7 +570,7 @@ static long pin_leaf(struct pin_request *req)
 		return 0;
 
 	/* No huge page is reserved: all of it counts */
-	ret = account_run(req, page_to_pfn(page), pinned);
+	ret = account(req, NULL, page_to_pfn(page), pinned);
 	if (ret < 0) {
 		unpin_user_page_range_dirty_lock(page, pinned, false);
 		return ret;
@@ -559,8 +596,8 @@ static long pin_batch(struct pin_request *req, struct page **pages)
 	if (pinned < 0)
 		return pinned;
 
-	ret = account_pages(req, pages, pinned);
-	if (ret) {
+	ret = account(req, pages, 0, pinned);
+	if (ret < 0) {
 		put_user_pages(pages, pinned);
 		return ret;
 	}
@@ -582,14 +619,20 @@ static long pin_result(struct pin_request *req, long ret)
 {
 	struct pin_ledger *ledger = req->acct->ledger;
 
+	/* What is left of a step */
+	if (READ_ONCE(ledger->in_cgroup) != READ_ONCE(ledger->held_now))
+		pin_account_settle(req->acct);
 	if (req->done) {
-		trace_longterm_pin(req->acct->name, req->start, req->done,
-				   READ_ONCE(ledger->charge),
-				   READ_ONCE(ledger->held));
+		if (trace_longterm_pin_enabled())
+			trace_longterm_pin(req->acct->name, req->start,
+					   req->done, pin_ledger_charge(ledger),
+					   READ_ONCE(ledger->held_now));
 		return req->done;
 	}
 	if (!ret)
 		return 0;
+	if (req->reason == PIN_REASON_CGROUP)
+		pin_cgroup_refused(req->full);
 	return pin_refuse(req->acct, req->owner, req->start, req->npages,
 			  req->gup_flags, ret, req->reason);
 }
@@ -719,6 +762,7 @@ static unsigned long put_pfns(struct pin_account *acct, unsigned long pfn,
 		mutex_lock(&ledger->lock);
 		covered = pin_ledger_sub(ledger, pfn, npages, &counted);
 		account_released(acct, counted);
+		pin_ledger_publish(ledger);
 		mutex_unlock(&ledger->lock);
 
 		if (counted)
@@ -736,8 +780,10 @@ static void trace_put_pages(struct pin_account *acct, unsigned long npages)
 {
 	struct pin_ledger *ledger = acct->ledger;
 
-	trace_longterm_put(acct->name, npages, READ_ONCE(ledger->charge),
-			   READ_ONCE(ledger->held));
+	if (trace_longterm_put_enabled())
+		trace_longterm_put(acct->name, npages,
+				   pin_ledger_charge(ledger),
+				   READ_ONCE(ledger->held_now));
 }
 
 /**
@@ -791,10 +837,10 @@ EXPORT_SYMBOL_GPL(put_user_pfns_account);
  * pin_account_settle() - end an operation of pins or puts
  * @acct: the holder
  *
- * Makes what is charged to RLIMIT_MEMLOCK and to the cgroup exact again: it is
- * taken in steps while pages are pinned, and given back late while they are put.
+ * Gives the cgroup back what is no longer held, which a put leaves charged:
+ * that is a walk over all cgroups above.
  *
- * Context: Process context. May sleep; takes the mmap_lock of the account's mm.
+ * Context: Process context. May sleep.
  */
 void pin_account_settle(struct pin_account *acct)
 {
@@ -852,6 +898,16 @@ int pin_account_adopt(struct pin_account *acct, const struct pin_owner *owner,
 }
 EXPORT_SYMBOL_GPL(pin_account_adopt);
 
+static int move_in(struct pin_request *req, struct page **pages,
+		   unsigned long pfn, unsigned long npages)
+{
+	long ret = account(req, pages, pfn, npages);
+
+	if (ret < 0 && req->reason == PIN_REASON_CGROUP)
+		pin_cgroup_refused(req->full);
+	return min(ret, 0);
+}
+
 /**
  * pin_account_move_in() - charge an account for what another one pinned
  * @to: the account
@@ -879,7 +935,7 @@ int pin_account_move_in(struct pin_account *to, const struct pin_owner *owner,
 		.npages = npages,
 	};
 
-	return min(account_run(&req, pfn, npages), 0);
+	return move_in(&req, NULL, pfn, npages);
 }
 EXPORT_SYMBOL_GPL(pin_account_move_in);
 
@@ -906,7 +962,7 @@ int pin_account_move_in_pages(struct pin_account *to,
 		.npages = npages,
 	};
 
-	return account_pages(&req, pages, npages);
+	return move_in(&req, pages, 0, npages);
 }
 EXPORT_SYMBOL_GPL(pin_account_move_in_pages);
 
@@ -930,6 +986,7 @@ void pin_account_move_out(struct pin_account *from, unsigned long pfn,
 
 		covered = pin_ledger_sub(from->ledger, pfn, npages, &counted);
 		account_released(from, counted);
+		pin_ledger_publish(from->ledger);
 		pfn += covered;
 		npages -= covered;
 		cond_resched();

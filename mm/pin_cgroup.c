@@ -16,72 +16,120 @@
 #include <linux/cgroup.h>
 #include <linux/init.h>
 #include <linux/limits.h>
-#include <linux/minmax.h>
 #include <linux/mm.h>
-#include <linux/spinlock.h>
 
 #include "pin_cgroup.h"
-
-/*
- * All charges of this resource are made under it. So what was found to have
- * room still has it, and a charge that fails, which raises the usage for a
- * moment, refuses no other.
- */
-static DEFINE_SPINLOCK(pin_cgroup_lock);
 
 static u64 bytes_of(unsigned long npages)
 {
 	return (u64)npages << PAGE_SHIFT;
 }
 
-/* Returns the pages that were charged, or an error */
-static long charge_locked(struct misc_cg *cg, unsigned long npages,
-			  unsigned long step, bool quiet)
+static struct misc_res *res_of(struct misc_cg *cg)
 {
-	u64 max, room;
-	int ret;
+	return &cg->res[MISC_CG_RES_LONGTERM_PIN];
+}
 
-	lockdep_assert_held(&pin_cgroup_lock);
+static struct misc_cg *above(struct misc_cg *cg)
+{
+	return css_misc(cg->css.parent);
+}
 
-	pin_cgroup_tightest(cg, &max, &room);
-	if (step > npages && room >= bytes_of(step) &&
-	    !misc_cg_try_charge(MISC_CG_RES_LONGTERM_PIN, cg, bytes_of(step)))
-		return step;
-	if (quiet && room < bytes_of(npages))
-		return -EBUSY;
-	ret = misc_cg_try_charge(MISC_CG_RES_LONGTERM_PIN, cg,
-				 bytes_of(npages));
-	return ret ?: npages;
+/* The first one from @cg upwards that has no room for @bytes; or NULL */
+static struct misc_cg *find_full(struct misc_cg *cg, u64 bytes)
+{
+	for (; cg; cg = above(cg)) {
+		u64 max = READ_ONCE(res_of(cg)->max);
+		u64 usage = atomic64_read(&res_of(cg)->usage);
+
+		if (bytes > max || usage > max - bytes)
+			break;
+	}
+	return cg;
+}
+
+static bool charge_one(struct misc_cg *cg, u64 bytes)
+{
+	u64 max = READ_ONCE(res_of(cg)->max);
+	s64 usage = atomic64_read(&res_of(cg)->usage);
+
+	do {
+		if (bytes > max || usage > max - bytes)
+			return false;
+	} while (!atomic64_try_cmpxchg(&res_of(cg)->usage, &usage,
+				       usage + bytes));
+	return true;
+}
+
+/* @cg and all above it have been charged */
+static void raise_watermarks(struct misc_cg *cg)
+{
+	for (; cg; cg = above(cg)) {
+		s64 usage = atomic64_read(&res_of(cg)->usage);
+		s64 most = atomic64_read(&res_of(cg)->watermark);
+
+		while (usage > most &&
+		       !atomic64_try_cmpxchg(&res_of(cg)->watermark, &most,
+					     usage))
+			;
+	}
 }
 
 /**
  * pin_cgroup_charge() - charge a cgroup, and those above it, for held pages
- * @cg: the cgroup
- * @npages: how many pages it must be
- * @step: how many the caller would rather take, to come here seldom; may be
- *	fewer than @npages
- * @quiet: a failure is no refusal yet, and not for misc.events
+ * @cg: the cgroup; NULL for none
+ * @npages: how many pages
+ * @full: set to the one that has no room, if it fails; the caller says so with
+ *	pin_cgroup_refused() when its request is refused
  *
- * Near a limit just @npages are charged: a step there would take room from
- * others, and its failure would be counted in misc.events though nothing was
- * refused.
+ * There is no lock that all processes share. A request that does not fit adds
+ * nothing, not even for a moment: it would make another fail that fits. So a
+ * first pass only reads. A second one adds, from the bottom up, and compares
+ * again; when another charge was faster, it takes back what it added, and the
+ * first pass decides. Only in that race may a third charge that fits be refused.
  *
- * Idea: the stocks of memcg, which belong to a CPU; these belong to a ledger,
- * so nobody need take them away.
+ * Idea: misc_cg_try_charge(), which adds first and compares afterwards.
  *
- * Context: Process context; does not sleep.
- * Return: pages charged, @npages or @step; or
- * -EBUSY: the limit of the cgroup, or of one above it, does not allow @npages.
+ * Context: Any context; does not sleep.
+ * Return: 0; or
+ * -EBUSY: the limit of the cgroup, or of one above it, does not allow it.
  */
-long pin_cgroup_charge(struct misc_cg *cg, unsigned long npages,
-		       unsigned long step, bool quiet)
+int pin_cgroup_charge(struct misc_cg *cg, unsigned long npages,
+		      struct misc_cg **full)
 {
-	long ret;
+	u64 bytes = bytes_of(npages);
+	struct misc_cg *i, *j;
 
-	spin_lock(&pin_cgroup_lock);
-	ret = charge_locked(cg, npages, step, quiet);
-	spin_unlock(&pin_cgroup_lock);
-	return ret;
+	for (;;) {
+		*full = find_full(cg, bytes);
+		if (*full)
+			return -EBUSY;
+		for (i = cg; i; i = above(i))
+			if (!charge_one(i, bytes))
+				break;
+		if (!i) {
+			raise_watermarks(cg);
+			return 0;
+		}
+		for (j = cg; j != i; j = above(j))
+			atomic64_sub(bytes, &res_of(j)->usage);
+	}
+}
+
+/**
+ * pin_cgroup_refused() - count a refusal in misc.events
+ * @cg: the cgroup that had no room
+ *
+ * Context: Any context; does not sleep.
+ */
+void pin_cgroup_refused(struct misc_cg *cg)
+{
+	atomic64_inc(&res_of(cg)->events_local);
+	cgroup_file_notify(&cg->events_local_file);
+	for (; above(cg); cg = above(cg)) {
+		atomic64_inc(&res_of(cg)->events);
+		cgroup_file_notify(&cg->events_file);
+	}
 }
 
 /**
@@ -114,8 +162,8 @@ struct misc_cg *pin_cgroup_tightest(struct misc_cg *cg, u64 *max, u64 *room)
 
 	*max = U64_MAX;
 	*room = U64_MAX;
-	for (; cg; cg = css_misc(cg->css.parent)) {
-		struct misc_res *res = &cg->res[MISC_CG_RES_LONGTERM_PIN];
+	for (; cg; cg = above(cg)) {
+		struct misc_res *res = res_of(cg);
 		u64 limit = READ_ONCE(res->max);
 		u64 usage = atomic64_read(&res->usage);
 		u64 left = limit > usage ? limit - usage : 0;

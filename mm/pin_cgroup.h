@@ -17,18 +17,23 @@ struct cgroup_namespace;
 #define PIN_CGROUP_STEP		(SZ_32M >> PAGE_SHIFT)
 
 #ifdef CONFIG_LONGTERM_PIN_CGROUP
-long pin_cgroup_charge(struct misc_cg *cg, unsigned long npages,
-		       unsigned long step, bool quiet);
+int pin_cgroup_charge(struct misc_cg *cg, unsigned long npages,
+		      struct misc_cg **full);
+void pin_cgroup_refused(struct misc_cg *cg);
 void pin_cgroup_uncharge(struct misc_cg *cg, unsigned long npages);
 struct misc_cg *pin_cgroup_tightest(struct misc_cg *cg, u64 *max, u64 *room);
 bool pin_cgroup_removed(struct misc_cg *cg);
 const char *pin_cgroup_path(struct misc_cg *cg, struct cgroup_namespace *ns,
 			    char *buf, size_t size);
 #else
-static inline long pin_cgroup_charge(struct misc_cg *cg, unsigned long npages,
-				     unsigned long step, bool quiet)
+static inline int pin_cgroup_charge(struct misc_cg *cg, unsigned long npages,
+				    struct misc_cg **full)
 {
-	return npages;
+	return 0;
+}
+
+static inline void pin_cgroup_refused(struct misc_cg *cg)
+{
 }
 
 static inline void pin_cgroup_uncharge(struct misc_cg *cg, unsigned long npages)

@@ -18,10 +18,10 @@
  *  2. ledger->charge is the sum of all charge(folio), ledger->held the sum of
  *     the sizes of folios with any pin. Both are 0 when nothing is pinned, and
  *     then the ledger has no entry.
- *  3. The charge is part of mm->locked_vm, so that every other check of
- *     RLIMIT_MEMLOCK stays right. It is committed there in steps, to take
- *     mmap_lock seldom: ledger->committed >= ledger->charge whenever no pin is
- *     under way, and they are equal when each holder has settled.
+ *  3. The charge counts against RLIMIT_MEMLOCK beside mm->locked_vm. It is
+ *     mm->pin_charge, which mm_locked_pages() adds for all who compare. A pin
+ *     computes the charge that there would be, compares it, and only then lets
+ *     others see it: a request that is refused refuses no other.
  *  4. An entry changes only while its folio is pinned: before the first entry
  *     comes the pin, and the entry goes before the last unpin. A pinned folio
  *     is neither split nor freed, so folio and size found again are the same.
@@ -35,10 +35,10 @@
  *  8. Frames without a struct page, and all other reserved pages, are not
  *     counted. Holders that remember only PFNs may put them all the same. So no
  *     pin is given on them: nothing would end it.
- *  9. What is held is charged to the cgroup in which the ledger was made, in
- *     steps: ledger->in_cgroup >= ledger->held whenever no pin is under way, and
- *     they are equal when each holder has settled. The cgroup stays the same,
- *     wherever processes go.
+ *  9. What is held is charged to the cgroup in which the ledger was made, before
+ *     others see it, in steps: ledger->in_cgroup >= ledger->held_now. They are
+ *     equal when each request has ended and each holder has settled. The cgroup
+ *     stays the same, wherever processes go.
  * 10. A limit refuses only what makes charge or held grow. What is pinned
  *     already may be pinned again.
  *
@@ -46,9 +46,11 @@
  * in chunks: with an entry for each 4K page, the tree would cost a quarter of
  * the time that it takes to map memory for a device.
  *
- * Locks: ledger->lock > mmap_lock, and ledger->lock > pin_ledgers_lock, in which
- * nothing is waited for. A pin or a put takes nothing that another ledger has,
- * but for a spinlock once in a step that is charged to the cgroups.
+ * Locks: mmap_lock > pin_ledgers_lock > ledger->lock, which is a leaf: nobody
+ * waits in it for memory, a page fault or user space. All who change
+ * mm->locked_vm have mmap_lock for writing. So a pin that a limit applies to takes
+ * it for reading first, and the comparison is exact. A put needs ledger->lock
+ * alone. Readers take no lock: accounts and ledgers are freed by RCU.
  */
 
 #include <linux/export.h>
@@ -63,9 +65,10 @@
 
 #include "pin_ledger.h"
 
-/* Guards mm->pin_ledger, references of ledgers, and the list of accounts */
+/* Guards mm->pin_ledger while it changes */
 DEFINE_MUTEX(pin_ledgers_lock);
-LIST_HEAD(pin_accounts);
+/* All accounts, by id */
+DEFINE_XARRAY(pin_accounts);
 
 /**
  * struct pin_chunk - counters of small pages that are neighbours
@@ -78,6 +81,9 @@ struct pin_chunk {
 	u16 used;
 	u16 pins[PIN_CHUNK_PAGES];
 };
+
+/* For entries: nobody waits for memory while ledger->lock is held */
+#define PIN_GFP_LOCKED	(GFP_NOWAIT | __GFP_NOWARN | __GFP_ACCOUNT)
 
 /* kmalloc() would take twice the size for it */
 static struct kmem_cache *pin_chunks;
@@ -93,6 +99,16 @@ static void ledger_free(struct pin_ledger *ledger)
 {
 	put_misc_cg(ledger->cgroup);
 	kfree(ledger);
+}
+
+/* No reader is left */
+static void ledger_free_work(struct work_struct *work)
+{
+	struct pin_ledger *ledger = container_of(to_rcu_work(work),
+						 struct pin_ledger, free);
+
+	mmdrop(ledger->mm);
+	ledger_free(ledger);
 }
 
 /**
@@ -118,6 +134,8 @@ struct pin_ledger *pin_ledger_get(struct mm_struct *mm)
 		return NULL;
 	mutex_init(&new->lock);
 	init_rwsem(&new->moving);
+	refcount_set(&new->refs, 1);
+	INIT_RCU_WORK(&new->free, ledger_free_work);
 	xa_init_flags(&new->folios, XA_FLAGS_ACCOUNT);
 	xa_init_flags(&new->chunks, XA_FLAGS_ACCOUNT);
 	INIT_LIST_HEAD(&new->accounts);
@@ -125,14 +143,17 @@ struct pin_ledger *pin_ledger_get(struct mm_struct *mm)
 	new->cgroup = get_current_misc_cg();
 
 	mutex_lock(&pin_ledgers_lock);
-	ledger = mm->pin_ledger;
-	if (!ledger) {
+	ledger = rcu_dereference_protected(mm->pin_ledger,
+					   lockdep_is_held(&pin_ledgers_lock));
+	if (ledger) {
+		/* The last reference goes under the lock */
+		refcount_inc(&ledger->refs);
+	} else {
 		mmgrab(mm);
 		new->number = ++last_number;
-		mm->pin_ledger = new;
+		rcu_assign_pointer(mm->pin_ledger, new);
 		swap(ledger, new);
 	}
-	ledger->refs++;
 	mutex_unlock(&pin_ledgers_lock);
 
 	if (new)
@@ -152,18 +173,16 @@ static bool has_entries(struct xarray *xa)
  * pin_ledger_find() - get the ledger of a mm if it has one
  * @mm: the mm; the caller keeps its mm_struct alive
  *
- * Context: Process context. May sleep; takes pin_ledgers_lock.
+ * Context: Any context; does not sleep.
  * Return: the ledger with a reference, or NULL.
  */
 struct pin_ledger *pin_ledger_find(struct mm_struct *mm)
 {
 	struct pin_ledger *ledger;
 
-	guard(mutex)(&pin_ledgers_lock);
-	ledger = mm->pin_ledger;
-	if (ledger)
-		ledger->refs++;
-	return ledger;
+	guard(rcu)();
+	ledger = rcu_dereference(mm->pin_ledger);
+	return ledger && refcount_inc_not_zero(&ledger->refs) ? ledger : NULL;
 }
 
 /**
@@ -174,35 +193,34 @@ struct pin_ledger *pin_ledger_find(struct mm_struct *mm)
  */
 void pin_ledger_put(struct pin_ledger *ledger)
 {
-	mutex_lock(&pin_ledgers_lock);
-	if (--ledger->refs) {
-		mutex_unlock(&pin_ledgers_lock);
+	if (!refcount_dec_and_mutex_lock(&ledger->refs, &pin_ledgers_lock))
 		return;
-	}
-	ledger->mm->pin_ledger = NULL;
+	RCU_INIT_POINTER(ledger->mm->pin_ledger, NULL);
 	mutex_unlock(&pin_ledgers_lock);
 
-	WARN_ON(ledger->charge || ledger->held || ledger->committed ||
-		ledger->in_cgroup);
+	WARN_ON(ledger->charge || ledger->held || ledger->in_cgroup ||
+		ledger->mm->pin_charge);
 	WARN_ON(has_entries(&ledger->folios) || has_entries(&ledger->chunks));
 	xa_destroy(&ledger->folios);
 	xa_destroy(&ledger->chunks);
-	mmdrop(ledger->mm);
-	ledger_free(ledger);
+	queue_rcu_work(system_wq, &ledger->free);
 }
 
 /**
  * pin_ledger_mm() - get the memory that a ledger is about
  * @ledger: the ledger
  *
- * Context: Process context. May sleep; takes ledger->lock.
+ * Context: Any context; does not sleep.
  * Return: the mm, which the caller gives back with mmput(); or NULL if it is
  * dead.
  */
 struct mm_struct *pin_ledger_mm(struct pin_ledger *ledger)
 {
-	guard(mutex)(&ledger->lock);
-	return mmget_not_zero(ledger->mm) ? ledger->mm : NULL;
+	struct mm_struct *mm;
+
+	guard(rcu)();
+	mm = READ_ONCE(ledger->mm);
+	return mmget_not_zero(mm) ? mm : NULL;
 }
 
 /**
@@ -308,23 +326,28 @@ static void chunk_free(struct pin_ledger *ledger, struct pin_chunk *chunk)
 	kmem_cache_free(pin_chunks, chunk);
 }
 
-static struct pin_chunk *chunk_get(struct pin_ledger *ledger, unsigned long pfn)
+/* With @gfp for waiting, ledger->lock is not held */
+static struct pin_chunk *chunk_make(struct pin_ledger *ledger,
+				    unsigned long index, gfp_t gfp)
 {
-	struct pin_chunk *chunk = chunk_find(ledger, pfn);
+	struct pin_chunk *chunk, *there;
 
-	if (chunk)
-		return chunk;
-
-	chunk = kmem_cache_zalloc(pin_chunks, GFP_KERNEL);
+	chunk = kmem_cache_zalloc(pin_chunks, gfp);
 	if (!chunk)
 		return NULL;
-	chunk->index = pfn >> PIN_CHUNK_SHIFT;
-	if (xa_err(xa_store(&ledger->chunks, chunk->index, chunk,
-			    GFP_KERNEL_ACCOUNT))) {
-		kmem_cache_free(pin_chunks, chunk);
-		return NULL;
-	}
-	return chunk;
+	chunk->index = index;
+	there = xa_cmpxchg(&ledger->chunks, index, NULL, chunk, gfp);
+	if (!there)
+		return chunk;
+	/* A request without the lock has made it, see pin_ledger_reserve() */
+	kmem_cache_free(pin_chunks, chunk);
+	return xa_is_err(there) ? NULL : there;
+}
+
+static struct pin_chunk *chunk_get(struct pin_ledger *ledger, unsigned long pfn)
+{
+	return chunk_find(ledger, pfn) ?:
+	       chunk_make(ledger, pfn >> PIN_CHUNK_SHIFT, PIN_GFP_LOCKED);
 }
 
 /* Add a pin to each page of the run at @pfn; returns its length or an error */
@@ -376,12 +399,104 @@ static long add_large(struct pin_ledger *ledger, struct folio *folio,
 		else
 			xas_store(&xas, xa_mk_value(old + npages));
 		xas_unlock(&xas);
-	} while (xas_nomem(&xas, GFP_KERNEL_ACCOUNT));
+	} while (xas_nomem(&xas, PIN_GFP_LOCKED));
 
 	if (xas_error(&xas))
 		return xas_error(&xas);
 	charge_folio(ledger, folio, old, old + npages);
 	return npages;
+}
+
+/* An entry without pins, if there is none */
+static int reserve_large(struct pin_ledger *ledger, struct folio *folio)
+{
+	XA_STATE_ORDER(xas, &ledger->folios, folio_pfn(folio),
+		       folio_order(folio));
+
+	do {
+		xas_lock(&xas);
+		if (!xas_load(&xas))
+			xas_store(&xas, xa_mk_value(0));
+		xas_unlock(&xas);
+	} while (xas_nomem(&xas, GFP_KERNEL_ACCOUNT));
+	return xas_error(&xas);
+}
+
+/**
+ * pin_ledger_reserve() - make entries for pages, and wait for memory if need be
+ * @ledger: the ledger
+ * @pfn: the first page frame; the pages are pinned
+ * @npages: how many pages
+ *
+ * For who was told by pin_ledger_add() that there is no memory: to call it again
+ * after this, and then pin_ledger_unreserve().
+ *
+ * Context: Process context. May sleep; ledger->lock is not held.
+ * Return: 0, or -ENOMEM.
+ */
+int pin_ledger_reserve(struct pin_ledger *ledger, unsigned long pfn,
+		       unsigned long npages)
+{
+	unsigned long end = pfn + npages;
+
+	for (; pfn < end; cond_resched()) {
+		unsigned long index = pfn >> PIN_CHUNK_SHIFT;
+		struct folio *folio;
+
+		if (!pin_account_counts(pfn)) {
+			pfn++;
+			continue;
+		}
+		folio = page_folio(pfn_to_page(pfn));
+		if (folio_test_large(folio)) {
+			if (reserve_large(ledger, folio))
+				return -ENOMEM;
+			pfn += pages_in_folio(folio, pfn, end - pfn);
+		} else {
+			if (!xa_load(&ledger->chunks, index) &&
+			    !chunk_make(ledger, index, GFP_KERNEL_ACCOUNT))
+				return -ENOMEM;
+			pfn++;
+		}
+	}
+	return 0;
+}
+
+/**
+ * pin_ledger_unreserve() - free the entries that have no pins
+ * @ledger: the ledger
+ * @pfn: the first page frame; the pages are still pinned
+ * @npages: how many pages
+ *
+ * Context: Process context. ledger->lock is held.
+ */
+void pin_ledger_unreserve(struct pin_ledger *ledger, unsigned long pfn,
+			  unsigned long npages)
+{
+	unsigned long end = pfn + npages;
+
+	lockdep_assert_held(&ledger->lock);
+
+	while (pfn < end) {
+		struct pin_chunk *chunk;
+		struct folio *folio;
+
+		if (!pin_account_counts(pfn)) {
+			pfn++;
+			continue;
+		}
+		folio = page_folio(pfn_to_page(pfn));
+		if (folio_test_large(folio)) {
+			xa_cmpxchg(&ledger->folios, folio_pfn(folio),
+				   xa_mk_value(0), NULL, 0);
+			pfn += pages_in_folio(folio, pfn, end - pfn);
+		} else {
+			chunk = chunk_find(ledger, pfn);
+			if (chunk && !chunk->used)
+				chunk_free(ledger, chunk);
+			pfn++;
+		}
+	}
 }
 
 /**
@@ -390,13 +505,12 @@ static long add_large(struct pin_ledger *ledger, struct folio *folio,
  * @pfn: the first page frame; the pages are pinned
  * @npages: how many pages
  *
- * All or nothing. The charge may exceed what is committed afterwards: see
- * pin_ledger_commit().
+ * All or nothing. Others do not see it before pin_ledger_commit().
  *
- * Context: Process context. May sleep; ledger->lock is held.
+ * Context: Process context. May sleep, but not for memory; ledger->lock is held.
  * Return: how many of the pages count (rule 8); or
  * -EOVERFLOW: a page or folio has as many pins as it may have (rule 5).
- * -ENOMEM: no memory for an entry.
+ * -ENOMEM: no memory for an entry at once; see pin_ledger_reserve().
  */
 long pin_ledger_add(struct pin_ledger *ledger, unsigned long pfn,
 		    unsigned long npages)
@@ -426,6 +540,9 @@ long pin_ledger_add(struct pin_ledger *ledger, unsigned long pfn,
 		}
 		done += n;
 		counted += n;
+		/* Pages of device memory are a step each */
+		if (!(done % PIN_BATCH_PAGES))
+			cond_resched();
 	}
 	return counted;
 }
@@ -538,129 +655,188 @@ void pin_ledger_sub_all(struct pin_ledger *ledger, unsigned long pfn,
 		n = pin_ledger_sub(ledger, pfn, npages, &counted);
 		pfn += n;
 		npages -= n;
+		cond_resched();
 	}
 }
 
-static bool within_limit(struct mm_struct *mm, const struct pin_owner *owner,
-			 unsigned long spare)
+static bool limit_applies(const struct pin_owner *owner)
 {
-	unsigned long limit = task_rlimit(owner->task, RLIMIT_MEMLOCK);
-
-	return owner->lock_cap ||
-	       READ_ONCE(mm->locked_vm) - spare <= limit >> PAGE_SHIFT;
+	return !owner->lock_cap &&
+	       task_rlimit(owner->task, RLIMIT_MEMLOCK) != RLIM_INFINITY;
 }
 
 /**
- * pin_ledger_commit() - charge mm->locked_vm for what was added to the ledger
+ * pin_ledger_lock() - lock a ledger, to pin for an owner
  * @ledger: the ledger
  * @owner: whose limit applies
+ * @locked: set to the mm whose mmap_lock was taken; NULL if it is not needed
  *
- * For a whole batch, takes a step where the limit allows, so that the next
- * batches need not take mmap_lock; pin_ledger_settle() gives back what is left.
- *
- * Context: Process context. May sleep; ledger->lock is held, takes mmap_lock.
- * Return: 0; or
- * -ENOMEM: RLIMIT_MEMLOCK does not allow it.
- * -EINTR: a fatal signal came.
+ * Context: Process context. May sleep; takes mmap_lock for reading, and in it
+ * ledger->lock, until pin_ledger_unlock().
+ * Return: 0; or -EINTR: a fatal signal came.
  */
-int pin_ledger_commit(struct pin_ledger *ledger, const struct pin_owner *owner)
+int pin_ledger_lock(struct pin_ledger *ledger, const struct pin_owner *owner,
+		    struct mm_struct **locked)
 {
-	struct mm_struct *mm = ledger->mm;
-	unsigned long missing, n;
+	struct mm_struct *mm;
+
+	*locked = NULL;
+	if (!limit_applies(owner)) {
+		mutex_lock(&ledger->lock);
+		return 0;
+	}
+
+	for (;;) {
+		/* A ledger leaves only a dead mm, and current's is alive */
+		mm = READ_ONCE(ledger->mm);
+		if (mm != current->mm) {
+			guard(rcu)();
+			mm = READ_ONCE(ledger->mm);
+			mmgrab(mm);
+		}
+		if (mmap_read_lock_killable(mm)) {
+			if (mm != current->mm)
+				mmdrop(mm);
+			return -EINTR;
+		}
+		mutex_lock(&ledger->lock);
+		*locked = mm;
+		if (likely(ledger->mm == mm))
+			return 0;
+		pin_ledger_unlock(ledger, mm);
+	}
+}
+
+/**
+ * pin_ledger_unlock() - undo pin_ledger_lock()
+ * @ledger: the ledger
+ * @locked: what that set
+ *
+ * Context: Process context.
+ */
+void pin_ledger_unlock(struct pin_ledger *ledger, struct mm_struct *locked)
+{
+	mutex_unlock(&ledger->lock);
+	if (!locked)
+		return;
+	mmap_read_unlock(locked);
+	if (locked != current->mm)
+		mmdrop(locked);
+}
+
+/*
+ * Charge the cgroup for what is held. Each charge walks all cgroups above. So as
+ * far as the request goes, take a step where there is room; pin_ledger_settle()
+ * gives back what is left of it, of memory that was held before.
+ */
+static int commit_held(struct pin_ledger *ledger, unsigned long left,
+		       struct misc_cg **full)
+{
+	unsigned long need, step;
 	int ret;
 
-	lockdep_assert_held(&ledger->lock);
-
-	/* A step that a privileged holder took is not for others to use up */
-	if (ledger->charge <= ledger->committed)
-		return within_limit(mm, owner,
-				    ledger->committed - ledger->charge) ?
-			0 : -ENOMEM;
-
-	/* Small requests take what they need: their next step is to settle */
-	missing = ledger->charge - ledger->committed;
-	n = missing < PIN_BATCH_PAGES ? missing : max(missing, PIN_COMMIT_STEP);
-	if (mmap_write_lock_killable(mm))
-		return -EINTR;
-	ret = __account_locked_vm(mm, n, true, owner->task, owner->lock_cap);
-	if (ret) {
-		n = missing;
-		ret = __account_locked_vm(mm, n, true, owner->task,
-					  owner->lock_cap);
+	if (ledger->held <= ledger->in_cgroup)
+		return 0;
+	need = ledger->held - ledger->in_cgroup;
+	step = max(need, min(left, PIN_CGROUP_STEP));
+	ret = pin_cgroup_charge(ledger->cgroup, step, full);
+	if (ret && step > need) {
+		step = need;
+		ret = pin_cgroup_charge(ledger->cgroup, step, full);
 	}
-	mmap_write_unlock(mm);
 	if (!ret)
-		ledger->committed += n;
+		WRITE_ONCE(ledger->in_cgroup, ledger->in_cgroup + step);
 	return ret;
 }
 
 /**
- * pin_ledger_commit_held() - charge the ledger's cgroup for what it holds
+ * pin_ledger_commit() - compare what was added with the limits, and publish it
  * @ledger: the ledger
- * @npages: pages that the request has yet to pin, and those just added
- * @quiet: a failure is no refusal yet
+ * @owner: whose limit applies
+ * @left: pages that the request has yet to pin, and those just added
+ * @full: set to the cgroup that has no room, if that is the reason
  *
- * As far as the request goes, takes a step where the limit allows, since each
- * charge walks all cgroups above; pin_ledger_settle() gives back what is left,
- * of memory that was held before.
+ * If it fails, the caller takes off again what it added, before it unlocks.
  *
- * Context: Process context. ledger->lock is held.
+ * Context: Process context; does not sleep. The locks of pin_ledger_lock() are
+ * held.
  * Return: 0; or
+ * -ENOMEM: RLIMIT_MEMLOCK does not allow it.
  * -EBUSY: the limit of the cgroup, or of one above it, does not allow it.
  */
-int pin_ledger_commit_held(struct pin_ledger *ledger, unsigned long npages,
-			   bool quiet)
+int pin_ledger_commit(struct pin_ledger *ledger, const struct pin_owner *owner,
+		      unsigned long left, struct misc_cg **full)
 {
-	long ret;
+	unsigned long limit = task_rlimit(owner->task, RLIMIT_MEMLOCK);
+	struct mm_struct *mm = ledger->mm;
+	int ret;
 
 	lockdep_assert_held(&ledger->lock);
 
-	if (ledger->held <= ledger->in_cgroup)
-		return 0;
-	ret = pin_cgroup_charge(ledger->cgroup,
-				ledger->held - ledger->in_cgroup,
-				min(npages, PIN_CGROUP_STEP), quiet);
-	if (ret < 0)
-		return ret;
-	ledger->in_cgroup += ret;
-	return 0;
+	if (ledger->charge > mm->pin_charge && limit_applies(owner) &&
+	    ledger->charge + mm->locked_vm > limit >> PAGE_SHIFT)
+		return -ENOMEM;
+
+	ret = commit_held(ledger, left, full);
+	if (!ret)
+		pin_ledger_publish(ledger);
+	return ret;
 }
 
 /**
- * pin_ledger_settle() - give back what is committed beyond charge and held
+ * pin_ledger_settle() - give the cgroup back what is no longer held
  * @ledger: the ledger
  *
- * Context: Process context. May sleep; ledger->lock is held, takes mmap_lock.
+ * Context: Process context. ledger->lock is held.
  */
 void pin_ledger_settle(struct pin_ledger *ledger)
 {
-	unsigned long spare = ledger->committed - ledger->charge;
-	struct mm_struct *mm = ledger->mm;
-
 	lockdep_assert_held(&ledger->lock);
 
-	if (ledger->in_cgroup > ledger->held) {
-		pin_cgroup_uncharge(ledger->cgroup,
-				    ledger->in_cgroup - ledger->held);
-		ledger->in_cgroup = ledger->held;
-	}
-	if (!spare)
+	if (ledger->in_cgroup == ledger->held)
 		return;
-	mmap_write_lock(mm);
-	__account_locked_vm(mm, spare, false, current, true);
-	mmap_write_unlock(mm);
-	ledger->committed = ledger->charge;
+	pin_cgroup_uncharge(ledger->cgroup, ledger->in_cgroup - ledger->held);
+	WRITE_ONCE(ledger->in_cgroup, ledger->held);
 }
 
 /**
  * pin_account_name_process() - let reports name the current process
- * @acct: the account; not in a list yet, or pin_ledgers_lock and ledger->lock
- *	are held
+ * @acct: the account; nobody knows it yet, or ledger->lock is held
  */
 void pin_account_name_process(struct pin_account *acct)
 {
-	acct->pid = task_tgid_nr(current);
+	WRITE_ONCE(acct->pid, task_tgid_nr(current));
 	get_task_comm(acct->comm, current->group_leader);
+}
+
+static int may_adopt(struct pin_ledger *ledger, const struct pin_owner *owner,
+		     struct mm_struct *mm)
+{
+	unsigned long limit = task_rlimit(owner->task, RLIMIT_MEMLOCK);
+
+	if (atomic_read(&ledger->mm->mm_users))
+		return -EBUSY;
+	if (rcu_access_pointer(mm->pin_ledger))
+		return -EEXIST;
+	if (limit_applies(owner) &&
+	    ledger->charge + mm->locked_vm > limit >> PAGE_SHIFT)
+		return -ENOMEM;
+	return 0;
+}
+
+static void give_ledger(struct pin_ledger *ledger, struct mm_struct *mm)
+{
+	struct mm_struct *old = ledger->mm;
+	struct pin_account *acct;
+
+	mmgrab(mm);
+	RCU_INIT_POINTER(old->pin_ledger, NULL);
+	WRITE_ONCE(old->pin_charge, 0);
+	WRITE_ONCE(ledger->mm, mm);
+	rcu_assign_pointer(mm->pin_ledger, ledger);
+	pin_ledger_publish(ledger);
+	list_for_each_entry(acct, &ledger->accounts, in_ledger)
+		pin_account_name_process(acct);
 }
 
 /**
@@ -672,8 +848,8 @@ void pin_account_name_process(struct pin_account *acct)
  * The pins stay as they are, whatever their number; what is charged for them
  * to RLIMIT_MEMLOCK moves. The cgroup stays.
  *
- * Context: Process context. May sleep; takes ledger->lock, and in it the
- * mmap_lock of @mm and pin_ledgers_lock.
+ * Context: Process context. May sleep; takes the mmap_lock of @mm,
+ * pin_ledgers_lock and ledger->lock.
  * Return: 0, also if @mm owns the ledger already; or, with nothing changed,
  * -EBUSY: the ledger's mm is alive.
  * -EEXIST: @mm has another ledger.
@@ -683,47 +859,27 @@ void pin_account_name_process(struct pin_account *acct)
 int pin_ledger_adopt(struct pin_ledger *ledger, const struct pin_owner *owner,
 		     struct mm_struct *mm)
 {
-	struct pin_account *acct;
 	struct mm_struct *old;
 	int ret;
 
-	guard(mutex)(&ledger->lock);
-
-	old = ledger->mm;
-	if (old == mm)
-		return 0;
-	if (atomic_read(&old->mm_users))
-		return -EBUSY;
-	if (READ_ONCE(mm->pin_ledger))
-		return -EEXIST;
-
-	if (mmap_write_lock_killable(mm))
+	if (mmap_read_lock_killable(mm))
 		return -EINTR;
-	ret = __account_locked_vm(mm, ledger->charge, true, owner->task,
-				  owner->lock_cap);
-	mmap_write_unlock(mm);
-	if (ret)
-		return ret;
-
 	mutex_lock(&pin_ledgers_lock);
-	if (mm->pin_ledger) {
-		/* Another thread of the new owner was faster */
-		mutex_unlock(&pin_ledgers_lock);
-		account_locked_vm(mm, ledger->charge, false);
-		return -EEXIST;
-	}
-	/* Nobody looks at the old mm's locked_vm any more */
-	old->pin_ledger = NULL;
-	mmgrab(mm);
-	WRITE_ONCE(ledger->mm, mm);
-	mm->pin_ledger = ledger;
-	ledger->committed = ledger->charge;
-	list_for_each_entry(acct, &ledger->accounts, in_ledger)
-		pin_account_name_process(acct);
+	mutex_lock(&ledger->lock);
+	old = ledger->mm;
+	ret = old == mm ? 0 : may_adopt(ledger, owner, mm);
+	if (old != mm && !ret)
+		give_ledger(ledger, mm);
+	mutex_unlock(&ledger->lock);
 	mutex_unlock(&pin_ledgers_lock);
+	mmap_read_unlock(mm);
 
-	mmdrop(old);
-	return 0;
+	if (old != mm && !ret) {
+		/* A reader may still look at it */
+		synchronize_rcu();
+		mmdrop(old);
+	}
+	return ret;
 }
 
 #include "tests/pin_ledger_kunit.h"

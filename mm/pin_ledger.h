@@ -8,13 +8,15 @@
 
 #include <linux/bits.h>
 #include <linux/list.h>
+#include <linux/lockdep.h>
 #include <linux/log2.h>
 #include <linux/minmax.h>
 #include <linux/mutex.h>
-#include <linux/ratelimit_types.h>
+#include <linux/refcount.h>
 #include <linux/sched.h>
 #include <linux/sizes.h>
 #include <linux/user_pages.h>
+#include <linux/workqueue.h>
 #include <linux/xarray.h>
 
 #include "pin_cgroup.h"
@@ -43,55 +45,53 @@ struct pin_chunk;
 #define PIN_BATCH_PAGES							\
 	MIN((unsigned long)PTRS_PER_PTE, PIN_EXTENTS_MIN)
 
-/* Pages taken at once from RLIMIT_MEMLOCK: 16 MiB */
-#define PIN_COMMIT_STEP		(SZ_16M >> PAGE_SHIFT)
-
 /**
  * struct pin_ledger - what the holders of one mm pin, each folio once
- * @lock: protects what has no other rule; mmap_lock is taken inside it
+ * @lock: protects what has no other rule. A leaf: whoever has it waits neither
+ *	for memory nor for another lock that may sleep
  * @moving: for writing, by who pins pages that must move; for reading, by who
  *	pins others. mmap_lock is taken inside it
  * @number: no other ledger has had it since boot; never changes
- * @refs: accounts and readers; protected by pin_ledgers_lock
+ * @refs: accounts and readers; the last goes under pin_ledgers_lock
  * @mm: whose memory this is; a reference on the mm_struct, not on its memory.
- *	Changes under both locks
+ *	Changes under both locks; who reads it in a RCU section may use it there
  * @folios: pins on each large folio, by the PFN of its head
  * @chunks: struct pin_chunk of small pages, by PFN >> PIN_CHUNK_SHIFT
  * @last_chunk: the one that was found last; or NULL
  * @charge: pages, sum over folios of min(pins, pages of the folio)
  * @held: pages, sum over folios with any pin of their whole size
- * @committed: pages of mm->locked_vm that this ledger has taken; at least
- *	@charge but while a pin is under way
+ * @held_now: @held as others see it; as mm->pin_charge is of @charge, it has
+ *	only what the limits have allowed
  * @cgroup: of the process that made the ledger; never changes; NULL in a kernel
  *	without the misc controller
- * @in_cgroup: pages charged to @cgroup; at least @held but while a pin is under
- *	way
- * @accounts: the holders
+ * @in_cgroup: pages charged to @cgroup; at least @held_now
+ * @accounts: the holders; readers go by RCU
+ * @free: of RCU
  */
 struct pin_ledger {
-	struct mutex lock;	/* may allocate while it is held */
+	struct mutex lock;	/* a leaf */
 	struct rw_semaphore moving;
 	u64 number;
-	unsigned int refs;
+	refcount_t refs;
 	struct mm_struct *mm;
 	struct xarray folios;
 	struct xarray chunks;
 	struct pin_chunk *last_chunk;
 	unsigned long charge;
 	unsigned long held;
-	unsigned long committed;
+	unsigned long held_now;
 	struct misc_cg *cgroup;
 	unsigned long in_cgroup;
 	struct list_head accounts;
+	struct rcu_work free;
 };
 
 /**
  * struct pin_account - a holder of long-term pins, for one mm
  * @ledger: never changes; its mm may, see pin_account_adopt()
  * @in_ledger: in the ledger's list
- * @in_system: in pin_accounts, under pin_ledgers_lock
+ * @id: in pin_accounts; no other account has had it since boot
  * @flags: PIN_ACCOUNT_*
- * @name: who pins, made unique by a number
  * @pid: of the process that set the account up or adopted it; changes under
  *	both locks
  * @comm: its name then, likewise
@@ -100,16 +100,17 @@ struct pin_ledger {
  * @acquired: pins taken since the account was made
  * @released: pins given back since
  * @refused: requests that were refused, by reason
- * @log_limit: keeps refusals from flooding the log
+ * @free: of RCU
+ * @name: who pins, with @id
  *
- * The counters are in pages and protected by the ledger's lock.
+ * The counters are in pages and change under the ledger's lock. Readers take
+ * none, and find an account and its ledger in a RCU section.
  */
 struct pin_account {
 	struct pin_ledger *ledger;
 	struct list_head in_ledger;
-	struct list_head in_system;
+	unsigned long id;
 	unsigned int flags;
-	char *name;
 	pid_t pid;
 	char comm[TASK_COMM_LEN];
 	u64 pages;
@@ -117,15 +118,43 @@ struct pin_account {
 	u64 acquired;
 	u64 released;
 	u64 refused[PIN_REASON_NR];
-	struct ratelimit_state log_limit;
+	struct rcu_head free;
+	char name[];
 };
 
 /*
- * Protects mm->pin_ledger, the references of ledgers, and the list below. All
- * processes share it, so nothing waits for memory or for a mmap_lock in it.
+ * Protects mm->pin_ledger while it changes. All processes share it, so nothing
+ * waits for memory or for a mmap_lock in it.
  */
 extern struct mutex pin_ledgers_lock;
-extern struct list_head pin_accounts;
+extern struct xarray pin_accounts;
+
+/**
+ * pin_ledger_charge() - read the charge as others see it
+ * @ledger: the ledger; its reader has a reference, or is in a RCU section
+ *
+ * Context: Any context; does not sleep.
+ * Return: pages.
+ */
+static inline unsigned long pin_ledger_charge(struct pin_ledger *ledger)
+{
+	guard(rcu)();
+	return READ_ONCE(READ_ONCE(ledger->mm)->pin_charge);
+}
+
+/**
+ * pin_ledger_publish() - let others see what was added or taken off
+ * @ledger: the ledger
+ *
+ * Context: Process context. ledger->lock is held.
+ */
+static inline void pin_ledger_publish(struct pin_ledger *ledger)
+{
+	lockdep_assert_held(&ledger->lock);
+
+	WRITE_ONCE(ledger->mm->pin_charge, ledger->charge);
+	WRITE_ONCE(ledger->held_now, ledger->held);
+}
 
 struct pin_ledger *pin_ledger_get(struct mm_struct *mm);
 struct pin_ledger *pin_ledger_find(struct mm_struct *mm);
@@ -137,10 +166,16 @@ unsigned long pin_ledger_sub(struct pin_ledger *ledger, unsigned long pfn,
 			     unsigned long npages, unsigned long *counted);
 void pin_ledger_sub_all(struct pin_ledger *ledger, unsigned long pfn,
 			unsigned long npages);
-int pin_ledger_commit(struct pin_ledger *ledger, const struct pin_owner *owner);
-int pin_ledger_commit_held(struct pin_ledger *ledger, unsigned long npages,
-			   bool quiet);
+int pin_ledger_lock(struct pin_ledger *ledger, const struct pin_owner *owner,
+		    struct mm_struct **locked);
+void pin_ledger_unlock(struct pin_ledger *ledger, struct mm_struct *locked);
+int pin_ledger_commit(struct pin_ledger *ledger, const struct pin_owner *owner,
+		      unsigned long left, struct misc_cg **full);
 void pin_ledger_settle(struct pin_ledger *ledger);
+int pin_ledger_reserve(struct pin_ledger *ledger, unsigned long pfn,
+		       unsigned long npages);
+void pin_ledger_unreserve(struct pin_ledger *ledger, unsigned long pfn,
+			  unsigned long npages);
 int pin_ledger_adopt(struct pin_ledger *ledger, const struct pin_owner *owner,
 		     struct mm_struct *mm);
 void pin_account_name_process(struct pin_account *acct);
@@ -151,5 +186,6 @@ int pin_refuse(struct pin_account *acct, const struct pin_owner *owner,
 size_t pin_escape(char *buf, size_t size, const char *name, const char *more);
 
 extern const char * const pin_reason_names[PIN_REASON_NR];
+extern atomic_long_t pin_refused[PIN_REASON_NR];
 
 #endif /* _MM_PIN_LEDGER_H */

@@ -10,9 +10,11 @@
 
 #define pr_fmt(fmt) "longterm_pin: " fmt
 
+#include <linux/cred.h>
 #include <linux/dax.h>
 #include <linux/file.h>
 #include <linux/fs.h>
+#include <linux/hash.h>
 #include <linux/hugetlb.h>
 #include <linux/mm.h>
 #include <linux/pagemap.h>
@@ -45,6 +47,9 @@ const char * const pin_reason_names[PIN_REASON_NR] = {
 	[PIN_REASON_NOSPACE]	= "nospace",
 	[PIN_REASON_NOHUGETLB]	= "nohugetlb",
 };
+
+/* Since boot, of all holders */
+atomic_long_t pin_refused[PIN_REASON_NR];
 
 /* What it means, and what helps */
 static const char * const reason_texts[PIN_REASON_NR] = {
@@ -294,7 +299,35 @@ size_t pin_escape(char *buf, size_t size, const char *name, const char *more)
 }
 
 /* Bytes of an escaped path in the log; a line of it holds about 1000 */
-#define LOG_PATH_MAX		512
+#define LOG_PATH_MAX		320
+
+/* Lines in five seconds: of all users, and of one. They share by a hash */
+#define LOG_HOST		50
+#define LOG_USER		10
+#define LOG_USERS		64
+
+static struct ratelimit_state log_host =
+	RATELIMIT_STATE_INIT(log_host, DEFAULT_RATELIMIT_INTERVAL, LOG_HOST);
+static struct ratelimit_state log_users[LOG_USERS];
+
+static int __init log_users_init(void)
+{
+	int i;
+
+	for (i = 0; i < LOG_USERS; i++)
+		ratelimit_state_init(&log_users[i], DEFAULT_RATELIMIT_INTERVAL,
+				     LOG_USER);
+	return 0;
+}
+subsys_initcall(log_users_init);
+
+/* The host's last: a user with many refusals does not use up what others have */
+static bool may_log(kuid_t uid)
+{
+	u32 user = hash_32(__kuid_val(uid), ilog2(LOG_USERS));
+
+	return __ratelimit(&log_users[user]) && __ratelimit(&log_host);
+}
 
 /* The path of a file or a cgroup, escaped; to be freed; NULL without memory */
 static char *escaped_path(struct file *file, struct misc_cg *cg)
@@ -313,52 +346,57 @@ static char *escaped_path(struct file *file, struct misc_cg *cg)
 	return buf;
 }
 
-static void log_line(struct pin_account *acct, const struct pin_owner *owner,
-		     unsigned long start, unsigned long npages,
-		     enum pin_reason reason, const char *what)
+/* Which file, or whose limit; to be freed; NULL for nothing, or without memory */
+static char *log_about(struct pin_account *acct, enum pin_reason reason,
+		       struct file *file)
 {
-	char task_comm[TASK_COMM_LEN], comm[4 * TASK_COMM_LEN];
+	struct misc_cg *cg = NULL;
+	char *path, *about = NULL;
+	u64 max, room;
 
-	get_task_comm(task_comm, owner->task);
-	pin_escape(comm, sizeof(comm), task_comm, "\"");
-	pr_warn("refused %s: %s of \"%s\" [%d], 0x%lx-0x%lx%s: %s\n",
-		pin_reason_names[reason], acct->name, comm,
-		task_tgid_nr(owner->task), start,
-		start + (npages << PAGE_SHIFT), what ?: "",
-		reason_texts[reason]);
+	if (reason == PIN_REASON_CGROUP)
+		cg = pin_cgroup_tightest(acct->ledger->cgroup, &max, &room);
+	if (!cg && !file)
+		return NULL;
+	path = escaped_path(file, cg);
+	if (path && file)
+		about = kasprintf(GFP_KERNEL | __GFP_NOWARN,
+				  ", file \"%s\" on %s", path,
+				  file_inode(file)->i_sb->s_type->name);
+	else if (path)
+		about = kasprintf(GFP_KERNEL | __GFP_NOWARN,
+				  ", limit %llu bytes of \"%s\"%s", max, path,
+				  pin_cgroup_removed(cg) ? " (removed)" : "");
+	kfree(path);
+	return about;
 }
 
 /*
  * One line; what users choose, names of processes, files and cgroups, is
- * escaped. The cgroup is the one whose limit is the nearest now.
+ * escaped. The limit is that of the cgroup with the least room now. Addresses
+ * stay out of the log: they are in the trace event.
  */
 static void log_refusal(struct pin_account *acct, const struct pin_owner *owner,
-			unsigned long start, unsigned long npages,
 			enum pin_reason reason, struct file *file)
 {
-	char *path = NULL, *what = NULL;
-	struct misc_cg *cg = NULL;
-	u64 max, room;
+	char task_comm[TASK_COMM_LEN], comm[4 * TASK_COMM_LEN];
+	char *about, *cgroup = NULL;
 
-	if (!__ratelimit(&acct->log_limit))
+	if (!may_log(task_uid(owner->task)))
 		return;
 
-	if (reason == PIN_REASON_CGROUP)
-		cg = pin_cgroup_tightest(acct->ledger->cgroup, &max, &room);
-	if (file || cg)
-		path = escaped_path(file, cg);
-	if (path && file)
-		what = kasprintf(GFP_KERNEL | __GFP_NOWARN,
-				 ", file \"%s\" on %s", path,
-				 file_inode(file)->i_sb->s_type->name);
-	else if (path)
-		what = kasprintf(GFP_KERNEL | __GFP_NOWARN,
-				 ", cgroup \"%s\"%s limited to %llu bytes", path,
-				 pin_cgroup_removed(cg) ? " (removed)" : "",
-				 max);
-	log_line(acct, owner, start, npages, reason, what);
-	kfree(what);
-	kfree(path);
+	about = log_about(acct, reason, file);
+	if (acct->ledger->cgroup)
+		cgroup = escaped_path(NULL, acct->ledger->cgroup);
+	get_task_comm(task_comm, owner->task);
+	pin_escape(comm, sizeof(comm), task_comm, "\"");
+	pr_warn("refused %s: %s of \"%s\" [%d], uid %u, cgroup \"%s\"%s: %s\n",
+		pin_reason_names[reason], acct->name, comm,
+		task_tgid_nr(owner->task),
+		from_kuid(&init_user_ns, task_uid(owner->task)), cgroup ?: "-",
+		about ?: "", reason_texts[reason]);
+	kfree(cgroup);
+	kfree(about);
 }
 
 /**
@@ -403,12 +441,13 @@ int pin_refuse(struct pin_account *acct, const struct pin_owner *owner,
 	    (reason == PIN_REASON_FSDAX || reason == PIN_REASON_FILE))
 		err = -EOPNOTSUPP;
 
+	atomic_long_inc(&pin_refused[reason]);
 	mutex_lock(&acct->ledger->lock);
-	acct->refused[reason]++;
+	WRITE_ONCE(acct->refused[reason], acct->refused[reason] + 1);
 	mutex_unlock(&acct->ledger->lock);
 	trace_longterm_refuse(acct->name, start, npages,
 			      pin_reason_names[reason], err);
-	log_refusal(acct, owner, start, npages, reason, found.file);
+	log_refusal(acct, owner, reason, found.file);
 out:
 	if (found.file)
 		fput(found.file);

@@ -1,14 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Who holds which long-term pins: the text of /proc/<pid>/longterm_pins, and a
- * list of all holders of the system in debugfs, with those whose process is
- * gone. Formats: docs/, one word a column, counts in pages.
+ * Who holds which long-term pins: the text of /proc/<pid>/longterm_pins, and of
+ * /proc/longterm_pins, with all holders of the system, also those whose process
+ * is gone, and all refusals since boot. Formats: docs/, one word a column, counts
+ * in pages.
+ *
+ * Readers take no lock, so that they hold up no pin, and none holds them up:
+ * whatever a process waits for, its pins can be read. Counters of a line may be
+ * of different moments.
  */
 
-#include <linux/debugfs.h>
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/nsproxy.h>
+#include <linux/proc_fs.h>
 #include <linux/sched/signal.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
@@ -96,14 +101,14 @@ void longterm_pins_show(struct seq_file *m, struct mm_struct *mm,
 	show_columns(m);
 	seq_putc(m, '\n');
 	if (ledger) {
-		mutex_lock(&ledger->lock);
-		list_for_each_entry(acct, &ledger->accounts, in_ledger) {
+		rcu_read_lock();
+		list_for_each_entry_rcu(acct, &ledger->accounts, in_ledger) {
 			show_account(m, acct);
 			seq_putc(m, '\n');
 		}
-		charge = ledger->charge;
-		held = ledger->held;
-		mutex_unlock(&ledger->lock);
+		rcu_read_unlock();
+		charge = pin_ledger_charge(ledger);
+		held = READ_ONCE(ledger->held_now);
 	}
 	seq_printf(m, "charge %lu\nheld %lu\n", charge, held);
 	show_limit(m, task);
@@ -112,44 +117,94 @@ void longterm_pins_show(struct seq_file *m, struct mm_struct *mm,
 		pin_ledger_put(ledger);
 }
 
-#ifdef CONFIG_DEBUG_FS
-static int longterm_pins_list_show(struct seq_file *m, void *unused)
+#ifdef CONFIG_PROC_FS
+/* Positions in /proc/longterm_pins: the columns, accounts by id, refusals */
+#define POS_COLUMNS	0
+#define POS_REFUSALS	(LLONG_MAX - 1)
+
+static const char columns[] = "columns", refusals[] = "refusals";
+
+/* The first account whose id is not below that, or what comes after them */
+static const void *account_from(loff_t *pos, unsigned long id)
 {
-	struct pin_account *acct;
+	struct pin_account *acct = xa_find(&pin_accounts, &id, ULONG_MAX,
+					   XA_PRESENT);
 
-	seq_puts(m, "pid comm state ");
-	show_columns(m);
-	seq_puts(m, " charge held ledger\n");
+	*pos = acct ? id : POS_REFUSALS;
+	return acct ?: (const void *)refusals;
+}
 
-	/*
-	 * Without the ledgers' locks: the list is of the whole system, and must
-	 * not wait for the process that is in trouble. The counters of a line
-	 * may be of different moments.
-	 */
-	guard(mutex)(&pin_ledgers_lock);
-	list_for_each_entry(acct, &pin_accounts, in_system) {
-		struct pin_ledger *ledger = acct->ledger;
+static void *pins_start(struct seq_file *m, loff_t *pos) __acquires(RCU)
+{
+	rcu_read_lock();
+	if (*pos == POS_COLUMNS)
+		return (void *)columns;
+	if (*pos < POS_REFUSALS)
+		return (void *)account_from(pos, *pos);
+	return *pos == POS_REFUSALS ? (void *)refusals : NULL;
+}
 
-		seq_printf(m, "%d ", acct->pid);
-		show_name(m, *acct->comm ? acct->comm : "?", " ");
-		seq_printf(m, " %s ",
-			   atomic_read(&ledger->mm->mm_users) ? "alive" :
-								"gone");
-		show_account(m, acct);
-		seq_printf(m, " %lu %lu %llu\n", READ_ONCE(ledger->charge),
-			   READ_ONCE(ledger->held), ledger->number);
+static void *pins_next(struct seq_file *m, void *v, loff_t *pos)
+{
+	if (v == refusals) {
+		++*pos;
+		return NULL;
+	}
+	return (void *)account_from(pos, *pos + 1);
+}
+
+static void pins_stop(struct seq_file *m, void *v) __releases(RCU)
+{
+	rcu_read_unlock();
+}
+
+static void show_system_account(struct seq_file *m, struct pin_account *acct)
+{
+	struct pin_ledger *ledger = acct->ledger;
+	struct mm_struct *mm = READ_ONCE(ledger->mm);
+	char comm[TASK_COMM_LEN];
+
+	/* Adoption may change the name meanwhile; its last byte is always 0 */
+	memcpy(comm, acct->comm, sizeof(comm));
+	seq_printf(m, "%d ", READ_ONCE(acct->pid));
+	show_name(m, *comm ? comm : "?", " ");
+	seq_printf(m, " %s ", atomic_read(&mm->mm_users) ? "alive" : "gone");
+	show_account(m, acct);
+	seq_printf(m, " %lu %lu %llu\n", READ_ONCE(mm->pin_charge),
+		   READ_ONCE(ledger->held_now), ledger->number);
+}
+
+static int pins_show(struct seq_file *m, void *v)
+{
+	int i;
+
+	if (v == columns) {
+		seq_puts(m, "pid comm state ");
+		show_columns(m);
+		seq_puts(m, " charge held ledger\n");
+	} else if (v == refusals) {
+		for (i = 0; i < PIN_REASON_NR; i++)
+			seq_printf(m, "refused %s %lu\n", pin_reason_names[i],
+				   atomic_long_read(&pin_refused[i]));
+	} else {
+		show_system_account(m, v);
 	}
 	return 0;
 }
-DEFINE_SHOW_ATTRIBUTE(longterm_pins_list);
 
-static int __init longterm_pins_debugfs_init(void)
+static const struct seq_operations pins_ops = {
+	.start	= pins_start,
+	.next	= pins_next,
+	.stop	= pins_stop,
+	.show	= pins_show,
+};
+
+static int __init pins_init(void)
 {
-	debugfs_create_file("longterm_pins", 0400, NULL, NULL,
-			    &longterm_pins_list_fops);
+	proc_create_seq("longterm_pins", 0400, NULL, &pins_ops);
 	return 0;
 }
-late_initcall(longterm_pins_debugfs_init);
+fs_initcall(pins_init);
 #endif
 
 #include "tests/pin_report_kunit.h"

@@ -39,6 +39,25 @@ struct pin_account;
 struct seq_file;
 struct task_struct;
 
+/**
+ * mm_locked_pages() - count what RLIMIT_MEMLOCK is compared with
+ * @mm: the mm
+ *
+ * Context: Any context; does not sleep. Whoever has mmap_lock sees no charge
+ * come that a limit applies to.
+ * Return: pages: those of mlock() and of other users of mm->locked_vm, and the
+ * charge of long-term pins.
+ */
+static inline unsigned long mm_locked_pages(const struct mm_struct *mm)
+{
+	unsigned long pages = READ_ONCE(mm->locked_vm);
+
+#ifdef CONFIG_LONGTERM_PIN
+	pages += READ_ONCE(mm->pin_charge);
+#endif
+	return pages;
+}
+
 /* What pin_user_pages*() took */
 void put_user_page(struct page *page);
 void put_user_pages(struct page **pages, unsigned long npages);

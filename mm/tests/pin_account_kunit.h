@@ -87,7 +87,7 @@ static void account_test_exit(struct kunit *test)
 		KUNIT_EXPECT_TRUE(test, account_at_rest(t->acct));
 		mmgrab(mm);
 		pin_account_destroy(t->acct);
-		KUNIT_EXPECT_EQ(test, mm->locked_vm, 0);
+		KUNIT_EXPECT_EQ(test, mm->pin_charge, 0);
 		mmdrop(mm);
 	}
 	pin_test_end(test, &t->base);
@@ -164,13 +164,24 @@ static void accounts_have_names_of_their_own(struct kunit *test)
 	pin_account_destroy(b);
 }
 
+static size_t nr_accounts(void)
+{
+	struct pin_account *each;
+	unsigned long id;
+	size_t nr = 0;
+
+	xa_for_each(&pin_accounts, id, each)
+		nr++;
+	return nr;
+}
+
 static bool account_listed(struct pin_account *acct)
 {
 	struct pin_account *each;
 	bool found = false;
+	unsigned long id;
 
-	guard(mutex)(&pin_ledgers_lock);
-	list_for_each_entry(each, &pin_accounts, in_system)
+	xa_for_each(&pin_accounts, id, each)
 		found |= each == acct;
 	return found;
 }
@@ -188,7 +199,7 @@ static void accounts_of_one_mm_share_a_ledger(struct kunit *test)
 	pin_account_destroy(a);
 	KUNIT_EXPECT_EQ(test, list_count_nodes(&ledger->accounts), 1);
 	KUNIT_EXPECT_FALSE(test, account_listed(a));
-	KUNIT_EXPECT_EQ(test, ledger->refs, 1);
+	KUNIT_EXPECT_EQ(test, refcount_read(&ledger->refs), 1);
 }
 
 static void account_is_for_its_mm(struct kunit *test)
@@ -234,22 +245,17 @@ static void pins_are_counted(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, account_refusals(t->acct), 0);
 }
 
-static void settled_charge_is_exact(struct kunit *test)
+static void charge_is_always_exact(struct kunit *test)
 {
 	struct account_test *t = test->priv;
 	struct mm_struct *mm = t->base.mm;
 
 	account_pin(t, t->acct, t->addr, 0, TABLE_PAGES);
-	KUNIT_EXPECT_EQ(test, mm->locked_vm, PIN_COMMIT_STEP);
-	pin_account_settle(t->acct);
-	KUNIT_EXPECT_EQ(test, mm->locked_vm, TABLE_PAGES);
+	KUNIT_EXPECT_EQ(test, mm->pin_charge, TABLE_PAGES);
 	account_put(t, t->acct, 0, 3);
-	KUNIT_EXPECT_EQ(test, mm->locked_vm, TABLE_PAGES);
-	pin_account_settle(t->acct);
-	KUNIT_EXPECT_EQ(test, mm->locked_vm, TABLE_PAGES - 3);
+	KUNIT_EXPECT_EQ(test, mm->pin_charge, TABLE_PAGES - 3);
 	account_put(t, t->acct, 3, TABLE_PAGES - 3);
-	pin_account_settle(t->acct);
-	KUNIT_EXPECT_EQ(test, mm->locked_vm, 0);
+	KUNIT_EXPECT_EQ(test, mm->pin_charge, 0);
 }
 
 static void end_of_account_settles(struct kunit *test)
@@ -258,10 +264,10 @@ static void end_of_account_settles(struct kunit *test)
 	struct pin_account *a = account_test_create(test, t->base.mm);
 
 	account_pin(t, t->acct, t->addr, 0, TABLE_PAGES);
-	KUNIT_EXPECT_EQ(test, t->base.mm->locked_vm, PIN_COMMIT_STEP);
-	pin_account_destroy(a);
-	KUNIT_EXPECT_EQ(test, t->base.mm->locked_vm, TABLE_PAGES);
 	account_put(t, t->acct, 0, TABLE_PAGES);
+	KUNIT_EXPECT_EQ(test, t->acct->ledger->in_cgroup, TABLE_PAGES);
+	pin_account_destroy(a);
+	KUNIT_EXPECT_EQ(test, t->acct->ledger->in_cgroup, 0);
 }
 
 static void no_pages_are_pinned_or_put(struct kunit *test)
@@ -361,15 +367,15 @@ static void limit_refuses_and_leaves_nothing(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, account_pin(t, t->acct, t->addr, 0, 21), -ENOMEM);
 	KUNIT_EXPECT_TRUE(test, account_at_rest(t->acct));
 	KUNIT_EXPECT_EQ(test, page_ref_count(page), refs);
-	KUNIT_EXPECT_EQ(test, t->base.mm->locked_vm, 0);
+	KUNIT_EXPECT_EQ(test, t->base.mm->pin_charge, 0);
 	KUNIT_EXPECT_EQ(test, t->acct->refused[PIN_REASON_MEMLOCK], 1);
 
 	KUNIT_EXPECT_EQ(test, account_pin(t, t->acct, t->addr, 0, 20), 20);
-	KUNIT_EXPECT_EQ(test, t->base.mm->locked_vm, 20);
+	KUNIT_EXPECT_EQ(test, t->base.mm->pin_charge, 20);
 	KUNIT_EXPECT_EQ(test, account_pin(t, t->acct, t->addr, 20, 1), -ENOMEM);
 	EXPECT_ACCOUNT(test, t->acct, 20, 20, 20);
 	EXPECT_CHARGE(test, t->acct, 20, 20);
-	KUNIT_EXPECT_EQ(test, t->base.mm->locked_vm, 20);
+	KUNIT_EXPECT_EQ(test, t->base.mm->pin_charge, 20);
 	KUNIT_EXPECT_EQ(test, t->acct->refused[PIN_REASON_MEMLOCK], 2);
 	KUNIT_EXPECT_EQ(test, account_refusals(t->acct), 2);
 
@@ -422,7 +428,7 @@ static void cgroup_refuses_and_leaves_nothing(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, account_pin(t, t->acct, t->addr, 0, 21), -EBUSY);
 	KUNIT_EXPECT_TRUE(test, account_at_rest(t->acct));
 	KUNIT_EXPECT_EQ(test, pin_test_usage(cg), 0);
-	KUNIT_EXPECT_EQ(test, t->base.mm->locked_vm, 0);
+	KUNIT_EXPECT_EQ(test, t->base.mm->pin_charge, 0);
 	KUNIT_EXPECT_EQ(test, pin_test_pins(pin_test_page(test, t->addr)), 0);
 	KUNIT_EXPECT_EQ(test, t->acct->refused[PIN_REASON_CGROUP], 1);
 	KUNIT_EXPECT_EQ(test, account_refusals(t->acct), 1);
@@ -449,7 +455,7 @@ static void refusal_by_one_limit_charges_the_other_nothing(struct kunit *test)
 	pin_test_limit(2 * TABLE_PAGES);
 	KUNIT_EXPECT_EQ(test, account_pin(t, t->acct, t->addr, 0, TABLE_PAGES),
 			-EBUSY);
-	KUNIT_EXPECT_EQ(test, t->base.mm->locked_vm, 0);
+	KUNIT_EXPECT_EQ(test, t->base.mm->pin_charge, 0);
 	KUNIT_EXPECT_EQ(test, pin_test_usage(cg), 0);
 }
 
@@ -784,8 +790,8 @@ static void any_thread_pins_memory_of_the_account(struct kunit *test)
 				      MAP_ANONYMOUS | MAP_FIXED, 0), t->addr);
 	KUNIT_EXPECT_EQ(test, account_pin(t, t->acct, t->addr, 0, 5), 5);
 	KUNIT_EXPECT_PTR_EQ(test, t->pages[0], page);
-	KUNIT_EXPECT_EQ(test, t->base.mm->locked_vm, 5);
-	KUNIT_EXPECT_EQ(test, other->locked_vm, 0);
+	KUNIT_EXPECT_EQ(test, t->base.mm->pin_charge, 5);
+	KUNIT_EXPECT_EQ(test, other->pin_charge, 0);
 	account_put(t, t->acct, 0, 5);
 	kthread_unuse_mm(other);
 	mmput(t->base.mm);
@@ -809,7 +815,7 @@ static void pins_outlive_their_mm(struct kunit *test)
 	account_put(t, t->acct, 0, 10);
 	pin_account_settle(t->acct);
 	KUNIT_EXPECT_EQ(test, page_ref_count(page), 1);
-	KUNIT_EXPECT_EQ(test, t->base.mm->locked_vm, 0);
+	KUNIT_EXPECT_EQ(test, t->base.mm->pin_charge, 0);
 	put_page(page);
 }
 
@@ -907,11 +913,11 @@ static void adopted_accounts_come_all_with_new_name(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, pin_account_is_for(b, new));
 	KUNIT_EXPECT_STREQ(test, t->acct->comm, "adopter");
 	KUNIT_EXPECT_STREQ(test, b->comm, "adopter");
-	KUNIT_EXPECT_EQ(test, new->locked_vm, 10);
+	KUNIT_EXPECT_EQ(test, new->pin_charge, 10);
 
 	account_put(t, b, 0, 10);
 	pin_account_destroy(b);
-	KUNIT_EXPECT_EQ(test, new->locked_vm, 10);
+	KUNIT_EXPECT_EQ(test, new->pin_charge, 10);
 	account_put(t, t->acct, 0, 10);
 }
 
@@ -926,7 +932,7 @@ static void account_is_not_adopted_by_mm_with_ledger(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, pin_account_adopt(t->acct, &t->owner, new),
 			-EEXIST);
 	KUNIT_EXPECT_TRUE(test, pin_account_is_for(t->acct, t->base.mm));
-	KUNIT_EXPECT_EQ(test, new->locked_vm, 0);
+	KUNIT_EXPECT_EQ(test, new->pin_charge, 0);
 	account_put(t, t->acct, 0, 10);
 	pin_account_destroy(other);
 }
@@ -985,15 +991,15 @@ static void moved_pins_are_in_both_accounts_between(struct kunit *test)
 	pin_account_settle(to);
 	EXPECT_ACCOUNT(test, to, MOVE_PAGES, MOVE_PAGES, MOVE_PAGES);
 	EXPECT_CHARGE(test, to, MOVE_PAGES, MOVE_PAGES);
-	KUNIT_EXPECT_EQ(test, mm->locked_vm, MOVE_PAGES);
+	KUNIT_EXPECT_EQ(test, mm->pin_charge, MOVE_PAGES);
 	EXPECT_CHARGE(test, t->acct, MOVE_PAGES, MOVE_PAGES);
-	KUNIT_EXPECT_EQ(test, t->base.mm->locked_vm, MOVE_PAGES);
+	KUNIT_EXPECT_EQ(test, t->base.mm->pin_charge, MOVE_PAGES);
 
 	move_test_out(t, t->acct);
 	pin_account_settle(t->acct);
 	EXPECT_ACCOUNT(test, t->acct, 0, MOVE_PAGES, MOVE_PAGES);
 	EXPECT_CHARGE(test, t->acct, 0, 0);
-	KUNIT_EXPECT_EQ(test, t->base.mm->locked_vm, 0);
+	KUNIT_EXPECT_EQ(test, t->base.mm->pin_charge, 0);
 
 	/* They have been pinned all the time, and once */
 	KUNIT_EXPECT_EQ(test, pin_test_pins(t->pages[0]), 1);
@@ -1017,7 +1023,7 @@ static void move_can_be_undone(struct kunit *test)
 	move_test_out(t, to);
 	pin_account_settle(to);
 	KUNIT_EXPECT_TRUE(test, account_at_rest(to));
-	KUNIT_EXPECT_EQ(test, mm->locked_vm, 0);
+	KUNIT_EXPECT_EQ(test, mm->pin_charge, 0);
 	EXPECT_CHARGE(test, t->acct, MOVE_PAGES, MOVE_PAGES);
 	KUNIT_EXPECT_EQ(test, pin_test_pins(t->pages[0]), 1);
 	account_put(t, t->acct, 0, MOVE_PAGES);
@@ -1038,7 +1044,7 @@ static void move_keeps_to_limit_and_leaves_nothing(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, pin_account_move_in(to, &t->owner, pfn,
 						  TABLE_PAGES), -ENOMEM);
 	KUNIT_EXPECT_TRUE(test, account_at_rest(to));
-	KUNIT_EXPECT_EQ(test, mm->locked_vm, 0);
+	KUNIT_EXPECT_EQ(test, mm->pin_charge, 0);
 	KUNIT_EXPECT_EQ(test, pin_account_move_in(to, &t->owner, pfn,
 						  TABLE_PAGES - 1), 0);
 	/* There it is charged for already */
@@ -1063,7 +1069,7 @@ static void move_keeps_to_cgroup_and_leaves_nothing(struct kunit *test)
 							MOVE_PAGES), -EBUSY);
 	KUNIT_EXPECT_TRUE(test, account_at_rest(to));
 	KUNIT_EXPECT_EQ(test, pin_test_usage(cg), 0);
-	KUNIT_EXPECT_EQ(test, to->ledger->mm->locked_vm, 0);
+	KUNIT_EXPECT_EQ(test, to->ledger->mm->pin_charge, 0);
 	pin_test_cgroup_limit(cg, MOVE_PAGES);
 	KUNIT_EXPECT_EQ(test, move_test_in(t, to), 0);
 	KUNIT_EXPECT_EQ(test, pin_test_usage(cg), MOVE_PAGES);
@@ -1105,7 +1111,7 @@ static void holder_can_report_pfnmap_itself(struct kunit *test)
 static void account_is_not_made_without_memory(struct kunit *test)
 {
 	struct mm_struct *mm = pin_test_other_mm(test);
-	size_t nr = list_count_nodes(&pin_accounts);
+	size_t nr = nr_accounts();
 	void *faults = pin_test_slab_faults(test);
 	unsigned int bytes, failures = 0;
 	struct pin_account *acct;
@@ -1118,13 +1124,13 @@ static void account_is_not_made_without_memory(struct kunit *test)
 			break;
 		failures++;
 		KUNIT_EXPECT_EQ(test, PTR_ERR(acct), -ENOMEM);
-		KUNIT_EXPECT_NULL(test, mm->pin_ledger);
-		KUNIT_EXPECT_EQ(test, list_count_nodes(&pin_accounts), nr);
+		KUNIT_EXPECT_NULL(test, rcu_access_pointer(mm->pin_ledger));
+		KUNIT_EXPECT_EQ(test, nr_accounts(), nr);
 	}
 	KUNIT_EXPECT_GT(test, failures, 0);
 	KUNIT_ASSERT_FALSE(test, IS_ERR(acct));
 	pin_account_destroy(acct);
-	KUNIT_EXPECT_NULL(test, mm->pin_ledger);
+	KUNIT_EXPECT_NULL(test, rcu_access_pointer(mm->pin_ledger));
 }
 
 /*
@@ -1176,7 +1182,7 @@ static void account_fail_each(struct kunit *test, bool extents, bool there)
 			account_put(t, t->acct, 0, ret);
 		pin_account_settle(t->acct);
 		KUNIT_EXPECT_TRUE(test, account_at_rest(t->acct));
-		KUNIT_EXPECT_EQ(test, t->base.mm->locked_vm, 0);
+		KUNIT_EXPECT_EQ(test, t->base.mm->pin_charge, 0);
 		if (!there)
 			vm_munmap(addr, size);
 	} while (more);
@@ -1248,7 +1254,7 @@ static void put_of_account_needs_no_memory(struct kunit *test)
 	pin_test_fail_all(slab, false);
 	pin_test_fail_all(pages, false);
 	KUNIT_EXPECT_TRUE(test, account_at_rest(t->acct));
-	KUNIT_EXPECT_EQ(test, t->base.mm->locked_vm, 0);
+	KUNIT_EXPECT_EQ(test, t->base.mm->pin_charge, 0);
 	KUNIT_EXPECT_EQ(test, pin_test_pins(t->pages[0]), 0);
 }
 
@@ -1275,7 +1281,7 @@ static void gigantic_page_is_charged_once(struct kunit *test)
 	EXPECT_CHARGE(test, b, GIGANTIC_PAGES, GIGANTIC_PAGES);
 	KUNIT_EXPECT_EQ(test, pin_test_pins(page), GIGANTIC_PAGES + 7);
 	pin_account_settle(b);
-	KUNIT_EXPECT_EQ(test, t->base.mm->locked_vm, GIGANTIC_PAGES);
+	KUNIT_EXPECT_EQ(test, t->base.mm->pin_charge, GIGANTIC_PAGES);
 
 	put_user_pfns_account(t->acct, pfn, GIGANTIC_PAGES, true);
 	EXPECT_CHARGE(test, b, 7, GIGANTIC_PAGES);
@@ -1348,7 +1354,7 @@ static struct kunit_case pin_account_test_cases[] = {
 	KUNIT_CASE(accounts_of_one_mm_share_a_ledger),
 	KUNIT_CASE(account_is_for_its_mm),
 	KUNIT_CASE(pins_are_counted),
-	KUNIT_CASE(settled_charge_is_exact),
+	KUNIT_CASE(charge_is_always_exact),
 	KUNIT_CASE(end_of_account_settles),
 	KUNIT_CASE(no_pages_are_pinned_or_put),
 	KUNIT_CASE(pin_goes_beyond_one_table),

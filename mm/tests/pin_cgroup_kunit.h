@@ -8,9 +8,10 @@
 #ifndef _MM_TESTS_PIN_CGROUP_KUNIT_H
 #define _MM_TESTS_PIN_CGROUP_KUNIT_H
 
-#include "pin_kunit.h"
+#include <linux/completion.h>
+#include <linux/kthread.h>
 
-#define STEP	PIN_CGROUP_STEP
+#include "pin_kunit.h"
 
 /* What the cgroup and its parent are charged, in pages */
 #define EXPECT_USAGE(test_, cg_, own_, parents_)			\
@@ -23,86 +24,152 @@
 				parents_);				\
 	} while (0)
 
-static void cgroup_takes_a_step_where_there_is_room(struct kunit *test)
+static void cgroup_and_those_above_are_charged(struct kunit *test)
 {
-	struct misc_cg *cg = pin_test_cgroups(test, 2);
+	struct misc_cg *cg = pin_test_cgroups(test, 2), *full;
 
-	KUNIT_EXPECT_EQ(test, pin_cgroup_charge(cg, 3, STEP, false), STEP);
-	EXPECT_USAGE(test, cg, STEP, STEP);
-	pin_test_cgroup_limit(&cg[1], 2 * STEP);
-	KUNIT_EXPECT_EQ(test, pin_cgroup_charge(cg, 3, STEP, false), STEP);
-	EXPECT_USAGE(test, cg, 2 * STEP, 2 * STEP);
-	pin_cgroup_uncharge(cg, 2 * STEP - 1);
-	EXPECT_USAGE(test, cg, 1, 1);
+	KUNIT_EXPECT_EQ(test, pin_cgroup_charge(cg, 3, &full), 0);
+	EXPECT_USAGE(test, cg, 3, 3);
+	KUNIT_EXPECT_EQ(test, pin_cgroup_charge(&cg[1], 4, &full), 0);
+	EXPECT_USAGE(test, cg, 3, 7);
+	pin_cgroup_uncharge(cg, 2);
+	EXPECT_USAGE(test, cg, 1, 5);
+	KUNIT_EXPECT_EQ(test, atomic64_read(&res_of(cg)->watermark),
+			bytes_of(3));
+	KUNIT_EXPECT_EQ(test, atomic64_read(&res_of(&cg[1])->watermark),
+			bytes_of(7));
 }
 
-static void cgroup_takes_no_more_than_asked(struct kunit *test)
+/* The limit holds to the page, of each, and a charge that fails adds nothing */
+static void cgroup_limit_is_exact(struct kunit *test)
 {
-	struct misc_cg *cg = pin_test_cgroups(test, 2);
-
-	KUNIT_EXPECT_EQ(test, pin_cgroup_charge(cg, 3, 3, false), 3);
-	KUNIT_EXPECT_EQ(test, pin_cgroup_charge(cg, 3, 0, false), 3);
-	EXPECT_USAGE(test, cg, 6, 6);
-	/* More than a step at once, of a large folio */
-	KUNIT_EXPECT_EQ(test, pin_cgroup_charge(cg, 4 * STEP, STEP, false),
-			4 * STEP);
-	EXPECT_USAGE(test, cg, 4 * STEP + 6, 4 * STEP + 6);
-}
-
-/* A step that does not fit is no refusal, and is not counted as one */
-static void cgroup_near_limit_is_exact(struct kunit *test)
-{
-	struct misc_cg *cg = pin_test_cgroups(test, 2);
+	struct misc_cg *cg = pin_test_cgroups(test, 2), *full;
 	int i;
 
 	for (i = 0; i < 2; i++) {
 		pin_test_cgroup_limit(&cg[i], 100);
-		KUNIT_EXPECT_EQ(test, pin_cgroup_charge(cg, 60, STEP, false),
-				60);
-		KUNIT_EXPECT_EQ(test, pin_cgroup_charge(cg, 40, 41, false), 40);
+		KUNIT_EXPECT_EQ(test, pin_cgroup_charge(cg, 60, &full), 0);
+		KUNIT_EXPECT_EQ(test, pin_cgroup_charge(cg, 41, &full), -EBUSY);
+		KUNIT_EXPECT_PTR_EQ(test, full, &cg[i]);
+		EXPECT_USAGE(test, cg, 60, 60);
+		KUNIT_EXPECT_EQ(test, pin_cgroup_charge(cg, 40, &full), 0);
+		KUNIT_EXPECT_EQ(test, pin_cgroup_charge(cg, 1, &full), -EBUSY);
 		EXPECT_USAGE(test, cg, 100, 100);
-		KUNIT_EXPECT_EQ(test, pin_test_cgroup_refusals(&cg[i]), 0);
-		KUNIT_EXPECT_EQ(test, pin_cgroup_charge(cg, 1, STEP, false),
-				-EBUSY);
-		KUNIT_EXPECT_EQ(test, pin_test_cgroup_refusals(&cg[i]), 1);
-		EXPECT_USAGE(test, cg, 100, 100);
+		KUNIT_EXPECT_EQ(test, atomic64_read(&res_of(cg)->watermark),
+				bytes_of(100));
 		pin_cgroup_uncharge(cg, 100);
 		pin_test_cgroup_limit(&cg[i], ULONG_MAX);
 	}
+	/* More bytes than there can be */
+	pin_test_cgroup_limit(&cg[1], 0);
+	KUNIT_EXPECT_EQ(test, pin_cgroup_charge(cg, ULONG_MAX >> PAGE_SHIFT,
+						&full), -EBUSY);
+	EXPECT_USAGE(test, cg, 0, 0);
 }
 
-static void cgroup_counts_no_failure_that_is_no_refusal(struct kunit *test)
+/* Charges that fail are none of misc.events' until the caller says so */
+static void cgroup_refusal_is_counted_once(struct kunit *test)
 {
-	struct misc_cg *cg = pin_test_cgroups(test, 2);
+	struct misc_cg *cg = pin_test_cgroups(test, 3), *full;
+	int i;
 
 	pin_test_cgroup_limit(&cg[1], 10);
-	KUNIT_EXPECT_EQ(test, pin_cgroup_charge(cg, 11, 11, true), -EBUSY);
-	KUNIT_EXPECT_EQ(test, pin_cgroup_charge(cg, 11, STEP, true), -EBUSY);
-	KUNIT_EXPECT_EQ(test, pin_test_cgroup_refusals(&cg[0]), 0);
+	for (i = 0; i < 3; i++)
+		KUNIT_EXPECT_EQ(test, pin_cgroup_charge(cg, 11, &full), -EBUSY);
+	KUNIT_ASSERT_PTR_EQ(test, full, &cg[1]);
 	KUNIT_EXPECT_EQ(test, pin_test_cgroup_refusals(&cg[1]), 0);
+	pin_cgroup_refused(full);
+	KUNIT_EXPECT_EQ(test, pin_test_cgroup_refusals(&cg[0]), 0);
+	KUNIT_EXPECT_EQ(test, pin_test_cgroup_refusals(&cg[1]), 1);
+	KUNIT_EXPECT_EQ(test, pin_test_cgroup_refusals(&cg[2]), 0);
+	KUNIT_EXPECT_EQ(test, atomic64_read(&res_of(&cg[1])->events), 1);
+}
+
+/**
+ * struct charge_thread - charges what fits beside others, and what never does
+ * @cg: the cgroup
+ * @npages: how many pages
+ * @fits: it does
+ * @wrong: results that were not expected
+ * @stop: others have ended
+ * @done: this one has ended
+ */
+struct charge_thread {
+	struct misc_cg *cg;
+	unsigned long npages;
+	bool fits;
+	unsigned long wrong;
+	bool *stop;
+	struct completion done;
+};
+
+#define CHARGE_ROUNDS	20000
+
+static int charge_thread(void *data)
+{
+	struct charge_thread *c = data;
+	struct misc_cg *full;
+	unsigned long i;
+
+	for (i = 0; c->fits ? i < CHARGE_ROUNDS : !READ_ONCE(*c->stop); i++) {
+		int ret = pin_cgroup_charge(c->cg, c->npages, &full);
+
+		if (!ret)
+			pin_cgroup_uncharge(c->cg, c->npages);
+		c->wrong += c->fits == !!ret;
+		cond_resched();
+	}
+	complete(&c->done);
+	return 0;
+}
+
+/*
+ * The limit is that of the parent, which has room for the one, and never for the
+ * other. An implementation that adds first lets the one fail now and then.
+ */
+static void cgroup_charge_that_fails_refuses_no_other(struct kunit *test)
+{
+	struct misc_cg *cg = pin_test_cgroups(test, 2);
+	bool stop = false;
+	struct charge_thread c[2] = {
+		{ .cg = cg, .npages = 10, .fits = true },
+		{ .cg = cg, .npages = 200, .stop = &stop },
+	};
+	struct task_struct *task;
+	int i;
+
+	pin_test_cgroup_limit(&cg[1], 100);
+	for (i = 0; i < 2; i++) {
+		init_completion(&c[i].done);
+		task = kthread_run(charge_thread, &c[i], "pin_test");
+		KUNIT_ASSERT_NOT_ERR_OR_NULL(test, task);
+	}
+	wait_for_completion(&c[0].done);
+	WRITE_ONCE(stop, true);
+	wait_for_completion(&c[1].done);
+	KUNIT_EXPECT_EQ(test, c[0].wrong, 0);
+	KUNIT_EXPECT_EQ(test, c[1].wrong, 0);
 	EXPECT_USAGE(test, cg, 0, 0);
-	KUNIT_EXPECT_EQ(test, pin_cgroup_charge(cg, 10, STEP, true), 10);
-	EXPECT_USAGE(test, cg, 10, 10);
 }
 
 static void cgroup_over_lowered_limit_has_no_room(struct kunit *test)
 {
-	struct misc_cg *cg = pin_test_cgroups(test, 2);
+	struct misc_cg *cg = pin_test_cgroups(test, 2), *full;
 	u64 max, room;
 
-	KUNIT_EXPECT_EQ(test, pin_cgroup_charge(cg, 100, 0, false), 100);
+	KUNIT_EXPECT_EQ(test, pin_cgroup_charge(cg, 100, &full), 0);
 	pin_test_cgroup_limit(&cg[0], 50);
 	KUNIT_EXPECT_PTR_EQ(test, pin_cgroup_tightest(cg, &max, &room), cg);
 	KUNIT_EXPECT_EQ(test, max, bytes_of(50));
 	KUNIT_EXPECT_EQ(test, room, 0);
-	KUNIT_EXPECT_EQ(test, pin_cgroup_charge(cg, 1, STEP, false), -EBUSY);
+	KUNIT_EXPECT_EQ(test, pin_cgroup_charge(cg, 1, &full), -EBUSY);
 	pin_cgroup_uncharge(cg, 51);
-	KUNIT_EXPECT_EQ(test, pin_cgroup_charge(cg, 1, STEP, false), 1);
+	KUNIT_EXPECT_EQ(test, pin_cgroup_charge(cg, 1, &full), 0);
 }
 
 static void cgroup_with_least_room_is_found(struct kunit *test)
 {
-	struct misc_cg *cg = pin_test_cgroups(test, 3);
+	struct misc_cg *cg = pin_test_cgroups(test, 3), *full;
 	u64 max, room;
 
 	KUNIT_EXPECT_PTR_EQ(test, pin_cgroup_tightest(cg, &max, &room), cg);
@@ -111,7 +178,7 @@ static void cgroup_with_least_room_is_found(struct kunit *test)
 
 	pin_test_cgroup_limit(&cg[0], 50);
 	pin_test_cgroup_limit(&cg[2], 60);
-	KUNIT_EXPECT_EQ(test, pin_cgroup_charge(&cg[1], 20, 0, false), 20);
+	KUNIT_EXPECT_EQ(test, pin_cgroup_charge(&cg[1], 20, &full), 0);
 	KUNIT_EXPECT_PTR_EQ(test, pin_cgroup_tightest(cg, &max, &room),
 			    &cg[2]);
 	KUNIT_EXPECT_EQ(test, max, bytes_of(60));
@@ -139,10 +206,10 @@ static void cgroup_has_a_path(struct kunit *test)
 }
 
 static struct kunit_case pin_cgroup_test_cases[] = {
-	KUNIT_CASE(cgroup_takes_a_step_where_there_is_room),
-	KUNIT_CASE(cgroup_takes_no_more_than_asked),
-	KUNIT_CASE(cgroup_near_limit_is_exact),
-	KUNIT_CASE(cgroup_counts_no_failure_that_is_no_refusal),
+	KUNIT_CASE(cgroup_and_those_above_are_charged),
+	KUNIT_CASE(cgroup_limit_is_exact),
+	KUNIT_CASE(cgroup_refusal_is_counted_once),
+	KUNIT_CASE(cgroup_charge_that_fails_refuses_no_other),
 	KUNIT_CASE(cgroup_over_lowered_limit_has_no_room),
 	KUNIT_CASE(cgroup_with_least_room_is_found),
 	KUNIT_CASE(cgroup_has_a_path),

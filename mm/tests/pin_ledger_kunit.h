@@ -55,6 +55,11 @@ struct ledger_test {
 		KUNIT_EXPECT_EQ(__test, __ledger->held, held_);		\
 	} while (0)
 
+static struct pin_ledger *ledger_of(struct mm_struct *mm)
+{
+	return rcu_access_pointer(mm->pin_ledger);
+}
+
 static struct page *area_alloc(struct kunit *test)
 {
 	struct page *area = alloc_pages(GFP_KERNEL, ilog2(AREA_PAGES));
@@ -110,7 +115,7 @@ static void ledger_test_exit(struct kunit *test)
 		KUNIT_EXPECT_TRUE(test, xa_empty(&t->ledger->chunks));
 		mmgrab(mm);
 		pin_ledger_put(t->ledger);
-		KUNIT_EXPECT_EQ(test, mm->locked_vm, 0);
+		KUNIT_EXPECT_EQ(test, mm_locked_pages(mm), 0);
 		mmdrop(mm);
 	}
 	if (t->area)
@@ -130,13 +135,28 @@ static void ledger_sub(struct ledger_test *t, unsigned long pfn,
 {
 	guard(mutex)(&t->ledger->lock);
 	pin_ledger_sub_all(t->ledger, pfn, npages);
+	pin_ledger_publish(t->ledger);
+}
+
+static int ledger_commit_left(struct ledger_test *t, bool lock_cap,
+			      unsigned long left)
+{
+	struct mm_struct *locked;
+	struct misc_cg *full;
+	int ret;
+
+	t->owner.lock_cap = lock_cap;
+	ret = pin_ledger_lock(t->ledger, &t->owner, &locked);
+	if (ret)
+		return ret;
+	ret = pin_ledger_commit(t->ledger, &t->owner, left, &full);
+	pin_ledger_unlock(t->ledger, locked);
+	return ret;
 }
 
 static int ledger_commit(struct ledger_test *t, bool lock_cap)
 {
-	t->owner.lock_cap = lock_cap;
-	guard(mutex)(&t->ledger->lock);
-	return pin_ledger_commit(t->ledger, &t->owner);
+	return ledger_commit_left(t, lock_cap, 0);
 }
 
 static void ledger_settle(struct ledger_test *t)
@@ -163,10 +183,10 @@ static void mm_has_one_ledger(struct kunit *test)
 
 	KUNIT_EXPECT_PTR_EQ(test, pin_ledger_get(t->base.mm), t->ledger);
 	KUNIT_EXPECT_PTR_EQ(test, pin_ledger_find(t->base.mm), t->ledger);
-	KUNIT_EXPECT_EQ(test, t->ledger->refs, 3);
+	KUNIT_EXPECT_EQ(test, refcount_read(&t->ledger->refs), 3);
 	pin_ledger_put(t->ledger);
 	pin_ledger_put(t->ledger);
-	KUNIT_EXPECT_EQ(test, t->ledger->refs, 1);
+	KUNIT_EXPECT_EQ(test, refcount_read(&t->ledger->refs), 1);
 
 	KUNIT_EXPECT_NULL(test, pin_ledger_find(other));
 	ledger = pin_ledger_get(other);
@@ -179,7 +199,7 @@ static void mm_has_one_ledger(struct kunit *test)
 static void ledger_goes_with_last_reference(struct kunit *test)
 {
 	struct mm_struct *mm = pin_test_other_mm(test);
-	int count = atomic_read(&mm->mm_count);
+	int count = atomic_read(&mm->mm_count), i;
 	struct pin_ledger *ledger;
 
 	ledger = pin_ledger_get(mm);
@@ -187,10 +207,13 @@ static void ledger_goes_with_last_reference(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, atomic_read(&mm->mm_count), count + 1);
 	pin_ledger_find(mm);
 	pin_ledger_put(ledger);
-	KUNIT_EXPECT_PTR_EQ(test, mm->pin_ledger, ledger);
+	KUNIT_EXPECT_PTR_EQ(test, ledger_of(mm), ledger);
 	pin_ledger_put(ledger);
-	KUNIT_EXPECT_NULL(test, mm->pin_ledger);
+	KUNIT_EXPECT_NULL(test, ledger_of(mm));
 	KUNIT_EXPECT_NULL(test, pin_ledger_find(mm));
+	/* The reference on the mm_struct goes when no reader is left */
+	for (i = 0; i < 1000 && atomic_read(&mm->mm_count) != count; i++)
+		msleep(20);
 	KUNIT_EXPECT_EQ(test, atomic_read(&mm->mm_count), count);
 }
 
@@ -700,62 +723,30 @@ static void gigantic_folio_has_so_many_pins_and_no_more(struct kunit *test)
 	vm_munmap(addr, SZ_1G);
 }
 
-static void small_request_is_committed_exactly(struct kunit *test)
+/* Others see neither what is not compared yet nor what was refused */
+static void charge_is_seen_when_it_is_allowed(struct kunit *test)
 {
 	struct ledger_test *t = test->priv;
 	struct mm_struct *mm = t->base.mm;
 
-	ledger_add(t, t->pfn, 1);
+	pin_test_limit(10);
+	ledger_add(t, t->pfn, 10);
+	KUNIT_EXPECT_EQ(test, mm->pin_charge, 0);
+	KUNIT_EXPECT_EQ(test, t->ledger->held_now, 0);
+	KUNIT_EXPECT_EQ(test, ledger_commit(t, false), 0);
+	KUNIT_EXPECT_EQ(test, mm->pin_charge, 10);
+	KUNIT_EXPECT_EQ(test, t->ledger->held_now, 10);
+
+	ledger_add(t, t->pfn + 10, 1);
+	KUNIT_EXPECT_EQ(test, ledger_commit(t, false), -ENOMEM);
+	KUNIT_EXPECT_EQ(test, mm->pin_charge, 10);
+	KUNIT_EXPECT_EQ(test, t->ledger->held_now, 10);
+	KUNIT_EXPECT_EQ(test, mm_locked_pages(mm), 10);
 	KUNIT_EXPECT_EQ(test, mm->locked_vm, 0);
-	KUNIT_EXPECT_EQ(test, ledger_commit(t, false), 0);
-	KUNIT_EXPECT_EQ(test, mm->locked_vm, 1);
-	ledger_add(t, t->pfn, PIN_BATCH_PAGES);
-	KUNIT_EXPECT_EQ(test, ledger_commit(t, false), 0);
-	KUNIT_EXPECT_EQ(test, mm->locked_vm, PIN_BATCH_PAGES);
-	KUNIT_EXPECT_EQ(test, t->ledger->committed, PIN_BATCH_PAGES);
-	ledger_sub(t, t->pfn, PIN_BATCH_PAGES);
-	ledger_sub(t, t->pfn, 1);
-	ledger_settle(t);
-}
 
-static void batch_commits_a_step_and_settle_is_exact(struct kunit *test)
-{
-	struct ledger_test *t = test->priv;
-	struct mm_struct *mm = t->base.mm;
-
-	ledger_add(t, t->pfn, PIN_BATCH_PAGES);
-	KUNIT_EXPECT_EQ(test, ledger_commit(t, false), 0);
-	KUNIT_EXPECT_EQ(test, mm->locked_vm, PIN_COMMIT_STEP);
-	KUNIT_EXPECT_EQ(test, t->ledger->committed, PIN_COMMIT_STEP);
-
-	/* What fits in the step needs no other */
-	ledger_add(t, t->pfn + PIN_BATCH_PAGES, 50);
-	KUNIT_EXPECT_EQ(test, ledger_commit(t, false), 0);
-	KUNIT_EXPECT_EQ(test, mm->locked_vm, PIN_COMMIT_STEP);
-
-	ledger_settle(t);
-	KUNIT_EXPECT_EQ(test, mm->locked_vm, PIN_BATCH_PAGES + 50);
-	ledger_settle(t);
-	KUNIT_EXPECT_EQ(test, mm->locked_vm, PIN_BATCH_PAGES + 50);
-
-	ledger_sub(t, t->pfn, PIN_BATCH_PAGES);
-	KUNIT_EXPECT_EQ(test, mm->locked_vm, PIN_BATCH_PAGES + 50);
-	ledger_settle(t);
-	KUNIT_EXPECT_EQ(test, mm->locked_vm, 50);
-	KUNIT_EXPECT_EQ(test, t->ledger->committed, 50);
-	ledger_sub(t, t->pfn + PIN_BATCH_PAGES, 50);
-	ledger_settle(t);
-}
-
-static void more_than_a_step_is_committed_at_once(struct kunit *test)
-{
-	struct ledger_test *t = test->priv;
-
-	/* No need for that many pages */
-	t->ledger->charge = 3 * PIN_COMMIT_STEP;
-	KUNIT_EXPECT_EQ(test, ledger_commit(t, false), 0);
-	KUNIT_EXPECT_EQ(test, t->base.mm->locked_vm, 3 * PIN_COMMIT_STEP);
-	t->ledger->charge = 0;
+	ledger_sub(t, t->pfn, 11);
+	KUNIT_EXPECT_EQ(test, mm->pin_charge, 0);
+	KUNIT_EXPECT_EQ(test, t->ledger->held_now, 0);
 	ledger_settle(t);
 }
 
@@ -766,7 +757,7 @@ static void limit_holds_to_the_page(struct kunit *test)
 	struct mm_struct *mm = t->base.mm;
 	int i;
 
-	/* One less than a batch, one that leaves no room for a step */
+	/* Less than a batch, and more */
 	for (i = 0; i < ARRAY_SIZE(limits); i++) {
 		unsigned int limit = limits[i];
 
@@ -775,16 +766,15 @@ static void limit_holds_to_the_page(struct kunit *test)
 		current->signal->rlim[RLIMIT_MEMLOCK].rlim_cur += PAGE_SIZE - 1;
 		ledger_add(t, t->pfn, limit);
 		KUNIT_EXPECT_EQ(test, ledger_commit(t, false), 0);
-		KUNIT_EXPECT_EQ(test, mm->locked_vm, limit);
+		KUNIT_EXPECT_EQ(test, mm->pin_charge, limit);
 
 		ledger_add(t, t->pfn + limit, 1);
 		KUNIT_EXPECT_EQ(test, ledger_commit(t, false), -ENOMEM);
-		KUNIT_EXPECT_EQ(test, mm->locked_vm, limit);
-		KUNIT_EXPECT_EQ(test, t->ledger->committed, limit);
+		KUNIT_EXPECT_EQ(test, mm->pin_charge, limit);
 
 		/* CAP_IPC_LOCK */
 		KUNIT_EXPECT_EQ(test, ledger_commit(t, true), 0);
-		KUNIT_EXPECT_EQ(test, mm->locked_vm, limit + 1);
+		KUNIT_EXPECT_EQ(test, mm->pin_charge, limit + 1);
 
 		ledger_sub(t, t->pfn, limit + 1);
 		ledger_settle(t);
@@ -800,16 +790,16 @@ static void limit_counts_what_others_lock(struct kunit *test)
 	pin_test_limit(100);
 	ledger_add(t, t->pfn, 41);
 	KUNIT_EXPECT_EQ(test, ledger_commit(t, false), -ENOMEM);
-	ledger_sub(t, t->pfn, 1);
+	ledger_sub(t, t->pfn + 40, 1);
 	KUNIT_EXPECT_EQ(test, ledger_commit(t, false), 0);
-	KUNIT_EXPECT_EQ(test, mm->locked_vm, 100);
-	ledger_sub(t, t->pfn + 1, 40);
+	KUNIT_EXPECT_EQ(test, mm_locked_pages(mm), 100);
+	ledger_sub(t, t->pfn, 40);
 	ledger_settle(t);
-	KUNIT_EXPECT_EQ(test, mm->locked_vm, 60);
+	KUNIT_EXPECT_EQ(test, mm_locked_pages(mm), 60);
 	mm->locked_vm = 0;
 }
 
-static void step_of_privileged_holder_is_not_for_others(struct kunit *test)
+static void pins_of_privileged_holder_count_for_others(struct kunit *test)
 {
 	const unsigned int n = PIN_BATCH_PAGES;
 	struct ledger_test *t = test->priv;
@@ -817,7 +807,6 @@ static void step_of_privileged_holder_is_not_for_others(struct kunit *test)
 	pin_test_limit(n + 1);
 	ledger_add(t, t->pfn, n);
 	KUNIT_EXPECT_EQ(test, ledger_commit(t, true), 0);
-	KUNIT_EXPECT_EQ(test, t->ledger->committed, PIN_COMMIT_STEP);
 	ledger_add(t, t->pfn + n, 1);
 	KUNIT_EXPECT_EQ(test, ledger_commit(t, false), 0);
 	ledger_add(t, t->pfn + n + 1, 1);
@@ -831,43 +820,51 @@ static void limit_is_that_of_owner(struct kunit *test)
 {
 	struct ledger_test *t = test->priv;
 	struct pin_owner init = { .task = &init_task };
+	struct misc_cg *full;
 
 	pin_test_limit(0);
 	if (task_rlimit(&init_task, RLIMIT_MEMLOCK) < PAGE_SIZE)
 		kunit_skip(test, "init_task may not lock anything");
 	ledger_add(t, t->pfn, 1);
 	mutex_lock(&t->ledger->lock);
-	KUNIT_EXPECT_EQ(test, pin_ledger_commit(t->ledger, &t->owner), -ENOMEM);
-	KUNIT_EXPECT_EQ(test, pin_ledger_commit(t->ledger, &init), 0);
+	KUNIT_EXPECT_EQ(test, pin_ledger_commit(t->ledger, &t->owner, 1, &full),
+			-ENOMEM);
+	KUNIT_EXPECT_EQ(test, pin_ledger_commit(t->ledger, &init, 1, &full), 0);
 	mutex_unlock(&t->ledger->lock);
 	ledger_sub(t, t->pfn, 1);
 	ledger_settle(t);
 }
 
-static void fatal_signal_ends_wait_of_commit(struct kunit *test)
+static void fatal_signal_ends_wait_for_limit(struct kunit *test)
 {
 	struct ledger_test *t = test->priv;
 	struct task_struct *task = pin_test_hold_mmap_lock(test, t->base.mm);
 	int ret;
 
 	ledger_add(t, t->pfn, 1);
+	pin_test_limit(1);
 	pin_test_killed(true);
 	ret = ledger_commit(t, false);
 	pin_test_killed(false);
 	kthread_stop(task);
 	KUNIT_EXPECT_EQ(test, ret, -EINTR);
-	KUNIT_EXPECT_EQ(test, t->base.mm->locked_vm, 0);
-	KUNIT_EXPECT_EQ(test, t->ledger->committed, 0);
+	KUNIT_EXPECT_EQ(test, t->base.mm->pin_charge, 0);
 	ledger_sub(t, t->pfn, 1);
 }
 
-/* After RLIMIT_MEMLOCK, as accounts do */
-static int ledger_commit_held(struct ledger_test *t, unsigned long npages)
+/* A put asks for no limit, whatever is waited for in the mmap_lock */
+static void put_does_not_wait_for_mmap_lock(struct kunit *test)
 {
-	if (ledger_commit(t, true))
-		return -ENOMEM;
-	guard(mutex)(&t->ledger->lock);
-	return pin_ledger_commit_held(t->ledger, npages, false);
+	struct ledger_test *t = test->priv;
+	struct task_struct *task;
+
+	ledger_add(t, t->pfn, 10);
+	KUNIT_EXPECT_EQ(test, ledger_commit(t, false), 0);
+	task = pin_test_hold_mmap_lock(test, t->base.mm);
+	ledger_sub(t, t->pfn, 10);
+	ledger_settle(t);
+	KUNIT_EXPECT_EQ(test, t->base.mm->pin_charge, 0);
+	kthread_stop(task);
 }
 
 static void held_is_charged_to_cgroup(struct kunit *test)
@@ -878,18 +875,18 @@ static void held_is_charged_to_cgroup(struct kunit *test)
 	pin_test_join(&t->ledger->cgroup, cg);
 	ledger_add(t, t->pfn, 3);
 	KUNIT_EXPECT_EQ(test, pin_test_usage(cg), 0);
-	KUNIT_EXPECT_EQ(test, ledger_commit_held(t, 3), 0);
+	KUNIT_EXPECT_EQ(test, ledger_commit(t, true), 0);
 	KUNIT_EXPECT_EQ(test, pin_test_usage(cg), 3);
 	/* Nothing is left to be charged */
-	KUNIT_EXPECT_EQ(test, ledger_commit_held(t, 3), 0);
+	KUNIT_EXPECT_EQ(test, ledger_commit(t, true), 0);
 	KUNIT_EXPECT_EQ(test, pin_test_usage(cg), 3);
 
 	/* A page of a folio holds all of it, and the next page no more */
 	ledger_add(t, t->pfn + AREA_FOLIO, 1);
-	KUNIT_EXPECT_EQ(test, ledger_commit_held(t, 1), 0);
+	KUNIT_EXPECT_EQ(test, ledger_commit(t, true), 0);
 	KUNIT_EXPECT_EQ(test, pin_test_usage(cg), 3 + AREA_FOLIO_SIZE);
 	ledger_add(t, t->pfn + AREA_FOLIO, 2);
-	KUNIT_EXPECT_EQ(test, ledger_commit_held(t, 2), 0);
+	KUNIT_EXPECT_EQ(test, ledger_commit(t, true), 0);
 	KUNIT_EXPECT_EQ(test, pin_test_usage(cg), 3 + AREA_FOLIO_SIZE);
 	KUNIT_EXPECT_EQ(test, pin_test_usage(&cg[1]), 3 + AREA_FOLIO_SIZE);
 
@@ -913,18 +910,25 @@ static void cgroup_is_charged_a_step_of_the_request(struct kunit *test)
 
 	pin_test_join(&t->ledger->cgroup, cg);
 	ledger_add(t, t->pfn, 10);
-	KUNIT_EXPECT_EQ(test, ledger_commit_held(t, 50), 0);
+	KUNIT_EXPECT_EQ(test, ledger_commit_left(t, true, 50), 0);
 	KUNIT_EXPECT_EQ(test, pin_test_usage(cg), 50);
 	/* What fits in the step needs no other */
 	ledger_add(t, t->pfn + 10, 40);
-	KUNIT_EXPECT_EQ(test, ledger_commit_held(t, 1000), 0);
+	KUNIT_EXPECT_EQ(test, ledger_commit_left(t, true, 1000), 0);
 	KUNIT_EXPECT_EQ(test, pin_test_usage(cg), 50);
 	ledger_add(t, t->pfn + 50, 1);
-	KUNIT_EXPECT_EQ(test, ledger_commit_held(t, 10 * PIN_CGROUP_STEP), 0);
+	KUNIT_EXPECT_EQ(test, ledger_commit_left(t, true, 10 * PIN_CGROUP_STEP),
+			0);
 	KUNIT_EXPECT_EQ(test, pin_test_usage(cg), 50 + PIN_CGROUP_STEP);
 	ledger_settle(t);
 	KUNIT_EXPECT_EQ(test, pin_test_usage(cg), 51);
-	ledger_sub(t, t->pfn, 51);
+
+	/* Near a limit it takes what it needs */
+	pin_test_cgroup_limit(cg, 60);
+	ledger_add(t, t->pfn + 51, 9);
+	KUNIT_EXPECT_EQ(test, ledger_commit_left(t, true, 50), 0);
+	KUNIT_EXPECT_EQ(test, pin_test_usage(cg), 60);
+	ledger_sub(t, t->pfn, 60);
 	ledger_settle(t);
 }
 
@@ -936,10 +940,10 @@ static void cgroup_refuses_to_the_page(struct kunit *test)
 	pin_test_join(&t->ledger->cgroup, cg);
 	pin_test_cgroup_limit(&cg[1], 100);
 	ledger_add(t, t->pfn, 100);
-	KUNIT_EXPECT_EQ(test, ledger_commit_held(t, 500), 0);
+	KUNIT_EXPECT_EQ(test, ledger_commit(t, true), 0);
 	KUNIT_EXPECT_EQ(test, pin_test_usage(cg), 100);
 	ledger_add(t, t->pfn + 100, 1);
-	KUNIT_EXPECT_EQ(test, ledger_commit_held(t, 1), -EBUSY);
+	KUNIT_EXPECT_EQ(test, ledger_commit(t, true), -EBUSY);
 	KUNIT_EXPECT_EQ(test, t->ledger->in_cgroup, 100);
 	KUNIT_EXPECT_EQ(test, pin_test_usage(cg), 100);
 	ledger_sub(t, t->pfn, 101);
@@ -965,7 +969,7 @@ static void adopted_ledger_stays_in_its_cgroup(struct kunit *test)
 
 	pin_test_join(&t->ledger->cgroup, cg);
 	ledger_add(t, t->pfn, 10);
-	KUNIT_EXPECT_EQ(test, ledger_commit_held(t, 10), 0);
+	KUNIT_EXPECT_EQ(test, ledger_commit(t, true), 0);
 	pin_test_cgroup_limit(cg, 5);
 	pin_test_mm_dies(test, &t->base);
 	KUNIT_EXPECT_EQ(test, pin_ledger_adopt(t->ledger, &t->owner, new), 0);
@@ -985,7 +989,7 @@ static void ledger_works_when_mm_is_dead(struct kunit *test)
 	pin_test_mm_dies(test, &t->base);
 	ledger_sub(t, t->pfn, 4);
 	ledger_settle(t);
-	KUNIT_EXPECT_EQ(test, t->base.mm->locked_vm, 6);
+	KUNIT_EXPECT_EQ(test, t->base.mm->pin_charge, 6);
 	ledger_sub(t, t->pfn + 4, 6);
 	ledger_settle(t);
 }
@@ -1002,9 +1006,9 @@ static void adopt_moves_charge_of_dead_mm(struct kunit *test)
 	pin_test_mm_dies(test, &t->base);
 
 	KUNIT_EXPECT_EQ(test, pin_ledger_adopt(t->ledger, &t->owner, new), 0);
-	KUNIT_EXPECT_NULL(test, old->pin_ledger);
-	KUNIT_EXPECT_EQ(test, new->locked_vm, 10);
-	KUNIT_EXPECT_EQ(test, t->ledger->committed, 10);
+	KUNIT_EXPECT_NULL(test, ledger_of(old));
+	KUNIT_EXPECT_EQ(test, old->pin_charge, 0);
+	KUNIT_EXPECT_EQ(test, new->pin_charge, 10);
 	KUNIT_EXPECT_PTR_EQ(test, t->ledger->mm, new);
 	ledger = pin_ledger_find(new);
 	KUNIT_EXPECT_PTR_EQ(test, ledger, t->ledger);
@@ -1014,10 +1018,10 @@ static void adopt_moves_charge_of_dead_mm(struct kunit *test)
 
 	/* Once is enough */
 	KUNIT_EXPECT_EQ(test, pin_ledger_adopt(t->ledger, &t->owner, new), 0);
-	KUNIT_EXPECT_EQ(test, new->locked_vm, 10);
+	KUNIT_EXPECT_EQ(test, new->pin_charge, 10);
 	ledger_sub(t, t->pfn, 10);
 	ledger_settle(t);
-	KUNIT_EXPECT_EQ(test, new->locked_vm, 0);
+	KUNIT_EXPECT_EQ(test, new->pin_charge, 0);
 }
 
 /* Nothing has changed, and a ledger that was refused can be adopted later */
@@ -1026,10 +1030,9 @@ static void expect_not_adopted(struct kunit *test, struct mm_struct *new)
 	struct ledger_test *t = test->priv;
 
 	KUNIT_EXPECT_PTR_EQ(test, t->ledger->mm, t->base.mm);
-	KUNIT_EXPECT_PTR_EQ(test, t->base.mm->pin_ledger, t->ledger);
-	KUNIT_EXPECT_EQ(test, t->base.mm->locked_vm, 10);
-	KUNIT_EXPECT_EQ(test, t->ledger->committed, 10);
-	KUNIT_EXPECT_EQ(test, new->locked_vm, 0);
+	KUNIT_EXPECT_PTR_EQ(test, ledger_of(t->base.mm), t->ledger);
+	KUNIT_EXPECT_EQ(test, t->base.mm->pin_charge, 10);
+	KUNIT_EXPECT_EQ(test, new->pin_charge, 0);
 }
 
 static void adopt_test_prepare(struct kunit *test)
@@ -1060,7 +1063,7 @@ static void adopt_is_for_dead_mm_only(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, pin_ledger_adopt(t->ledger, &t->owner, new),
 			-EBUSY);
 	expect_not_adopted(test, new);
-	KUNIT_EXPECT_NULL(test, new->pin_ledger);
+	KUNIT_EXPECT_NULL(test, ledger_of(new));
 	adopt_test_end(t);
 }
 
@@ -1077,7 +1080,7 @@ static void adopt_is_for_mm_without_ledger(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, pin_ledger_adopt(t->ledger, &t->owner, new),
 			-EEXIST);
 	expect_not_adopted(test, new);
-	KUNIT_EXPECT_PTR_EQ(test, new->pin_ledger, other);
+	KUNIT_EXPECT_PTR_EQ(test, ledger_of(new), other);
 	pin_ledger_put(other);
 	KUNIT_EXPECT_EQ(test, pin_ledger_adopt(t->ledger, &t->owner, new), 0);
 	adopt_test_end(t);
@@ -1094,7 +1097,7 @@ static void adopt_keeps_to_limit(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, pin_ledger_adopt(t->ledger, &t->owner, new),
 			-ENOMEM);
 	expect_not_adopted(test, new);
-	KUNIT_EXPECT_NULL(test, new->pin_ledger);
+	KUNIT_EXPECT_NULL(test, ledger_of(new));
 	pin_test_limit(10);
 	KUNIT_EXPECT_EQ(test, pin_ledger_adopt(t->ledger, &t->owner, new), 0);
 	adopt_test_end(t);
@@ -1110,7 +1113,7 @@ static void adopt_with_capability_has_no_limit(struct kunit *test)
 	pin_test_limit(0);
 	t->owner.lock_cap = true;
 	KUNIT_EXPECT_EQ(test, pin_ledger_adopt(t->ledger, &t->owner, new), 0);
-	KUNIT_EXPECT_EQ(test, new->locked_vm, 10);
+	KUNIT_EXPECT_EQ(test, new->pin_charge, 10);
 	adopt_test_end(t);
 }
 
@@ -1130,7 +1133,7 @@ static void fatal_signal_ends_wait_of_adopt(struct kunit *test)
 	kthread_stop(task);
 	KUNIT_EXPECT_EQ(test, ret, -EINTR);
 	expect_not_adopted(test, new);
-	KUNIT_EXPECT_NULL(test, new->pin_ledger);
+	KUNIT_EXPECT_NULL(test, ledger_of(new));
 	adopt_test_end(t);
 }
 
@@ -1180,17 +1183,16 @@ static int adopt_test_wait(struct adopt_call *call)
 	return call->ret;
 }
 
-/* All processes share that lock */
-static void expect_nobody_waits_in_global_lock(struct kunit *test)
+static void expect_unlocked(struct kunit *test, struct mutex *lock)
 {
-	bool locked = mutex_trylock(&pin_ledgers_lock);
+	bool locked = mutex_trylock(lock);
 
 	KUNIT_EXPECT_TRUE(test, locked);
 	if (locked)
-		mutex_unlock(&pin_ledgers_lock);
+		mutex_unlock(lock);
 }
 
-static void adopt_waits_in_no_global_lock(struct kunit *test)
+static void adopt_waits_in_no_lock_of_others(struct kunit *test)
 {
 	struct ledger_test *t = test->priv;
 	struct adopt_call call = { t, pin_test_other_mm(test) };
@@ -1199,20 +1201,14 @@ static void adopt_waits_in_no_global_lock(struct kunit *test)
 	adopt_test_prepare(test);
 	pin_test_mm_dies(test, &t->base);
 	task = pin_test_hold_mmap_lock(test, call.mm);
-	mutex_lock(&t->ledger->lock);
-
 	adopt_test_start(test, &call);
 	KUNIT_EXPECT_FALSE(test, completion_done(&call.done));
-	expect_nobody_waits_in_global_lock(test);
-	mutex_unlock(&t->ledger->lock);
-	while (!mutex_is_locked(&t->ledger->lock) &&
-	       !completion_done(&call.done))
-		msleep(20);
-	expect_nobody_waits_in_global_lock(test);
+	expect_unlocked(test, &pin_ledgers_lock);
+	expect_unlocked(test, &t->ledger->lock);
 
 	kthread_stop(task);
 	KUNIT_EXPECT_EQ(test, adopt_test_wait(&call), 0);
-	KUNIT_EXPECT_EQ(test, call.mm->locked_vm, 10);
+	KUNIT_EXPECT_EQ(test, call.mm->pin_charge, 10);
 	adopt_test_end(t);
 }
 
@@ -1234,7 +1230,7 @@ static void adopt_notices_ledger_that_was_faster(struct kunit *test)
 
 	KUNIT_EXPECT_EQ(test, adopt_test_wait(&call), -EEXIST);
 	expect_not_adopted(test, call.mm);
-	KUNIT_EXPECT_PTR_EQ(test, call.mm->pin_ledger, other);
+	KUNIT_EXPECT_PTR_EQ(test, ledger_of(call.mm), other);
 	if (other)
 		pin_ledger_put(other);
 	adopt_test_end(t);
@@ -1251,7 +1247,7 @@ static void ledger_is_not_made_without_memory(struct kunit *test)
 	ledger = pin_ledger_get(mm);
 	pin_test_fail_all(faults, false);
 	KUNIT_EXPECT_NULL(test, ledger);
-	KUNIT_EXPECT_NULL(test, mm->pin_ledger);
+	KUNIT_EXPECT_NULL(test, ledger_of(mm));
 	KUNIT_EXPECT_EQ(test, atomic_read(&mm->mm_count), count);
 }
 
@@ -1364,7 +1360,7 @@ static void put_needs_no_memory(struct kunit *test)
 	ledger_settle(t);
 	pin_test_fail_all(faults, false);
 	EXPECT_LEDGER(test, t->ledger, 0, 0);
-	KUNIT_EXPECT_EQ(test, t->base.mm->locked_vm, 0);
+	KUNIT_EXPECT_EQ(test, t->base.mm->pin_charge, 0);
 }
 
 static struct kunit_case pin_ledger_test_cases[] = {
@@ -1390,14 +1386,13 @@ static struct kunit_case pin_ledger_test_cases[] = {
 	KUNIT_CASE(no_pins_on_page_with_too_many_references),
 	KUNIT_CASE(gigantic_folio_is_charged_by_page),
 	KUNIT_CASE(gigantic_folio_has_so_many_pins_and_no_more),
-	KUNIT_CASE(small_request_is_committed_exactly),
-	KUNIT_CASE(batch_commits_a_step_and_settle_is_exact),
-	KUNIT_CASE(more_than_a_step_is_committed_at_once),
+	KUNIT_CASE(charge_is_seen_when_it_is_allowed),
 	KUNIT_CASE(limit_holds_to_the_page),
 	KUNIT_CASE(limit_counts_what_others_lock),
-	KUNIT_CASE(step_of_privileged_holder_is_not_for_others),
+	KUNIT_CASE(pins_of_privileged_holder_count_for_others),
 	KUNIT_CASE(limit_is_that_of_owner),
-	KUNIT_CASE(fatal_signal_ends_wait_of_commit),
+	KUNIT_CASE(fatal_signal_ends_wait_for_limit),
+	KUNIT_CASE(put_does_not_wait_for_mmap_lock),
 	KUNIT_CASE(held_is_charged_to_cgroup),
 	KUNIT_CASE(cgroup_is_charged_a_step_of_the_request),
 	KUNIT_CASE(cgroup_refuses_to_the_page),
@@ -1410,7 +1405,7 @@ static struct kunit_case pin_ledger_test_cases[] = {
 	KUNIT_CASE(adopt_keeps_to_limit),
 	KUNIT_CASE(adopt_with_capability_has_no_limit),
 	KUNIT_CASE(fatal_signal_ends_wait_of_adopt),
-	KUNIT_CASE(adopt_waits_in_no_global_lock),
+	KUNIT_CASE(adopt_waits_in_no_lock_of_others),
 	KUNIT_CASE(adopt_notices_ledger_that_was_faster),
 	KUNIT_CASE(ledger_is_not_made_without_memory),
 	KUNIT_CASE(nothing_is_added_without_memory),

@@ -53,8 +53,8 @@ static int report_test_init(struct kunit *test)
 	t->acct->released = 14;
 	for (i = 0; i < PIN_REASON_NR; i++)
 		t->acct->refused[i] = 15 + i;
-	t->acct->ledger->charge = 101;
-	t->acct->ledger->held = 102;
+	t->base.mm->pin_charge = 101;
+	t->acct->ledger->held_now = 102;
 	return 0;
 }
 
@@ -66,8 +66,8 @@ static void report_test_exit(struct kunit *test)
 		return;
 	if (t->acct) {
 		t->acct->pages = 0;
-		t->acct->ledger->charge = 0;
-		t->acct->ledger->held = 0;
+		t->base.mm->pin_charge = 0;
+		t->acct->ledger->held_now = 0;
 		pin_account_destroy(t->acct);
 	}
 	pin_test_end(test, &t->base);
@@ -98,7 +98,7 @@ static void file_of_process_has_holders_and_totals(struct kunit *test)
 	pin_test_limit(103);
 	longterm_pins_show(&t->m, t->base.mm, current);
 	KUNIT_EXPECT_STREQ(test, report_text(t), report_want(t, "103"));
-	KUNIT_EXPECT_EQ(test, t->acct->ledger->refs, 1);
+	KUNIT_EXPECT_EQ(test, refcount_read(&t->acct->ledger->refs), 1);
 }
 
 static void limit_may_be_none(struct kunit *test)
@@ -128,7 +128,7 @@ static void process_without_ledger_has_totals(struct kunit *test)
 	longterm_pins_show(&t->m, mm, current);
 	KUNIT_EXPECT_STREQ(test, report_text(t),
 			   COLUMNS "\ncharge 0\nheld 0\nlimit 103\ncgroup -\n");
-	KUNIT_EXPECT_NULL(test, mm->pin_ledger);
+	KUNIT_EXPECT_NULL(test, rcu_access_pointer(mm->pin_ledger));
 }
 
 struct escape_case {
@@ -242,7 +242,17 @@ static void report_without_room_says_so(struct kunit *test)
 	KUNIT_EXPECT_FALSE(test, seq_has_overflowed(&t->m));
 }
 
-#ifdef CONFIG_DEBUG_FS
+#ifdef CONFIG_PROC_FS
+static void report_list(struct seq_file *m)
+{
+	loff_t pos = 0;
+	void *v;
+
+	for (v = pins_start(m, &pos); v; v = pins_next(m, v, &pos))
+		pins_show(m, v);
+	pins_stop(m, v);
+}
+
 /* Whether the list has a line for the account like this */
 static bool list_has(struct report_test *t, const char *comm, const char *state)
 {
@@ -250,7 +260,7 @@ static bool list_has(struct report_test *t, const char *comm, const char *state)
 		 "\n%d %s %s %s 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 101 102 %llu\n",
 		 t->acct->pid, comm, state, t->acct->name,
 		 t->acct->ledger->number);
-	longterm_pins_list_show(&t->m, NULL);
+	report_list(&t->m);
 	return strstr(report_text(t), t->want);
 }
 
@@ -285,6 +295,61 @@ static void comm_is_one_word(struct kunit *test)
 	}
 }
 
+static void list_ends_with_refusals_since_boot(struct kunit *test)
+{
+	struct report_test *t = test->priv;
+	unsigned long n = atomic_long_read(&pin_refused[PIN_REASON_MEMLOCK]);
+	const char *text;
+
+	snprintf(t->want, sizeof(t->want), "\nrefused memlock %lu\n", n);
+	report_list(&t->m);
+	text = report_text(t);
+	KUNIT_EXPECT_NOT_NULL(test, strstr(text, t->want));
+	KUNIT_EXPECT_TRUE(test, strstr(text, "\nrefused fsdax ") >
+				strstr(text, t->acct->name));
+}
+
+/* Each read of the file begins where the last one ended */
+static void list_goes_on_where_it_was(struct kunit *test)
+{
+	struct report_test *t = test->priv;
+	struct pin_account *next = pin_account_create(t->base.mm, "test", 0);
+	loff_t pos = t->acct->id;
+
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, next);
+	KUNIT_EXPECT_PTR_EQ(test, pins_start(&t->m, &pos), t->acct);
+	KUNIT_EXPECT_PTR_EQ(test, pins_next(&t->m, t->acct, &pos), next);
+	KUNIT_EXPECT_EQ(test, pos, next->id);
+	pins_stop(&t->m, NULL);
+	pin_account_destroy(next);
+
+	/* Its account has gone meanwhile */
+	KUNIT_EXPECT_PTR_EQ(test, pins_start(&t->m, &pos), (void *)refusals);
+	KUNIT_EXPECT_NULL(test, pins_next(&t->m, (void *)refusals, &pos));
+	pins_stop(&t->m, NULL);
+	KUNIT_EXPECT_NULL(test, pins_start(&t->m, &pos));
+	pins_stop(&t->m, NULL);
+}
+
+/* A pin that waits for something must not keep anybody from looking */
+static void readers_wait_for_no_lock(struct kunit *test)
+{
+	struct report_test *t = test->priv;
+	struct task_struct *task;
+
+	task = pin_test_hold_mmap_lock(test, t->base.mm);
+	mutex_lock(&pin_ledgers_lock);
+	mutex_lock(&t->acct->ledger->lock);
+	pin_test_limit(103);
+	longterm_pins_show(&t->m, t->base.mm, current);
+	KUNIT_EXPECT_STREQ(test, report_text(t), report_want(t, "103"));
+	strscpy(t->acct->comm, "comm");
+	KUNIT_EXPECT_TRUE(test, list_has(t, "comm", "alive"));
+	mutex_unlock(&t->acct->ledger->lock);
+	mutex_unlock(&pin_ledgers_lock);
+	kthread_stop(task);
+}
+
 static void ledgers_can_be_told_apart(struct kunit *test)
 {
 	struct report_test *t = test->priv;
@@ -308,9 +373,12 @@ static struct kunit_case pin_report_test_cases[] = {
 	KUNIT_CASE(name_cannot_look_like_another_escaped),
 	KUNIT_CASE(long_name_is_cut_off),
 	KUNIT_CASE(report_without_room_says_so),
-#ifdef CONFIG_DEBUG_FS
+#ifdef CONFIG_PROC_FS
 	KUNIT_CASE(list_of_all_holders_has_living_and_dead),
 	KUNIT_CASE(comm_is_one_word),
+	KUNIT_CASE(list_ends_with_refusals_since_boot),
+	KUNIT_CASE(list_goes_on_where_it_was),
+	KUNIT_CASE(readers_wait_for_no_lock),
 	KUNIT_CASE(ledgers_can_be_told_apart),
 #endif
 	{},

@@ -211,12 +211,18 @@ static void read_domain(struct vm *vm, const struct options *o,
 	free(name);
 }
 
+#define WAITS	"its memory could not be read in time; the process waits, for a page of a file for instance"
+
 /* Of a process: what may not be read makes the answer one that cannot be told */
 static char *read_of(struct host *host, long pid, const char *file)
 {
-	char *text = sysroot_read(NULL, "/proc/%ld/%s", pid, file);
+	size_t len;
+	char *text = sysroot_read_memory(&len, pid, file);
 
-	if (!text && (errno == EACCES || errno == EPERM)) {
+	if (!text && errno == ETIMEDOUT) {
+		warnx("/proc/%ld/%s: " WAITS, pid, file);
+		host->unreadable = true;
+	} else if (!text && (errno == EACCES || errno == EPERM)) {
 		warnx("/proc/%ld/%s: %s%s", pid, file, strerror(errno),
 		      geteuid() ? "; root may read it" :
 		      "; a security module (SELinux, AppArmor) denies it to this program");
@@ -325,7 +331,9 @@ static void read_process(struct vm *vm, long pid)
 	char **argv = NULL, *text, *at, *wrong;
 	size_t len, argc = 0;
 
-	text = sysroot_read(&len, "/proc/%ld/cmdline", pid);
+	text = sysroot_read_memory(&len, pid, "cmdline");
+	if (!text && errno == ETIMEDOUT)
+		errx(1, "process %ld: " WAITS, pid);
 	if (!text)
 		err(1, "process %ld", pid);
 	for (at = text; at < text + len; at += strlen(at) + 1) {

@@ -232,6 +232,27 @@ static void listed_free(struct listed *l)
 	holder_free(&l->holder);
 }
 
+/* "refused REASON COUNT" */
+static bool refusal_read(struct refusals *r, const struct line *line)
+{
+	uint64_t count;
+
+	if (!parse_number(line->words[2], &count))
+		return false;
+	r->reasons.names = grow(r->reasons.names, r->reasons.nr,
+				sizeof(*r->reasons.names));
+	r->counts = grow(r->counts, r->reasons.nr, sizeof(*r->counts));
+	r->reasons.names[r->reasons.nr] = escape_kernels(line->words[1]);
+	r->counts[r->reasons.nr++] = count;
+	return true;
+}
+
+void refusals_free(struct refusals *r)
+{
+	reasons_free(&r->reasons);
+	free(r->counts);
+}
+
 unsigned int list_parse(struct list *list, const char *text, size_t len)
 {
 	char *copy = xcalloc(len + 1, 1), *at = copy;
@@ -255,6 +276,10 @@ unsigned int list_parse(struct list *list, const char *text, size_t len)
 	}
 	while (ok && next_line(&at, copy + len, &line)) {
 		number++;
+		if (line.nr == 3 && !strcmp(line.words[0], "refused")) {
+			ok = refusal_read(&list->refusals, &line);
+			continue;
+		}
 		ok = line.nr == columns;
 		if (!ok)
 			break;
@@ -278,6 +303,7 @@ void list_free(struct list *list)
 		listed_free(&list->lines[i]);
 	free(list->lines);
 	reasons_free(&list->reasons);
+	refusals_free(&list->refusals);
 }
 
 uint64_t add_counts(uint64_t a, uint64_t b)

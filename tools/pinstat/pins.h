@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * What the kernel says of long-term pins: /proc/<pid>/longterm_pins, and the list
- * of all holders in debugfs. The formats are in docs/reports.md. Counts are in
+ * of all holders. The formats are in docs/reports.md. Counts are in
  * pages here, as they are there.
  */
 #ifndef PINSTAT_PINS_H
@@ -47,10 +47,17 @@ struct listed {
 	struct holder holder;
 };
 
+/* Refusals of the host since it runs */
+struct refusals {
+	struct reasons reasons;
+	uint64_t *counts;	/* by reason */
+};
+
 struct list {
 	struct reasons reasons;
 	struct listed *lines;
 	size_t nr;
+	struct refusals refusals;
 };
 
 /*
@@ -61,6 +68,7 @@ unsigned int pins_parse(struct pins *pins, const char *text, size_t len);
 unsigned int list_parse(struct list *list, const char *text, size_t len);
 void pins_free(struct pins *pins);
 void list_free(struct list *list);
+void refusals_free(struct refusals *r);
 
 /* Or the most that there is: the figures are untrusted */
 uint64_t add_counts(uint64_t a, uint64_t b);

@@ -49,7 +49,7 @@ static void names_read(struct process *p)
 		p->command = escape(text, len);
 		free(text);
 	}
-	text = sysroot_read(&len, "/proc/%ld/cmdline", p->pid);
+	text = sysroot_read_memory(&len, p->pid, "cmdline");
 	if (text) {
 		p->vm = vm_name(text, len);
 		free(text);
@@ -200,13 +200,13 @@ static void gone_read(struct processes *ps, const long *pids, size_t npids)
 	unsigned int line;
 	char *text;
 
-	text = sysroot_read(&len, "/sys/kernel/debug/longterm_pins");
+	text = sysroot_read(&len, "/proc/longterm_pins");
 	if (!text)
-		return;		/* not root's, or no debugfs */
+		return;		/* not root's */
 	line = list_parse(&list, text, len);
 	free(text);
 	if (line) {
-		warnx("/sys/kernel/debug/longterm_pins, line %u: not understood",
+		warnx("/proc/longterm_pins, line %u: not understood",
 		      line);
 		ps->broken++;
 	}
@@ -249,6 +249,8 @@ static void gone_read(struct processes *ps, const long *pids, size_t npids)
 		p->pins.holders[p->pins.nr++] = l->holder;
 		memset(&l->holder, 0, sizeof(l->holder));
 	}
+	ps->refusals = list.refusals;
+	memset(&list.refusals, 0, sizeof(list.refusals));
 	list_free(&list);
 }
 
@@ -330,4 +332,5 @@ void processes_free(struct processes *ps)
 	for (i = 0; i < ps->nr; i++)
 		process_free(&ps->list[i]);
 	free(ps->list);
+	refusals_free(&ps->refusals);
 }

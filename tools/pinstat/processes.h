@@ -21,6 +21,7 @@ struct processes {
 	size_t reports;		/* processes whose pins could be read */
 	size_t denied;		/* that we may not read */
 	size_t broken;		/* whose report is not understood; has been told */
+	struct refusals refusals;	/* none if that is not ours to read */
 };
 
 /*

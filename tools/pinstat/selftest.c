@@ -1045,7 +1045,7 @@ static bool listed(const char *holder, bool otherwise)
 	size_t len, i;
 	char *text;
 
-	text = sysroot_read(&len, "/sys/kernel/debug/longterm_pins");
+	text = sysroot_read(&len, "/proc/longterm_pins");
 	if (!text)
 		return otherwise;
 	list_parse(&list, text, len);
@@ -1076,10 +1076,10 @@ static void test_killed(struct test *t)
 		wrong(t, "/proc/%d/longterm_pins: %s", t->child, strerror(errno));
 	}
 	if (holder && !listed(holder, true))
-		wrong(t, "%s is not in /sys/kernel/debug/longterm_pins", holder);
+		wrong(t, "%s is not in /proc/longterm_pins", holder);
 	kill_holder(t);
 	if (holder && listed(holder, false))
-		wrong(t, "%s is still in /sys/kernel/debug/longterm_pins", holder);
+		wrong(t, "%s is still in /proc/longterm_pins", holder);
 	why = container_reopen(t);
 	if (why)
 		wrong(t, "the group cannot be had again: %s", why);

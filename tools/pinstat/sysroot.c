@@ -5,11 +5,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 /* More than this is in no file that we read */
@@ -154,6 +157,65 @@ char *sysroot_read(size_t *len, const char *fmt, ...)
 	buf = read_fd(len, fd);
 	error = errno;
 	close(fd);
+	errno = error;
+	return buf;
+}
+
+static bool write_all(int fd, const char *text, size_t len)
+{
+	ssize_t n;
+
+	for (; len; text += n, len -= n) {
+		n = write(fd, text, len);
+		if (n < 0)
+			return false;
+	}
+	return true;
+}
+
+/* Seconds that a process may take to let its memory be read */
+#define PATIENCE	2
+
+/*
+ * A file of a process that the kernel reads from its memory. What the process
+ * waits for, a page fault of FUSE memory for instance, that waits for, too: so
+ * another process reads it, which can be killed. Then errno is ETIMEDOUT.
+ */
+char *sysroot_read_memory(size_t *len, long pid, const char *file)
+{
+	struct pollfd wait = { .events = POLLIN };
+	char *buf = NULL, *text;
+	int fd[2], error;
+	pid_t child;
+
+	if (pipe2(fd, O_CLOEXEC))
+		return NULL;
+	child = fork();
+	if (!child) {
+		text = sysroot_read(len, "/proc/%ld/%s", pid, file);
+		error = text ? 0 : errno;
+		if (write(fd[1], &error, sizeof(error)) != sizeof(error) ||
+		    (text && !write_all(fd[1], text, *len)))
+			_exit(1);
+		_exit(0);
+	}
+	close(fd[1]);
+	wait.fd = fd[0];
+	error = child < 0 ? errno : ETIMEDOUT;
+	if (child > 0 && poll(&wait, 1, PATIENCE * 1000) == 1) {
+		error = EIO;
+		if (read(fd[0], &error, sizeof(error)) == sizeof(error) &&
+		    !error) {
+			buf = read_fd(len, fd[0]);
+			error = errno;
+		}
+	}
+	close(fd[0]);
+	if (child > 0) {
+		/* It ends when it can: nobody waits for it but init */
+		kill(child, SIGKILL);
+		waitpid(child, NULL, buf ? 0 : WNOHANG);
+	}
 	errno = error;
 	return buf;
 }

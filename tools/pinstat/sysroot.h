@@ -23,6 +23,8 @@ bool sysroot_exists(const char *fmt, ...)
 	__attribute__((format(printf, 1, 2)));
 char *sysroot_read(size_t *len, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
+/* The same for a file that shows memory of a process, with a deadline */
+char *sysroot_read_memory(size_t *len, long pid, const char *file);
 /* Of a file that is open, below the folder or not */
 char *read_fd(size_t *len, int fd);
 

@@ -640,9 +640,10 @@ TEST_F(cgroups, cgroup_removed)
 	/* Its limit is still there */
 	EXPECT_EQ(0, map(self, ROOM, ROOM));
 	EXPECT_EQ((long)(2 * ROOM), cgroup_held(self->top));
+	log_room(1);
 	EXPECT_EQ(-EBUSY, map(self, 2 * ROOM, 1));
-	snprintf(want, sizeof(want), ", cgroup \"%s\" (removed) limited to %lu",
-		 path_of(self->a), 2 * ROOM * PAGE);
+	snprintf(want, sizeof(want), ", limit %lu bytes of \"%s\" (removed): ",
+		 2 * ROOM * PAGE, path_of(self->a));
 	log = kernel_log();
 	ASSERT_NE(NULL, log);
 	EXPECT_NE(NULL, strstr(log, want)) TH_LOG("%s", want);
@@ -823,7 +824,6 @@ TEST_F(cgroups, log_line)
 {
 	static const char why[] =
 		"the cgroup would exceed longterm_pin, its limit of pinned memory; to raise it, write \"longterm_pin BYTES\" to its misc.max\n";
-	unsigned long addr = (unsigned long)self->mem;
 	char want[512], *log;
 	struct pins p;
 	int i;
@@ -835,13 +835,14 @@ TEST_F(cgroups, log_line)
 		unsigned long n = i ? ROOM : 2 * ROOM;
 
 		ASSERT_EQ(0, limit(dir, n));
+		log_room(1);
 		EXPECT_EQ(-EBUSY, map(self, 0, 3 * ROOM));
 		ASSERT_EQ(0, pins_read(0, &p));
 		ASSERT_EQ(1, p.nr);
 		snprintf(want, sizeof(want),
-			 "longterm_pin: refused cgroup: %s of \"logger\" [%d], 0x%lx-0x%lx, cgroup \"%s\" limited to %lu bytes: %s",
-			 p.holder[0].name, getpid(), addr,
-			 addr + 3 * ROOM * PAGE, path_of(dir), n * PAGE, why);
+			 "longterm_pin: refused cgroup: %s of \"logger\" [%d], uid 0, cgroup \"%s\", limit %lu bytes of \"%s\": %s",
+			 p.holder[0].name, getpid(), path_of(self->a),
+			 n * PAGE, path_of(dir), why);
 		log = kernel_log();
 		ASSERT_NE(NULL, log);
 		EXPECT_NE(NULL, strstr(log, want)) TH_LOG("%s", want);
@@ -875,13 +876,14 @@ TEST_F(cgroups, odd_names)
 		ASSERT_EQ(0, enter(dir));
 		ASSERT_EQ(0, limit(dir, ROOM));
 		EXPECT_EQ(0, map(self, 0, ROOM));
+		log_room(1);
 		EXPECT_EQ(-EBUSY, map(self, ROOM, 1));
 		ASSERT_EQ(0, pins_read(0, &p));
 		snprintf(want, sizeof(want), "%s/%s", path_of(self->top),
 			 odd[i].text);
 		EXPECT_STREQ(want, p.cgroup);
 		EXPECT_FALSE(p.removed);
-		snprintf(want, sizeof(want), ", cgroup \"%s/%s\" limited",
+		snprintf(want, sizeof(want), ", cgroup \"%s/%s\", limit",
 			 path_of(self->top), odd[i].in_log);
 		log = kernel_log();
 		ASSERT_NE(NULL, log);

@@ -845,6 +845,7 @@ static void try_region(struct __test_metadata *_metadata,
 	ASSERT_NE(NULL, base);
 	ASSERT_EQ(0, area_open(b, &self->area, NULL, NULL))
 		TH_LOG("%s", self->area.why);
+	log_room(1);
 	ASSERT_EQ(0, snap(base));
 	EXPECT_EQ(want, caller_pin(self->fd, self->area.addr,
 				   self->area.size));

@@ -4,6 +4,7 @@
  * CAP_IPC_LOCK; and what a map that fails leaves behind, which is nothing.
  */
 #include <linux/capability.h>
+#include <pthread.h>
 
 #include "test.h"
 
@@ -214,7 +215,92 @@ TEST_F(limits, second_device)
 	EXPECT_STATE(&self->base, ROOM, ROOM, ROOM);
 }
 
-/* At rest VmLck is the charge, although it is taken in steps */
+/**
+ * struct refused_maps - a thread whose maps are refused, again and again
+ * @v: the container
+ * @mem: the memory
+ * @size: more bytes than the limit allows, and one batch of pages at most
+ * @stop: it ends
+ * @rounds: how many maps there were
+ * @wrong: an unexpected result; or 0
+ */
+struct refused_maps {
+	struct vfio *v;
+	char *mem;
+	size_t size;
+	volatile bool stop;
+	volatile unsigned long rounds;
+	int wrong;
+};
+
+static void *map_in_vain(void *arg)
+{
+	struct refused_maps *m = arg;
+	int ret;
+
+	while (!m->stop) {
+		ret = vfio_map(m->v, m->mem, IOVA, m->size, MAP_RW);
+		if (ret != -ENOMEM)
+			m->wrong = ret ?: 1;
+		m->rounds++;
+	}
+	return NULL;
+}
+
+#define BUSY	100UL	/* pages that the limit allows then */
+
+/* A page more of a stack that is locked; SIGSEGV if the limit does not allow it */
+static void grow_stack(char *top, size_t pages)
+{
+	*(volatile char *)(top - (pages + 1) * PAGE) = 1;
+}
+
+/* What is refused takes no room from others, not even for a moment */
+TEST_F(limits, refused_map_takes_no_room)
+{
+	struct refused_maps m = {
+		.v = &self->v, .mem = self->mem, .size = (BUSY + 1) * PAGE,
+	};
+	char *locked = anon_pages(BUSY * PAGE), *area, *top;
+	pthread_t thread;
+	int i;
+
+	ASSERT_NE(NULL, locked);
+	limit_to(_metadata, BUSY * PAGE);
+	ASSERT_EQ(0, pthread_create(&thread, NULL, map_in_vain, &m));
+	/* A stack has a gap below it */
+	area = mmap(NULL, 16 * MB, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+		    0);
+	ASSERT_NE(MAP_FAILED, (void *)area);
+	top = area + 16 * MB;
+	ASSERT_EQ(0, munmap(area, 16 * MB));
+	ASSERT_EQ((void *)(top - PAGE),
+		  mmap(top - PAGE, PAGE, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_GROWSDOWN | MAP_FIXED,
+		       -1, 0));
+	for (i = 0; i < 300; i++) {
+		ASSERT_EQ(0, mlock(top - PAGE, PAGE));
+		/* All but the page of the stack */
+		EXPECT_EQ(0, mlock(locked, (BUSY - 1) * PAGE));
+		EXPECT_EQ(0, munlock(locked, (BUSY - 1) * PAGE));
+		grow_stack(top, 1);
+		EXPECT_EQ(0, munmap(top - 2 * PAGE, PAGE));
+		/* What the heap gets is locked, too */
+		ASSERT_EQ(0, mlockall(MCL_FUTURE));
+		EXPECT_NE((void *)-1, sbrk((BUSY - 1) * PAGE));
+		EXPECT_NE((void *)-1, sbrk(-(long)(BUSY - 1) * (long)PAGE));
+		ASSERT_EQ(0, munlockall());
+	}
+	m.stop = true;
+	pthread_join(thread, NULL);
+	EXPECT_EQ(0, m.wrong);
+	EXPECT_LT(0UL, m.rounds);
+	EXPECT_REFUSED(&self->base, MEMLOCK, (long)m.rounds);
+	munmap(top - PAGE, PAGE);
+	EXPECT_STATE(&self->base, 0, 0, 0);
+}
+
+/* VmLck has the charge, which is a field of its own */
 TEST_F(limits, vmlck_is_the_charge)
 {
 	static const size_t sizes[] = {

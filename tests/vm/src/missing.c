@@ -69,7 +69,7 @@ FIXTURE_TEARDOWN(missing)
 
 /*
  * Map all of an area, the page at @at of which cannot be had. The log tells why,
- * and the range from there on; nothing stays pinned.
+ * and the trace event the range from there on; nothing stays pinned.
  */
 static void refused(struct __test_metadata *_metadata, struct vfio *v,
 		    char *mem, size_t size, unsigned int flags, size_t at,
@@ -77,10 +77,13 @@ static void refused(struct __test_metadata *_metadata, struct vfio *v,
 {
 	static struct snap base;
 	static struct pins now;
-	char want[160], *log;
+	char want[160], *log, *trace;
 
+	log_room(1);
 	ASSERT_EQ(0, snap(&base));
+	ASSERT_EQ(0, trace_on());
 	EXPECT_EQ(-EFAULT, vfio_map(v, mem, IOVA, size, flags));
+	trace_off();
 	EXPECT_REFUSED(&base, why, 1);
 	EXPECT_STATE(&base, 0, 0, 0);
 	EXPECT_EQ(0L, vfio_unmap(v, IOVA, size));
@@ -88,13 +91,19 @@ static void refused(struct __test_metadata *_metadata, struct vfio *v,
 	ASSERT_EQ(0, pins_read(0, &now));
 	ASSERT_EQ(1, now.nr);
 	snprintf(want, sizeof(want),
-		 "longterm_pin: refused %s: %s of \"missing\" [%d], 0x%lx-0x%lx",
-		 reason_name[why], now.holder[0].name, getpid(),
-		 (unsigned long)mem + at, (unsigned long)mem + size);
+		 "longterm_pin: refused %s: %s of \"missing\" [%d], uid 0, ",
+		 reason_name[why], now.holder[0].name, getpid());
 	log = kernel_log();
 	ASSERT_NE(NULL, log);
 	EXPECT_TRUE(logged(log, want, help)) TH_LOG("%s ... %s", want, help);
 	free(log);
+
+	snprintf(want, sizeof(want), " start=0x%lx npages=%zu reason=%s ",
+		 (unsigned long)mem + at, (size - at) / PAGE, reason_name[why]);
+	trace = trace_read();
+	ASSERT_NE(NULL, trace);
+	EXPECT_TRUE(logged(trace, "longterm_refuse", want)) TH_LOG("%s", want);
+	free(trace);
 }
 
 /* It does now */

@@ -5,12 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/klog.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "pins.h"
 #include "util.h"
 
-#define DEBUGFS_LIST	"/sys/kernel/debug/longterm_pins"
+#define LIST		"/proc/longterm_pins"
 #define TRACEFS		"/sys/kernel/tracing"
 
 const char *const reason_name[NR_REASONS + 1] = {
@@ -209,7 +210,7 @@ int pins_read_all(struct pins *p)
 	int n, ret = -EBADMSG, lines = 0;
 
 	memset(p, 0, sizeof(*p));
-	text = slurp(DEBUGFS_LIST);
+	text = slurp(LIST);
 	if (!text)
 		return -errno;
 	for (line = text; *line; line = next, lines++) {
@@ -218,6 +219,9 @@ int pins_read_all(struct pins *p)
 			goto out;
 		*next++ = 0;
 		n = split(line, word);
+		/* Those since boot */
+		if (n == 3 && lines && !strcmp(word[0], "refused"))
+			continue;
 		if (n != 11 + NR_REASONS)
 			goto out;
 		if (!lines) {
@@ -440,6 +444,31 @@ char *kernel_log(void)
 	}
 	buf[len] = 0;
 	return buf;
+}
+
+/* Refusals that the log has, of the last seconds */
+static int refused_lately(int seconds)
+{
+	char *log = kernel_log(), *at, *time;
+	struct timespec now;
+	int n = 0;
+
+	if (!log)
+		return 0;
+	clock_gettime(CLOCK_BOOTTIME, &now);
+	for (at = log; (at = strstr(at, "] longterm_pin: refused")); at++) {
+		for (time = at; time > log && *time != '['; time--)
+			;
+		n += atof(time + 1) > now.tv_sec - seconds;
+	}
+	free(log);
+	return n;
+}
+
+void log_room(int lines)
+{
+	while (refused_lately(7) + lines > LOG_LINES)
+		usleep(200000);
 }
 
 bool logged(const char *log, const char *a, const char *b)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * What the kernel says about long-term pins: /proc/<pid>/longterm_pins, the
- * list of all holders in debugfs, counters, tracepoints, and the log. All
+ * list of all holders, counters, tracepoints, and the log. All
  * counts are in pages of 4 KiB.
  */
 #ifndef USERPIN_PINS_H
@@ -39,13 +39,13 @@ extern const char *const reason_name[NR_REASONS + 1];
 #define MAX_HOLDERS	64
 
 struct holder {
-	int pid;		/* these three in the debugfs list only */
+	int pid;		/* these three in the list of the host only */
 	char comm[64];
 	char state[8];
 	char name[48];
 	long pages, peak, acquired, released;
 	long refused[NR_REASONS];
-	/* These are in the debugfs list only */
+	/* These are in the list of the host only */
 	long charge, held;	/* of the ledger */
 	long ledger;		/* its number */
 };
@@ -61,7 +61,7 @@ struct pins {
 /* 0, or -errno; -EBADMSG when the text is not what it must be */
 int pins_parse(const char *text, struct pins *p);
 int pins_read(pid_t pid, struct pins *p);
-/* The list in debugfs. What is not of a holder is not set in @p. */
+/* The list of all holders. What is not of a holder is not set in @p. */
 int pins_read_all(struct pins *p);
 bool pins_supported(void);
 
@@ -98,6 +98,10 @@ const char *snap_settles(const struct snap *a);
 
 /* The kernel log, one line each, without escapes of a reader's own */
 char *kernel_log(void);
+/* Lines of refusals that one user gets in five seconds: mm/pin_refusal.c */
+#define LOG_LINES	10
+/* Until so many more lines of refusals have room in the log */
+void log_room(int lines);
 /* Whether a line of the log that holds @a also holds @b */
 bool logged(const char *log, const char *a, const char *b);
 

@@ -191,7 +191,7 @@ static void *look(void *arg)
 				 pins_pages(p), p->charge, p->held);
 		ret = pins_read_all(p);
 		if (ret && !*w->error)
-			snprintf(w->error, sizeof(w->error), "debugfs: %s",
+			snprintf(w->error, sizeof(w->error), "the list: %s",
 				 strerror(-ret));
 		w->maps++;
 		sleep_ms(2);

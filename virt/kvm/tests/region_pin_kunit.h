@@ -67,7 +67,7 @@ static void region_test_exit(struct kunit *test)
 	kvm_pinned_regions_destroy(&t->others);
 	kvm_pinned_regions_destroy(&t->regions);
 	if (t->addr)
-		KUNIT_EXPECT_EQ(test, t->base.mm->locked_vm, 0);
+		KUNIT_EXPECT_EQ(test, t->base.mm->pin_charge, 0);
 	pin_test_end(test, &t->base);
 }
 
@@ -109,7 +109,7 @@ static void expect_regions(struct kunit *test,
 			   unsigned long charge)
 {
 	KUNIT_EXPECT_EQ(test, regions->npages, npages);
-	KUNIT_EXPECT_EQ(test, mm->locked_vm, charge);
+	KUNIT_EXPECT_EQ(test, mm->pin_charge, charge);
 	if (!regions->acct)
 		return;
 	KUNIT_EXPECT_EQ(test, regions->acct->pages, npages);
@@ -329,7 +329,7 @@ static void charge_moves_to_another_process(struct kunit *test)
 	/* Until the end, both have them */
 	expect_regions(test, &t->regions, t->base.mm, REGION_PAGES + 1,
 		       REGION_PAGES + 1);
-	KUNIT_EXPECT_EQ(test, t->other->locked_vm, REGION_PAGES + 1);
+	KUNIT_EXPECT_EQ(test, t->other->pin_charge, REGION_PAGES + 1);
 
 	kvm_move_regions_end(&t->others, &t->regions);
 	expect_regions(test, &t->others, t->other, REGION_PAGES + 1,
@@ -340,7 +340,7 @@ static void charge_moves_to_another_process(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, pin_test_pins(page), 1);
 
 	kvm_pinned_regions_destroy(&t->others);
-	KUNIT_EXPECT_EQ(test, t->other->locked_vm, 0);
+	KUNIT_EXPECT_EQ(test, t->other->pin_charge, 0);
 	KUNIT_EXPECT_EQ(test, pin_test_pins(page), 0);
 	region_test_switch_back(test);
 }
@@ -373,7 +373,7 @@ static void limit_refuses_move_and_leaves_all_as_it_was(struct kunit *test)
 			-ENOMEM);
 	KUNIT_EXPECT_NULL(test, t->others.acct);
 	KUNIT_EXPECT_NULL(test, t->other->pin_ledger);
-	KUNIT_EXPECT_EQ(test, t->other->locked_vm, 0);
+	KUNIT_EXPECT_EQ(test, t->other->pin_charge, 0);
 	expect_regions(test, &t->regions, t->base.mm, REGION_PAGES + 1,
 		       REGION_PAGES + 1);
 
