@@ -132,6 +132,22 @@ static void of_reasons(const struct processes *ps)
 	}
 }
 
+static void of_host(const struct refusals *refused)
+{
+	static const char name[] = "longterm_pin_host_refused_total";
+	size_t r;
+
+	if (!refused->reasons.nr)
+		return;
+	family(name, "counter",
+	       "Requests that were refused since the host runs, by reason");
+	for (r = 0; r < refused->reasons.nr; r++) {
+		printf("%s", name);
+		label('{', "reason", refused->reasons.names[r]);
+		value(refused->counts[r]);
+	}
+}
+
 static void of_cgroup(const char *name, const struct cgroup *cg, uint64_t v)
 {
 	printf("%s", name);
@@ -205,6 +221,7 @@ void metrics_print(const struct processes *ps, const struct cgroups *cgs,
 		of_reasons(ps);
 	}
 	of_cgroups(cgs);
+	of_host(&ps->refusals);
 	family("longterm_pin_unreadable_processes", "gauge",
 	       "Processes whose pins pinstat may not read");
 	printf("longterm_pin_unreadable_processes %zu\n", ps->denied);
