@@ -80,7 +80,7 @@ bool process_read(struct process *p, long pid)
 
 	memset(p, 0, sizeof(*p));
 	p->pid = pid;
-	text = sysroot_read(&len, "/proc/%ld/longterm_pins", pid);
+	text = sysroot_read_memory(&len, pid, "longterm_pins");
 	if (!text)
 		return false;
 	line = pins_parse(&p->pins, text, len);

@@ -173,23 +173,32 @@ static bool write_all(int fd, const char *text, size_t len)
 	return true;
 }
 
-/* Seconds that a process may take to let its memory be read */
-#define PATIENCE	2
+/* Milliseconds that a process may take to let such a file be read; all after LATE_MAX */
+#define PATIENCE	2000
+#define LESS_PATIENCE	50
+#define LATE_MAX	5
 
 /*
- * A file of a process that the kernel reads from its memory. What the process
- * waits for, a page fault of FUSE memory for instance, that waits for, too: so
- * another process reads it, which can be killed. Then errno is ETIMEDOUT.
+ * A file of a process that the kernel reads from its memory, or only when the
+ * process does not execute another program just now. Whatever that waits for, a
+ * page of FUSE memory for instance, a reader waits for, too: so another process
+ * reads it, which can be killed. Then errno is ETIMEDOUT.
  */
 char *sysroot_read_memory(size_t *len, long pid, const char *file)
 {
+	static unsigned int late;
 	struct pollfd wait = { .events = POLLIN };
+	int fd[2], error, status = 0;
 	char *buf = NULL, *text;
-	int fd[2], error;
 	pid_t child;
 
+	/* It waits for nothing now; and its child would share its memory */
+	if (pid == getpid())
+		return sysroot_read(len, "/proc/%ld/%s", pid, file);
 	if (pipe2(fd, O_CLOEXEC))
 		return NULL;
+	/* Nothing that the child could print a second time */
+	fflush(stdout);
 	child = fork();
 	if (!child) {
 		text = sysroot_read(len, "/proc/%ld/%s", pid, file);
@@ -199,23 +208,29 @@ char *sysroot_read_memory(size_t *len, long pid, const char *file)
 			_exit(1);
 		_exit(0);
 	}
+	error = errno;
 	close(fd[1]);
 	wait.fd = fd[0];
-	error = child < 0 ? errno : ETIMEDOUT;
-	if (child > 0 && poll(&wait, 1, PATIENCE * 1000) == 1) {
-		error = EIO;
-		if (read(fd[0], &error, sizeof(error)) == sizeof(error) &&
-		    !error) {
+	if (child > 0 && poll(&wait, 1, late < LATE_MAX ? PATIENCE :
+							  LESS_PATIENCE) == 1) {
+		if (read(fd[0], &error, sizeof(error)) != sizeof(error))
+			error = EIO;
+		else if (!error)
 			buf = read_fd(len, fd[0]);
-			error = errno;
+		waitpid(child, &status, 0);
+		if (buf && status) {
+			free(buf);
+			buf = NULL;
+			error = EIO;
 		}
+	} else if (child > 0) {
+		/* It ends when it can: nobody waits for it but init */
+		late++;
+		error = ETIMEDOUT;
+		kill(child, SIGKILL);
+		waitpid(child, NULL, WNOHANG);
 	}
 	close(fd[0]);
-	if (child > 0) {
-		/* It ends when it can: nobody waits for it but init */
-		kill(child, SIGKILL);
-		waitpid(child, NULL, buf ? 0 : WNOHANG);
-	}
 	errno = error;
 	return buf;
 }
