@@ -7,9 +7,10 @@
  * does GUP, keeps the ledger (mm/pin_ledger.c) and its limits, and on failure
  * finds out the reason (mm/pin_refusal.c).
  *
- * Pinning: GUP, then the ledger, then the limit. Putting: the ledger's entry
- * while the page is still pinned, then the unpin, then the charge. A put never
- * fails and allocates nothing.
+ * Pinning: GUP, then the ledger, then the limit. Putting: the ledger's entry and
+ * the charge while the pages are still pinned, then the unpin, a folio or a run
+ * at a time; the cgroup's charge goes last. A put never fails and allocates
+ * nothing.
  */
 
 #include <linux/err.h>
@@ -323,7 +324,7 @@ static long account(struct pin_request *req, struct page **pages,
 		    unsigned long pfn, unsigned long npages)
 {
 	struct pin_ledger *ledger = req->acct->ledger;
-	bool reserved = false, failed = false;
+	bool reserved = false;
 	enum pin_reason reason = req->reason;
 	struct mm_struct *locked;
 	long ret;
@@ -331,24 +332,28 @@ static long account(struct pin_request *req, struct page **pages,
 	for (;;) {
 		ret = pin_ledger_lock(ledger, req->owner, &locked);
 		if (ret)
-			return ret;
-		if (unlikely(failed))
-			ret = -ENOMEM;
-		else
-			ret = pages ? try_pages(req, pages, npages) :
-				      try_run(req, pfn, npages);
+			break;
+		ret = pages ? try_pages(req, pages, npages) :
+			      try_run(req, pfn, npages);
 		if (unlikely(reserved))
 			unreserve(ledger, pages, pfn, npages);
 		pin_ledger_unlock(ledger, locked);
 
-		if (likely(ret >= 0) || failed ||
-		    req->reason != PIN_REASON_NOMEM)
+		if (likely(ret >= 0) || req->reason != PIN_REASON_NOMEM)
 			return ret;
 		reserved = true;
-		failed = reserve(ledger, pages, pfn, npages);
-		if (!failed)
-			req->reason = reason;
+		ret = reserve(ledger, pages, pfn, npages);
+		if (ret)
+			break;
+		req->reason = reason;
 	}
+
+	/* Without memory, or killed */
+	if (reserved) {
+		guard(mutex)(&ledger->lock);
+		unreserve(ledger, pages, pfn, npages);
+	}
+	return ret;
 }
 
 /*

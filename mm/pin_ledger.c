@@ -195,11 +195,12 @@ void pin_ledger_put(struct pin_ledger *ledger)
 {
 	if (!refcount_dec_and_mutex_lock(&ledger->refs, &pin_ledgers_lock))
 		return;
+	/* Then it is the charge of the mm's next ledger */
+	WARN_ON(ledger->mm->pin_charge);
 	RCU_INIT_POINTER(ledger->mm->pin_ledger, NULL);
 	mutex_unlock(&pin_ledgers_lock);
 
-	WARN_ON(ledger->charge || ledger->held || ledger->in_cgroup ||
-		ledger->mm->pin_charge);
+	WARN_ON(ledger->charge || ledger->held || ledger->in_cgroup);
 	WARN_ON(has_entries(&ledger->folios) || has_entries(&ledger->chunks));
 	xa_destroy(&ledger->folios);
 	xa_destroy(&ledger->chunks);
@@ -688,12 +689,11 @@ int pin_ledger_lock(struct pin_ledger *ledger, const struct pin_owner *owner,
 
 	for (;;) {
 		/* A ledger leaves only a dead mm, and current's is alive */
+		rcu_read_lock();
 		mm = READ_ONCE(ledger->mm);
-		if (mm != current->mm) {
-			guard(rcu)();
-			mm = READ_ONCE(ledger->mm);
+		if (mm != current->mm)
 			mmgrab(mm);
-		}
+		rcu_read_unlock();
 		if (mmap_read_lock_killable(mm)) {
 			if (mm != current->mm)
 				mmdrop(mm);

@@ -5,9 +5,9 @@
  * is gone, and all refusals since boot. Formats: docs/, one word a column, counts
  * in pages.
  *
- * Readers take no lock, so that they hold up no pin, and none holds them up:
- * whatever a process waits for, its pins can be read. Counters of a line may be
- * of different moments.
+ * Readers take no lock of the ledgers, so that they hold up no pin, and none holds
+ * them up: whatever a process waits for, its pins can be read. Counters of a line
+ * may be of different moments.
  */
 
 #include <linux/mm.h>
@@ -199,9 +199,22 @@ static const struct seq_operations pins_ops = {
 	.show	= pins_show,
 };
 
+/* Not for root of a container, which has a /proc of the host's as well */
+static int pins_open(struct inode *inode, struct file *file)
+{
+	return capable(CAP_SYS_ADMIN) ? seq_open(file, &pins_ops) : -EPERM;
+}
+
+static const struct proc_ops pins_proc_ops = {
+	.proc_open	= pins_open,
+	.proc_read	= seq_read,
+	.proc_lseek	= seq_lseek,
+	.proc_release	= seq_release,
+};
+
 static int __init pins_init(void)
 {
-	proc_create_seq("longterm_pins", 0400, NULL, &pins_ops);
+	proc_create("longterm_pins", 0400, NULL, &pins_proc_ops);
 	return 0;
 }
 fs_initcall(pins_init);

@@ -459,7 +459,8 @@ static long follow_pfns(struct vfio_pinner *pinner, unsigned long vaddr,
 	bool refused = false;
 	long ret = err;
 
-	mmap_read_lock(mm);
+	if (mmap_read_lock_killable(mm))
+		return -EINTR;
 	addr = untagged_addr_remote(mm, vaddr);
 	while (n < npages && looks < VFIO_PFNMAP_MAX) {
 		struct vm_area_struct *vma;

@@ -36,6 +36,11 @@ struct region_test {
 	unsigned long addr;
 };
 
+static struct pin_ledger *region_test_ledger(struct mm_struct *mm)
+{
+	return rcu_access_pointer(mm->pin_ledger);
+}
+
 static int region_test_init(struct kunit *test)
 {
 	struct region_test *t = kunit_kzalloc(test, sizeof(*t), GFP_KERNEL);
@@ -336,7 +341,7 @@ static void charge_moves_to_another_process(struct kunit *test)
 		       REGION_PAGES + 1);
 	expect_regions(test, &t->regions, t->base.mm, 0, 0);
 	KUNIT_EXPECT_NULL(test, t->regions.acct);
-	KUNIT_EXPECT_NULL(test, t->base.mm->pin_ledger);
+	KUNIT_EXPECT_NULL(test, region_test_ledger(t->base.mm));
 	KUNIT_EXPECT_EQ(test, pin_test_pins(page), 1);
 
 	kvm_pinned_regions_destroy(&t->others);
@@ -372,7 +377,7 @@ static void limit_refuses_move_and_leaves_all_as_it_was(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, kvm_move_regions_begin(&t->others, &t->regions),
 			-ENOMEM);
 	KUNIT_EXPECT_NULL(test, t->others.acct);
-	KUNIT_EXPECT_NULL(test, t->other->pin_ledger);
+	KUNIT_EXPECT_NULL(test, region_test_ledger(t->other));
 	KUNIT_EXPECT_EQ(test, t->other->pin_charge, 0);
 	expect_regions(test, &t->regions, t->base.mm, REGION_PAGES + 1,
 		       REGION_PAGES + 1);
@@ -441,7 +446,7 @@ static void any_failed_allocation_leaves_regions_where_they_were(struct kunit *t
 		if (ret || sweep->refused) {
 			KUNIT_EXPECT_EQ(test, ret, -ENOMEM);
 			KUNIT_EXPECT_NULL(test, t->others.acct);
-			KUNIT_EXPECT_NULL(test, t->other->pin_ledger);
+			KUNIT_EXPECT_NULL(test, region_test_ledger(t->other));
 			region_test_switch_back(test);
 		} else {
 			/* The kernel can do without some allocations */
