@@ -195,7 +195,7 @@ void pin_ledger_put(struct pin_ledger *ledger)
 {
 	if (!refcount_dec_and_mutex_lock(&ledger->refs, &pin_ledgers_lock))
 		return;
-	/* Then it is the charge of the mm's next ledger */
+	/* Without the lock, it may be the charge of the mm's next ledger */
 	WARN_ON(ledger->mm->pin_charge);
 	RCU_INIT_POINTER(ledger->mm->pin_ledger, NULL);
 	mutex_unlock(&pin_ledgers_lock);
