@@ -88,7 +88,7 @@ void pin_account_destroy(struct pin_account *acct)
 	xa_erase(&pin_accounts, acct->id);
 	mutex_lock(&ledger->lock);
 	list_del_rcu(&acct->in_ledger);
-	pin_ledger_settle(ledger);
+	pin_ledger_settle(ledger, NULL);
 	mutex_unlock(&ledger->lock);
 
 	/* Of an account that a reader has, it may read the ledger as well */
@@ -108,7 +108,7 @@ EXPORT_SYMBOL_GPL(pin_account_destroy);
  */
 bool pin_account_is_for(struct pin_account *acct, struct mm_struct *mm)
 {
-	return READ_ONCE(acct->ledger->mm) == mm;
+	return !READ_ONCE(acct->unclaimed) && READ_ONCE(acct->ledger->mm) == mm;
 }
 EXPORT_SYMBOL_GPL(pin_account_is_for);
 
@@ -123,9 +123,33 @@ bool pin_account_is_dead(struct pin_account *acct)
 {
 	/* No mmget(): its mmput() could be the last, and free all of the memory */
 	guard(rcu)();
-	return !atomic_read(&READ_ONCE(acct->ledger->mm)->mm_users);
+	return READ_ONCE(acct->unclaimed) ||
+	       !atomic_read(&READ_ONCE(acct->ledger->mm)->mm_users);
 }
 EXPORT_SYMBOL_GPL(pin_account_is_dead);
+
+/**
+ * pin_account_mm() - get the memory of an account
+ * @acct: the account
+ *
+ * Context: Any context; does not sleep.
+ * Return: the mm, which the caller gives back with mmput(); or NULL if it is
+ * dead.
+ */
+struct mm_struct *pin_account_mm(struct pin_account *acct)
+{
+	struct mm_struct *mm;
+
+	guard(rcu)();
+	mm = READ_ONCE(acct->ledger->mm);
+	if (!mmget_not_zero(mm))
+		return NULL;
+	if (likely(!READ_ONCE(acct->unclaimed)))
+		return mm;
+	/* That of who has adopted the ledger, and lives */
+	mmput_async(mm);
+	return NULL;
+}
 
 /* Readers take no lock */
 static void account_acquired(struct pin_account *acct, unsigned long npages)
@@ -137,6 +161,8 @@ static void account_acquired(struct pin_account *acct, unsigned long npages)
 
 static void account_released(struct pin_account *acct, unsigned long npages)
 {
+	if (unlikely(acct->unclaimed))
+		acct->ledger->unclaimed -= npages;
 	WRITE_ONCE(acct->pages, acct->pages - npages);
 	WRITE_ONCE(acct->released, acct->released + npages);
 }
@@ -151,14 +177,15 @@ static unsigned long contiguous(struct page **pages, unsigned long npages)
 	return n;
 }
 
-static void unaccount_pages(struct pin_ledger *ledger, struct page **pages,
+static void unaccount_pages(struct pin_account *acct, struct page **pages,
 			    unsigned long npages)
 {
 	unsigned long n;
 
 	for (; npages; pages += n, npages -= n) {
 		n = contiguous(pages, npages);
-		pin_ledger_sub_all(ledger, page_to_pfn(pages[0]), n);
+		pin_ledger_sub_all(acct->ledger, pin_account_plane(acct),
+				   page_to_pfn(pages[0]), n);
 	}
 }
 
@@ -169,6 +196,7 @@ static void unaccount_pages(struct pin_ledger *ledger, struct page **pages,
  * @start: address of the first page
  * @npages: how many pages
  * @gup_flags: FOLL_*
+ * @move: nothing is pinned, but moved from another account; or NULL
  * @done: how many of them are pinned
  * @waited: milliseconds that it has waited for pages that have to move
  * @extents: receives what is pinned; or NULL
@@ -182,6 +210,7 @@ struct pin_request {
 	unsigned long start;
 	unsigned long npages;
 	unsigned int gup_flags;
+	struct pin_move *move;
 	unsigned long done;
 	unsigned int waited;
 	struct pin_extent *extents;
@@ -203,10 +232,18 @@ static void append_extent(struct pin_request *req, unsigned long pfn,
 	}
 }
 
+/* NULL if RLIMIT_MEMLOCK is compared by the holder itself */
+static const struct pin_owner *limited_owner(struct pin_request *req)
+{
+	return pin_account_plane(req->acct) == PIN_PLANE_CHARGED ? req->owner :
+								   NULL;
+}
+
 static int commit(struct pin_request *req)
 {
-	int ret = pin_ledger_commit(req->acct->ledger, req->owner,
-				    req->npages - req->done, &req->full);
+	int ret = pin_ledger_commit(req->acct->ledger, limited_owner(req),
+				    req->npages - req->done, req->move,
+				    &req->full);
 
 	if (ret)
 		req->reason = ret == -EBUSY ? PIN_REASON_CGROUP :
@@ -217,11 +254,15 @@ static int commit(struct pin_request *req)
 static long add_run(struct pin_request *req, unsigned long pfn,
 		    unsigned long npages)
 {
-	long ret = pin_ledger_add(req->acct->ledger, pfn, npages);
+	long ret = pin_ledger_add(req->acct->ledger,
+				  pin_account_plane(req->acct), pfn, npages);
 
-	if (ret < 0)
-		req->reason = ret == -EOVERFLOW ? PIN_REASON_OVERFLOW :
-						  PIN_REASON_NOMEM;
+	if (ret == -EOVERFLOW)
+		req->reason = PIN_REASON_OVERFLOW;
+	else if (ret == -ENOMEM)
+		req->reason = PIN_REASON_NOMEM;
+	else if (ret < 0)
+		req->reason = PIN_REASON_FAULT;
 	return ret;
 }
 
@@ -229,7 +270,7 @@ static long add_run(struct pin_request *req, unsigned long pfn,
 static long try_run(struct pin_request *req, unsigned long pfn,
 		    unsigned long npages)
 {
-	struct pin_ledger *ledger = req->acct->ledger;
+	struct pin_account *acct = req->acct;
 	long counted = add_run(req, pfn, npages);
 	int ret;
 
@@ -237,10 +278,11 @@ static long try_run(struct pin_request *req, unsigned long pfn,
 		return counted;
 	ret = commit(req);
 	if (ret) {
-		pin_ledger_sub_all(ledger, pfn, npages);
+		pin_ledger_sub_all(acct->ledger, pin_account_plane(acct), pfn,
+				   npages);
 		return ret;
 	}
-	account_acquired(req->acct, counted);
+	account_acquired(acct, counted);
 	return counted;
 }
 
@@ -281,36 +323,40 @@ undo:
 	req->nr_extents = nr;
 	if (nr)
 		req->extents[nr - 1].npages = last;
-	unaccount_pages(req->acct->ledger, pages, done);
+	unaccount_pages(req->acct, pages, done);
 	return ret;
 }
 
 /* Entries for some pages, or without @pages for contiguous frames from @pfn on */
-static int reserve(struct pin_ledger *ledger, struct page **pages,
+static int reserve(struct pin_account *acct, struct page **pages,
 		   unsigned long pfn, unsigned long npages)
 {
+	enum pin_plane_id plane = pin_account_plane(acct);
 	unsigned long n;
 	int ret = 0;
 
 	if (!pages)
-		return pin_ledger_reserve(ledger, pfn, npages);
+		return pin_ledger_reserve(acct->ledger, plane, pfn, npages);
 	for (; npages && !ret; pages += n, npages -= n) {
 		n = contiguous(pages, npages);
-		ret = pin_ledger_reserve(ledger, page_to_pfn(pages[0]), n);
+		ret = pin_ledger_reserve(acct->ledger, plane,
+					 page_to_pfn(pages[0]), n);
 	}
 	return ret;
 }
 
-static void unreserve(struct pin_ledger *ledger, struct page **pages,
+static void unreserve(struct pin_account *acct, struct page **pages,
 		      unsigned long pfn, unsigned long npages)
 {
+	enum pin_plane_id plane = pin_account_plane(acct);
 	unsigned long n;
 
 	if (!pages)
-		pin_ledger_unreserve(ledger, pfn, npages);
+		pin_ledger_unreserve(acct->ledger, plane, pfn, npages);
 	for (; pages && npages; pages += n, npages -= n) {
 		n = contiguous(pages, npages);
-		pin_ledger_unreserve(ledger, page_to_pfn(pages[0]), n);
+		pin_ledger_unreserve(acct->ledger, plane, page_to_pfn(pages[0]),
+				     n);
 	}
 }
 
@@ -330,19 +376,19 @@ static long account(struct pin_request *req, struct page **pages,
 	long ret;
 
 	for (;;) {
-		ret = pin_ledger_lock(ledger, req->owner, &locked);
+		ret = pin_ledger_lock(ledger, limited_owner(req), &locked);
 		if (ret)
 			break;
 		ret = pages ? try_pages(req, pages, npages) :
 			      try_run(req, pfn, npages);
 		if (unlikely(reserved))
-			unreserve(ledger, pages, pfn, npages);
+			unreserve(req->acct, pages, pfn, npages);
 		pin_ledger_unlock(ledger, locked);
 
 		if (likely(ret >= 0) || req->reason != PIN_REASON_NOMEM)
 			return ret;
 		reserved = true;
-		ret = reserve(ledger, pages, pfn, npages);
+		ret = reserve(req->acct, pages, pfn, npages);
 		if (ret)
 			break;
 		req->reason = reason;
@@ -351,7 +397,7 @@ static long account(struct pin_request *req, struct page **pages,
 	/* Without memory, or killed */
 	if (reserved) {
 		guard(mutex)(&ledger->lock);
-		unreserve(ledger, pages, pfn, npages);
+		unreserve(req->acct, pages, pfn, npages);
 	}
 	return ret;
 }
@@ -397,7 +443,7 @@ static long gup_slow(struct pin_account *acct, unsigned long start,
 		     unsigned long npages, unsigned int gup_flags,
 		     struct page **pages)
 {
-	struct mm_struct *mm = pin_ledger_mm(acct->ledger);
+	struct mm_struct *mm = pin_account_mm(acct);
 	long ret;
 
 	if (!mm)
@@ -450,7 +496,7 @@ static struct page_look look_at_page(struct mm_struct *mm, unsigned long addr)
 
 static bool first_must_move(struct pin_account *acct, unsigned long start)
 {
-	struct mm_struct *mm = pin_ledger_mm(acct->ledger);
+	struct mm_struct *mm = pin_account_mm(acct);
 	bool must_move = false;
 
 	if (!mm)
@@ -467,7 +513,7 @@ static bool first_must_move(struct pin_account *acct, unsigned long start)
 static bool batch_is_held(struct pin_account *acct, unsigned long start,
 			  unsigned long npages, bool *first)
 {
-	struct mm_struct *mm = pin_ledger_mm(acct->ledger);
+	struct mm_struct *mm = pin_account_mm(acct);
 	struct page_look look;
 	bool held = false;
 	unsigned long i;
@@ -639,7 +685,7 @@ static long pin_result(struct pin_request *req, long ret)
 	if (req->reason == PIN_REASON_CGROUP)
 		pin_cgroup_refused(req->full);
 	return pin_refuse(req->acct, req->owner, req->start, req->npages,
-			  req->gup_flags, ret, req->reason);
+			  req->gup_flags, ret, req->reason, req->full);
 }
 
 /**
@@ -763,14 +809,16 @@ static unsigned long put_pfns(struct pin_account *acct, unsigned long pfn,
 
 	while (npages) {
 		unsigned long covered, counted;
+		bool gone;
 
 		mutex_lock(&ledger->lock);
-		covered = pin_ledger_sub(ledger, pfn, npages, &counted);
+		covered = pin_ledger_sub(ledger, pin_account_plane(acct), pfn,
+					 npages, &counted, &gone);
 		account_released(acct, counted);
 		pin_ledger_publish(ledger);
 		mutex_unlock(&ledger->lock);
 
-		if (counted)
+		if (counted && !gone)
 			unpin_user_page_range_dirty_lock(pfn_to_page(pfn),
 							 counted, make_dirty);
 		total += counted;
@@ -850,7 +898,7 @@ EXPORT_SYMBOL_GPL(put_user_pfns_account);
 void pin_account_settle(struct pin_account *acct)
 {
 	guard(mutex)(&acct->ledger->lock);
-	pin_ledger_settle(acct->ledger);
+	pin_ledger_settle(acct->ledger, NULL);
 }
 EXPORT_SYMBOL_GPL(pin_account_settle);
 
@@ -862,18 +910,20 @@ EXPORT_SYMBOL_GPL(pin_account_settle);
  * @npages: how many pages
  * @gup_flags: as for pin_user_pages_account()
  * @err: the error
+ * @reason: PIN_REASON_PFNMAP, or PIN_REASON_MEMLOCK
  *
  * For holders with PIN_ACCOUNT_PFNMAP, when they could not map VM_PFNMAP memory
- * by themselves either. All other refusals are reported where they happen.
+ * by themselves either; and for those with PIN_ACCOUNT_UNCHARGED, when they do not
+ * pin because of the limit. All other refusals are reported where they happen.
  *
  * Context: Process context. May sleep; takes the mmap_lock of the account's mm.
  */
 void pin_account_refused(struct pin_account *acct,
 			 const struct pin_owner *owner, unsigned long start,
-			 unsigned long npages, unsigned int gup_flags, int err)
+			 unsigned long npages, unsigned int gup_flags, int err,
+			 enum pin_reason reason)
 {
-	pin_refuse(acct, owner, start, npages, gup_flags, err,
-		   PIN_REASON_PFNMAP);
+	pin_refuse(acct, owner, start, npages, gup_flags, err, reason, NULL);
 }
 EXPORT_SYMBOL_GPL(pin_account_refused);
 
@@ -883,144 +933,179 @@ EXPORT_SYMBOL_GPL(pin_account_refused);
  * @owner: the new owner
  * @mm: its mm, which is current->mm
  *
- * After exec(), and when a process takes over from one that ended. All accounts
- * of the dead mm come along. Takes the same time however much is pinned. What is
- * held stays charged to the cgroup that it was charged to.
+ * After exec(), and when a process takes over from one that ended. Takes the same
+ * time however much is pinned, since the whole ledger changes its owner. But only
+ * pins of @acct are charged to @mm: the holders of other accounts have not asked
+ * yet, and it may not be @mm for which they will. What is held stays charged to
+ * the cgroup that it was charged to; what is added is charged to the adopter's.
  *
  * Context: Process context. May sleep; takes the mmap_lock of @mm.
  * Return: 0, also if @mm owns the account already; or, with nothing changed,
  * -EBUSY: the account's mm is alive.
  * -EEXIST: @mm has a ledger of its own.
- * -ENOMEM: RLIMIT_MEMLOCK does not allow it.
+ * -ENOMEM: RLIMIT_MEMLOCK does not allow it, or no memory.
  * -EINTR: a fatal signal came.
- * For -EBUSY and -EEXIST there are pin_account_move_in() and
- * pin_account_move_out().
+ * Except for -EINTR, there is pin_move_begin().
  */
 int pin_account_adopt(struct pin_account *acct, const struct pin_owner *owner,
 		      struct mm_struct *mm)
 {
-	return pin_ledger_adopt(acct->ledger, owner, mm);
+	return pin_ledger_adopt(acct, owner, mm);
 }
 EXPORT_SYMBOL_GPL(pin_account_adopt);
 
-static int move_in(struct pin_request *req, struct page **pages,
-		   unsigned long pfn, unsigned long npages)
+/**
+ * pin_account_taken_over() - let reports name the current process for an account
+ * @acct: the account
+ *
+ * When the current process gets what @acct has pinned, but not the account.
+ *
+ * Context: Process context. May sleep.
+ */
+void pin_account_taken_over(struct pin_account *acct)
 {
-	long ret = account(req, pages, pfn, npages);
-
-	if (ret < 0 && req->reason == PIN_REASON_CGROUP)
-		pin_cgroup_refused(req->full);
-	return min(ret, 0);
+	guard(mutex)(&acct->ledger->lock);
+	pin_account_name_process(acct);
 }
+EXPORT_SYMBOL_GPL(pin_account_taken_over);
 
 /**
- * pin_account_move_in() - charge an account for what another one pinned
- * @to: the account
- * @owner: its owner, whose limit applies
+ * pin_move_begin() - begin to move pins from one account to another
+ * @move: the move
+ * @from: the account that has the pins
+ * @to: the account that gets them; its mm is alive
+ * @owner: the owner of @to, whose limit applies
+ *
+ * A move has two phases. First pin_move_in() charges @to, range by range, which
+ * may fail; then pin_move_undo() takes back what it has. Once all ranges are in,
+ * pin_move_out() takes them out of @from, which cannot fail. pin_move_end() is
+ * last in either case. The caller keeps the pages pinned throughout.
+ *
+ * Cgroups that are above both ledgers need no room: they are charged for the
+ * pages once, before, after and meanwhile.
+ *
+ * Context: Process context. May sleep.
+ */
+void pin_move_begin(struct pin_move *move, struct pin_account *from,
+		    struct pin_account *to, const struct pin_owner *owner)
+{
+	struct misc_cg *cg = pin_ledger_cgroup(from->ledger);
+	struct misc_cg *common = pin_cgroup_common(cg, to->ledger->cgroup);
+
+	*move = (struct pin_move) {
+		.from = from,
+		.to = to,
+		.owner = owner,
+		.common = common,
+	};
+	put_misc_cg(cg);
+}
+EXPORT_SYMBOL_GPL(pin_move_begin);
+
+/**
+ * pin_move_in() - charge the account that gets pins
+ * @move: the move
  * @pfn: the first page frame
  * @npages: how many pages
- *
- * The first phase of a move of pins between owners. Until the second, which is
- * pin_account_move_out() and cannot fail, the pages are in both accounts; the
- * caller keeps them pinned. To undo this phase, move them out of @to.
  *
  * Context: Process context. May sleep; takes the mmap_lock of the account's mm.
  * Return: 0; or, with nothing changed,
  * -ENOMEM: RLIMIT_MEMLOCK does not allow it, or no memory for the ledger.
- * -EBUSY: the cgroup's limit of longterm_pin does not allow it.
+ * -EBUSY: the limit of a cgroup of @to's does not allow it.
  * -EOVERFLOW: a page has as many pins as it may have.
+ * -EFAULT: the page is of a device that is being taken away, or has been.
  * -EINTR: a fatal signal came.
  */
-int pin_account_move_in(struct pin_account *to, const struct pin_owner *owner,
-			unsigned long pfn, unsigned long npages)
+int pin_move_in(struct pin_move *move, unsigned long pfn, unsigned long npages)
 {
 	struct pin_request req = {
-		.acct = to,
-		.owner = owner,
+		.acct = move->to,
+		.owner = move->owner,
 		.npages = npages,
+		.move = move,
 	};
+	long ret = account(&req, NULL, pfn, npages);
 
-	return move_in(&req, NULL, pfn, npages);
+	if (ret < 0 && req.reason == PIN_REASON_CGROUP)
+		pin_cgroup_refused(req.full);
+	return min(ret, 0);
 }
-EXPORT_SYMBOL_GPL(pin_account_move_in);
+EXPORT_SYMBOL_GPL(pin_move_in);
 
-/**
- * pin_account_move_in_pages() - charge an account for what another one pinned
- * @to: the account
- * @owner: its owner, whose limit applies
- * @pages: the pages
- * @npages: how many pages
- *
- * As pin_account_move_in(), for holders that remember pages.
- *
- * Context: Process context. May sleep; takes the mmap_lock of the account's mm.
- * Return: as pin_account_move_in(); or
- * -EFAULT: a page is reserved now.
- */
-int pin_account_move_in_pages(struct pin_account *to,
-			      const struct pin_owner *owner,
-			      struct page **pages, unsigned long npages)
+static void take_out(struct pin_account *acct, unsigned long pfn,
+		     unsigned long npages)
 {
-	struct pin_request req = {
-		.acct = to,
-		.owner = owner,
-		.npages = npages,
-	};
-
-	return move_in(&req, pages, 0, npages);
-}
-EXPORT_SYMBOL_GPL(pin_account_move_in_pages);
-
-/**
- * pin_account_move_out() - take out of an account what another one keeps pinned
- * @from: the account
- * @pfn: the first page frame
- * @npages: how many pages
- *
- * The second phase of a move; see pin_account_move_in(). The pages stay pinned.
- * The caller ends its operation with pin_account_settle() for both accounts.
- *
- * Context: Process context. May sleep.
- */
-void pin_account_move_out(struct pin_account *from, unsigned long pfn,
-			  unsigned long npages)
-{
-	guard(mutex)(&from->ledger->lock);
+	guard(mutex)(&acct->ledger->lock);
 	while (npages) {
 		unsigned long covered, counted;
+		bool gone;
 
-		covered = pin_ledger_sub(from->ledger, pfn, npages, &counted);
-		account_released(from, counted);
-		pin_ledger_publish(from->ledger);
+		covered = pin_ledger_sub(acct->ledger, pin_account_plane(acct),
+					 pfn, npages, &counted, &gone);
+		account_released(acct, counted);
+		pin_ledger_publish(acct->ledger);
 		pfn += covered;
 		npages -= covered;
 		cond_resched();
 	}
 }
-EXPORT_SYMBOL_GPL(pin_account_move_out);
 
 /**
- * pin_account_move_out_pages() - take out of an account what another one keeps
- *	pinned
- * @from: the account
- * @pages: the pages
+ * pin_move_undo() - take out of the account that gets pins what it got
+ * @move: the move
+ * @pfn: the first page frame
  * @npages: how many pages
- *
- * As pin_account_move_out(), for holders that remember pages.
  *
  * Context: Process context. May sleep.
  */
-void pin_account_move_out_pages(struct pin_account *from, struct page **pages,
-				unsigned long npages)
+void pin_move_undo(struct pin_move *move, unsigned long pfn,
+		   unsigned long npages)
 {
-	unsigned long n;
-
-	for (; npages; pages += n, npages -= n) {
-		n = contiguous(pages, npages);
-		pin_account_move_out(from, page_to_pfn(pages[0]), n);
-	}
+	take_out(move->to, pfn, npages);
 }
-EXPORT_SYMBOL_GPL(pin_account_move_out_pages);
+EXPORT_SYMBOL_GPL(pin_move_undo);
+
+/**
+ * pin_move_out() - take pins out of the account that had them
+ * @move: the move
+ * @pfn: the first page frame
+ * @npages: how many pages
+ *
+ * The second phase, when all are in the other account.
+ *
+ * Context: Process context. May sleep.
+ */
+void pin_move_out(struct pin_move *move, unsigned long pfn,
+		  unsigned long npages)
+{
+	take_out(move->from, pfn, npages);
+}
+EXPORT_SYMBOL_GPL(pin_move_out);
+
+/**
+ * pin_move_end() - end a move, or one that was undone
+ * @move: the move
+ * @loser: @from's account, or @to's if the move was undone
+ *
+ * Settles both accounts. If @loser's ledger holds the pages all the same, for
+ * another holder, then both do now, and cgroups above are charged for both,
+ * beyond their limits if need be.
+ *
+ * Context: Process context. May sleep.
+ */
+void pin_move_end(struct pin_move *move, struct pin_account *loser)
+{
+	struct pin_account *other = loser == move->to ? move->from : move->to;
+
+	mutex_lock(&loser->ledger->lock);
+	pin_ledger_settle(loser->ledger, move);
+	mutex_unlock(&loser->ledger->lock);
+	if (move->owed)
+		pin_cgroup_force(move->common, move->owed);
+	move->owed = 0;
+	pin_account_settle(other);
+}
+EXPORT_SYMBOL_GPL(pin_move_end);
 
 #include "tests/pin_account_kunit.h"
 #include "tests/pin_bench_kunit.h"

@@ -7,7 +7,8 @@
  * is about the host: memory with a pin can neither move nor be reclaimed, and a
  * single page keeps its whole folio so, which may be 1 GiB. So this counts what
  * a ledger holds, in bytes. A ledger is charged to the cgroup in which it was
- * made, and stays there: what moved with a process could not be refused.
+ * made, and stays there: what moved with a process could not be refused. A
+ * process that adopts a ledger has what is added charged to its own.
  *
  * It has no exceptions. Whoever sets it means all in the cgroup, those with
  * CAP_IPC_LOCK too.
@@ -35,17 +36,18 @@ static struct misc_cg *above(struct misc_cg *cg)
 	return css_misc(cg->css.parent);
 }
 
-/* The first one from @cg upwards that has no room for @bytes; or NULL */
-static struct misc_cg *find_full(struct misc_cg *cg, u64 bytes)
+/* The first one from @cg upwards, below @end, that has no room for @bytes; or NULL */
+static struct misc_cg *find_full(struct misc_cg *cg, struct misc_cg *end,
+				 u64 bytes)
 {
-	for (; cg; cg = above(cg)) {
+	for (; cg != end; cg = above(cg)) {
 		u64 max = READ_ONCE(res_of(cg)->max);
 		u64 usage = atomic64_read(&res_of(cg)->usage);
 
 		if (bytes > max || usage > max - bytes)
-			break;
+			return cg;
 	}
-	return cg;
+	return NULL;
 }
 
 static bool charge_one(struct misc_cg *cg, u64 bytes)
@@ -61,10 +63,10 @@ static bool charge_one(struct misc_cg *cg, u64 bytes)
 	return true;
 }
 
-/* @cg and all above it have been charged */
-static void raise_watermarks(struct misc_cg *cg)
+/* @cg and all above it, below @end, have been charged */
+static void raise_watermarks(struct misc_cg *cg, struct misc_cg *end)
 {
-	for (; cg; cg = above(cg)) {
+	for (; cg != end; cg = above(cg)) {
 		s64 usage = atomic64_read(&res_of(cg)->usage);
 		s64 most = atomic64_read(&res_of(cg)->watermark);
 
@@ -78,6 +80,7 @@ static void raise_watermarks(struct misc_cg *cg)
 /**
  * pin_cgroup_charge() - charge a cgroup, and those above it, for held pages
  * @cg: the cgroup; NULL for none
+ * @end: the first one above it that is not charged; NULL to charge all
  * @npages: how many pages
  * @full: set to the one that has no room, if it fails; the caller says so with
  *	pin_cgroup_refused() when its request is refused
@@ -94,26 +97,45 @@ static void raise_watermarks(struct misc_cg *cg)
  * Return: 0; or
  * -EBUSY: the limit of the cgroup, or of one above it, does not allow it.
  */
-int pin_cgroup_charge(struct misc_cg *cg, unsigned long npages,
-		      struct misc_cg **full)
+int pin_cgroup_charge(struct misc_cg *cg, struct misc_cg *end,
+		      unsigned long npages, struct misc_cg **full)
 {
 	u64 bytes = bytes_of(npages);
 	struct misc_cg *i, *j;
 
 	for (;;) {
-		*full = find_full(cg, bytes);
+		*full = find_full(cg, end, bytes);
 		if (*full)
 			return -EBUSY;
-		for (i = cg; i; i = above(i))
+		for (i = cg; i != end; i = above(i))
 			if (!charge_one(i, bytes))
 				break;
-		if (!i) {
-			raise_watermarks(cg);
+		if (i == end) {
+			raise_watermarks(cg, end);
 			return 0;
 		}
 		for (j = cg; j != i; j = above(j))
 			atomic64_sub(bytes, &res_of(j)->usage);
 	}
+}
+
+/**
+ * pin_cgroup_force() - charge a cgroup, and those above it, beyond their limits
+ * @cg: the cgroup; NULL for none
+ * @npages: how many pages
+ *
+ * For memory that another ledger has been charged for, and is still: no more of
+ * it is pinned than before.
+ *
+ * Context: Any context; does not sleep.
+ */
+void pin_cgroup_force(struct misc_cg *cg, unsigned long npages)
+{
+	struct misc_cg *i;
+
+	for (i = cg; i; i = above(i))
+		atomic64_add(bytes_of(npages), &res_of(i)->usage);
+	raise_watermarks(cg, NULL);
 }
 
 /**
@@ -135,46 +157,61 @@ void pin_cgroup_refused(struct misc_cg *cg)
 /**
  * pin_cgroup_uncharge() - give back what pin_cgroup_charge() took
  * @cg: the cgroup; may have been removed
+ * @end: the first one above it that keeps its charge; NULL for none
  * @npages: how many pages
  *
  * Context: Any context; does not sleep.
  */
-void pin_cgroup_uncharge(struct misc_cg *cg, unsigned long npages)
+void pin_cgroup_uncharge(struct misc_cg *cg, struct misc_cg *end,
+			 unsigned long npages)
 {
-	misc_cg_uncharge(MISC_CG_RES_LONGTERM_PIN, cg, bytes_of(npages));
+	s64 bytes = bytes_of(npages);
+
+	for (; npages && cg != end; cg = above(cg))
+		WARN_ON_ONCE(atomic64_add_negative(-bytes, &res_of(cg)->usage));
 }
 
 /**
- * pin_cgroup_tightest() - find whose limit comes first
- * @cg: the cgroup; the caller keeps it
- * @max: set to the limit, in bytes; U64_MAX: there is none
- * @room: set to how much of it is left, in bytes
- *
- * Others charge and change limits meanwhile.
+ * pin_cgroup_common() - find the nearest cgroup that has two others below it
+ * @a: a cgroup; the caller keeps it
+ * @b: another one, or the same; the caller keeps it
  *
  * Context: Any context; does not sleep.
- * Return: the one with the least room of @cg and those above it; the nearest
- * if there are several.
+ * Return: that cgroup, which may be one of them.
  */
-struct misc_cg *pin_cgroup_tightest(struct misc_cg *cg, u64 *max, u64 *room)
+struct misc_cg *pin_cgroup_common(struct misc_cg *a, struct misc_cg *b)
 {
-	struct misc_cg *tightest = cg;
+	struct misc_cg *i;
 
-	*max = U64_MAX;
-	*room = U64_MAX;
-	for (; cg; cg = above(cg)) {
-		struct misc_res *res = res_of(cg);
-		u64 limit = READ_ONCE(res->max);
-		u64 usage = atomic64_read(&res->usage);
-		u64 left = limit > usage ? limit - usage : 0;
+	for (; a; a = above(a))
+		for (i = b; i; i = above(i))
+			if (i == a)
+				return a;
+	return NULL;
+}
 
-		if (limit == U64_MAX || left >= *room)
-			continue;
-		*max = limit;
-		*room = left;
-		tightest = cg;
-	}
-	return tightest;
+/**
+ * pin_cgroup_tryget() - keep a cgroup
+ * @cg: the cgroup, which is there by RCU; or NULL
+ *
+ * Context: Any context; does not sleep. In a RCU section.
+ * Return: whether there is a reference now, for put_misc_cg().
+ */
+bool pin_cgroup_tryget(struct misc_cg *cg)
+{
+	return !cg || css_tryget(&cg->css);
+}
+
+/**
+ * pin_cgroup_limit() - read the limit of a cgroup
+ * @cg: the cgroup; the caller keeps it
+ *
+ * Context: Any context; does not sleep.
+ * Return: bytes; U64_MAX: there is none.
+ */
+u64 pin_cgroup_limit(struct misc_cg *cg)
+{
+	return READ_ONCE(res_of(cg)->max);
 }
 
 /**

@@ -17,35 +17,52 @@ struct cgroup_namespace;
 #define PIN_CGROUP_STEP		(SZ_32M >> PAGE_SHIFT)
 
 #ifdef CONFIG_LONGTERM_PIN_CGROUP
-int pin_cgroup_charge(struct misc_cg *cg, unsigned long npages,
-		      struct misc_cg **full);
+int pin_cgroup_charge(struct misc_cg *cg, struct misc_cg *end,
+		      unsigned long npages, struct misc_cg **full);
+void pin_cgroup_force(struct misc_cg *cg, unsigned long npages);
 void pin_cgroup_refused(struct misc_cg *cg);
-void pin_cgroup_uncharge(struct misc_cg *cg, unsigned long npages);
-struct misc_cg *pin_cgroup_tightest(struct misc_cg *cg, u64 *max, u64 *room);
+void pin_cgroup_uncharge(struct misc_cg *cg, struct misc_cg *end,
+			 unsigned long npages);
+struct misc_cg *pin_cgroup_common(struct misc_cg *a, struct misc_cg *b);
+bool pin_cgroup_tryget(struct misc_cg *cg);
+u64 pin_cgroup_limit(struct misc_cg *cg);
 bool pin_cgroup_removed(struct misc_cg *cg);
 const char *pin_cgroup_path(struct misc_cg *cg, struct cgroup_namespace *ns,
 			    char *buf, size_t size);
 #else
-static inline int pin_cgroup_charge(struct misc_cg *cg, unsigned long npages,
-				    struct misc_cg **full)
+static inline int pin_cgroup_charge(struct misc_cg *cg, struct misc_cg *end,
+				    unsigned long npages, struct misc_cg **full)
 {
 	return 0;
+}
+
+static inline void pin_cgroup_force(struct misc_cg *cg, unsigned long npages)
+{
 }
 
 static inline void pin_cgroup_refused(struct misc_cg *cg)
 {
 }
 
-static inline void pin_cgroup_uncharge(struct misc_cg *cg, unsigned long npages)
+static inline void pin_cgroup_uncharge(struct misc_cg *cg, struct misc_cg *end,
+				       unsigned long npages)
 {
 }
 
-static inline struct misc_cg *pin_cgroup_tightest(struct misc_cg *cg, u64 *max,
-						  u64 *room)
+static inline struct misc_cg *pin_cgroup_common(struct misc_cg *a,
+						struct misc_cg *b)
 {
-	*max = U64_MAX;
-	*room = U64_MAX;
 	return NULL;
+}
+
+static inline bool pin_cgroup_tryget(struct misc_cg *cg)
+{
+	return true;
+}
+
+static inline u64 pin_cgroup_limit(struct misc_cg *cg)
+{
+	return U64_MAX;
 }
 
 static inline bool pin_cgroup_removed(struct misc_cg *cg)

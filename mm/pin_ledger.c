@@ -31,16 +31,22 @@
  *  6. Taking pins off never fails and never allocates. More than are there are
  *     not taken off: that is a bug of the holder, which is told.
  *  7. Pages of device memory, as device-dax has them, are counted but neither
- *     charged nor held: they are no memory that anybody else could use.
+ *     charged nor held: they are no memory that anybody else could use. When
+ *     the device is taken away, so are its pages, and their pins with them: who
+ *     puts them later finds that here, whatever has come to that place.
  *  8. Frames without a struct page, and all other reserved pages, are not
  *     counted. Holders that remember only PFNs may put them all the same. So no
  *     pin is given on them: nothing would end it.
  *  9. What is held is charged to the cgroup in which the ledger was made, before
  *     others see it, in steps: ledger->in_cgroup >= ledger->held_now. They are
  *     equal when each request has ended and each holder has settled. The cgroup
- *     stays the same, wherever processes go.
+ *     stays the same, wherever processes go. Only a process that adopts the
+ *     ledger brings its own, for what grows from then on; what shrinks is given
+ *     back to the oldest first.
  * 10. A limit refuses only what makes charge or held grow. What is pinned
  *     already may be pinned again.
+ * 11. Pins that different limits count are in planes of their own. A folio with
+ *     pins in two of them is held once, and in each counts for that one's limit.
  *
  * Large folios have an entry each, order-0 pages a counter each. Counters come
  * in chunks: with an entry for each 4K page, the tree would cost a quarter of
@@ -55,6 +61,7 @@
 
 #include <linux/export.h>
 #include <linux/init.h>
+#include <linux/memremap.h>
 #include <linux/mm.h>
 #include <linux/mmzone.h>
 #include <linux/sched/mm.h>
@@ -125,6 +132,7 @@ struct pin_ledger *pin_ledger_get(struct mm_struct *mm)
 {
 	struct pin_ledger *ledger = pin_ledger_find(mm), *new;
 	static u64 last_number;	/* under pin_ledgers_lock */
+	int i;
 
 	if (ledger)
 		return ledger;
@@ -136,9 +144,12 @@ struct pin_ledger *pin_ledger_get(struct mm_struct *mm)
 	init_rwsem(&new->moving);
 	refcount_set(&new->refs, 1);
 	INIT_RCU_WORK(&new->free, ledger_free_work);
-	xa_init_flags(&new->folios, XA_FLAGS_ACCOUNT);
-	xa_init_flags(&new->chunks, XA_FLAGS_ACCOUNT);
+	for (i = 0; i < PIN_PLANE_NR; i++) {
+		xa_init_flags(&new->planes[i].folios, XA_FLAGS_ACCOUNT);
+		xa_init_flags(&new->planes[i].chunks, XA_FLAGS_ACCOUNT);
+	}
 	INIT_LIST_HEAD(&new->accounts);
+	INIT_LIST_HEAD(&new->past);
 	new->mm = mm;
 	new->cgroup = get_current_misc_cg();
 
@@ -193,6 +204,8 @@ struct pin_ledger *pin_ledger_find(struct mm_struct *mm)
  */
 void pin_ledger_put(struct pin_ledger *ledger)
 {
+	int i;
+
 	if (!refcount_dec_and_mutex_lock(&ledger->refs, &pin_ledgers_lock))
 		return;
 	/* Without the lock, it may be the charge of the mm's next ledger */
@@ -200,28 +213,37 @@ void pin_ledger_put(struct pin_ledger *ledger)
 	RCU_INIT_POINTER(ledger->mm->pin_ledger, NULL);
 	mutex_unlock(&pin_ledgers_lock);
 
-	WARN_ON(ledger->charge || ledger->held || ledger->in_cgroup);
-	WARN_ON(has_entries(&ledger->folios) || has_entries(&ledger->chunks));
-	xa_destroy(&ledger->folios);
-	xa_destroy(&ledger->chunks);
+	WARN_ON(ledger->charge || ledger->held || ledger->in_cgroup ||
+		!list_empty(&ledger->past));
+	for (i = 0; i < PIN_PLANE_NR; i++) {
+		struct pin_plane *plane = &ledger->planes[i];
+
+		WARN_ON(plane->pins || has_entries(&plane->folios) ||
+			has_entries(&plane->chunks));
+		xa_destroy(&plane->folios);
+		xa_destroy(&plane->chunks);
+	}
 	queue_rcu_work(system_wq, &ledger->free);
 }
 
 /**
- * pin_ledger_mm() - get the memory that a ledger is about
+ * pin_ledger_cgroup() - get the cgroup that is charged for what grows
  * @ledger: the ledger
  *
  * Context: Any context; does not sleep.
- * Return: the mm, which the caller gives back with mmput(); or NULL if it is
- * dead.
+ * Return: the cgroup, which the caller gives back with put_misc_cg(); or NULL in
+ * a kernel without the misc controller.
  */
-struct mm_struct *pin_ledger_mm(struct pin_ledger *ledger)
+struct misc_cg *pin_ledger_cgroup(struct pin_ledger *ledger)
 {
-	struct mm_struct *mm;
+	struct misc_cg *cg;
 
 	guard(rcu)();
-	mm = READ_ONCE(ledger->mm);
-	return mmget_not_zero(mm) ? mm : NULL;
+	/* One that is given up has another in its place */
+	do
+		cg = READ_ONCE(ledger->cgroup);
+	while (!pin_cgroup_tryget(cg));
+	return cg;
 }
 
 /**
@@ -277,58 +299,37 @@ static unsigned int run_length(struct page *first, unsigned int max)
 	return n;
 }
 
-/* Charge for @npages more pages of the run that begins with @first */
-static void charge_small(struct pin_ledger *ledger, struct page *first,
-			 long npages)
+/* Device memory is alone in a chunk: it begins and ends at a multiple of that */
+static enum pin_plane_id plane_of_page(enum pin_plane_id which,
+				       struct page *page)
 {
-	if (!npages || PageReserved(first))
-		return;
-	ledger->charge += npages;
-	ledger->held += npages;
-	mod_node_page_state(page_pgdat(first), NR_LONGTERM_PINNED, npages);
-}
-
-static void charge_folio(struct pin_ledger *ledger, struct folio *folio,
-			 unsigned long old, unsigned long new)
-{
-	unsigned long size = folio_nr_pages(folio);
-	long more = min(new, size) - min(old, size);
-
-	if (folio_test_reserved(folio))
-		return;
-	if (!old != !new)
-		ledger->held += new ? size : -size;
-	if (!more)
-		return;
-	ledger->charge += more;
-	node_stat_mod_folio(folio, NR_LONGTERM_PINNED, more);
+	return PageReserved(page) ? PIN_PLANE_DEVICE : which;
 }
 
 /* Pages that a device gets one after the other are seldom far from each other */
-static struct pin_chunk *chunk_find(struct pin_ledger *ledger,
-				    unsigned long pfn)
+static struct pin_chunk *chunk_find(struct pin_plane *plane, unsigned long pfn)
 {
 	unsigned long index = pfn >> PIN_CHUNK_SHIFT;
-	struct pin_chunk *chunk = ledger->last_chunk;
+	struct pin_chunk *chunk = plane->last_chunk;
 
 	if (chunk && chunk->index == index)
 		return chunk;
-	chunk = xa_load(&ledger->chunks, index);
+	chunk = xa_load(&plane->chunks, index);
 	if (chunk)
-		ledger->last_chunk = chunk;
+		plane->last_chunk = chunk;
 	return chunk;
 }
 
-static void chunk_free(struct pin_ledger *ledger, struct pin_chunk *chunk)
+static void chunk_free(struct pin_plane *plane, struct pin_chunk *chunk)
 {
-	if (ledger->last_chunk == chunk)
-		ledger->last_chunk = NULL;
-	xa_erase(&ledger->chunks, chunk->index);
+	if (plane->last_chunk == chunk)
+		plane->last_chunk = NULL;
+	xa_erase(&plane->chunks, chunk->index);
 	kmem_cache_free(pin_chunks, chunk);
 }
 
 /* With @gfp for waiting, ledger->lock is not held */
-static struct pin_chunk *chunk_make(struct pin_ledger *ledger,
+static struct pin_chunk *chunk_make(struct pin_plane *plane,
 				    unsigned long index, gfp_t gfp)
 {
 	struct pin_chunk *chunk, *there;
@@ -337,7 +338,7 @@ static struct pin_chunk *chunk_make(struct pin_ledger *ledger,
 	if (!chunk)
 		return NULL;
 	chunk->index = index;
-	there = xa_cmpxchg(&ledger->chunks, index, NULL, chunk, gfp);
+	there = xa_cmpxchg(&plane->chunks, index, NULL, chunk, gfp);
 	if (!there)
 		return chunk;
 	/* A request without the lock has made it, see pin_ledger_reserve() */
@@ -345,22 +346,115 @@ static struct pin_chunk *chunk_make(struct pin_ledger *ledger,
 	return xa_is_err(there) ? NULL : there;
 }
 
-static struct pin_chunk *chunk_get(struct pin_ledger *ledger, unsigned long pfn)
+static struct pin_chunk *chunk_get(struct pin_plane *plane, unsigned long pfn)
 {
-	return chunk_find(ledger, pfn) ?:
-	       chunk_make(ledger, pfn >> PIN_CHUNK_SHIFT, PIN_GFP_LOCKED);
+	return chunk_find(plane, pfn) ?:
+	       chunk_make(plane, pfn >> PIN_CHUNK_SHIFT, PIN_GFP_LOCKED);
+}
+
+/* Pins on a large folio in the other planes whose folios are held */
+static unsigned long pins_elsewhere(struct pin_ledger *ledger,
+				    enum pin_plane_id which, unsigned long pfn)
+{
+	unsigned long pins = 0;
+	int i;
+
+	for (i = 0; i < PIN_PLANE_HELD_NR; i++) {
+		struct xarray *folios = &ledger->planes[i].folios;
+		void *entry = NULL;
+
+		if (i != which && !xa_empty(folios))
+			entry = xa_load(folios, pfn);
+		if (entry)
+			pins += xa_to_value(entry);
+	}
+	return pins;
+}
+
+static void charge_folio(struct pin_ledger *ledger, enum pin_plane_id which,
+			 struct folio *folio, unsigned long old,
+			 unsigned long new)
+{
+	unsigned long others = pins_elsewhere(ledger, which, folio_pfn(folio));
+	unsigned long size = folio_nr_pages(folio);
+	long more = min(new, size) - min(old, size);
+
+	if (which == PIN_PLANE_CHARGED)
+		ledger->charge += more;
+	if (others) {
+		old += others;
+		new += others;
+		more = min(new, size) - min(old, size);
+	}
+	if (!old != !new)
+		ledger->held += new ? size : -size;
+	if (more)
+		node_stat_mod_folio(folio, NR_LONGTERM_PINNED, more);
+}
+
+/*
+ * Of the counters from @first to @end in @chunk that have just become @value: how
+ * many pages have a pin in another plane
+ */
+static unsigned int seen_elsewhere(struct pin_ledger *ledger,
+				   enum pin_plane_id which,
+				   struct pin_chunk *chunk, unsigned int first,
+				   unsigned int end, u16 value)
+{
+	struct pin_chunk *others[PIN_PLANE_HELD_NR];
+	unsigned int nr = 0, seen = 0, i, j;
+
+	for (i = 0; i < PIN_PLANE_HELD_NR; i++) {
+		struct pin_plane *plane = &ledger->planes[i];
+
+		if (i == which || xa_empty(&plane->chunks))
+			continue;
+		others[nr] = chunk_find(plane, chunk->index << PIN_CHUNK_SHIFT);
+		if (others[nr])
+			nr++;
+	}
+	for (i = first; nr && i < end; i++) {
+		if (chunk->pins[i] != value)
+			continue;
+		for (j = 0; j < nr && !others[j]->pins[i]; j++)
+			;
+		seen += j < nr;
+	}
+	return seen;
+}
+
+/*
+ * Charge for a run of small pages that begins with @page, from @first to @end in
+ * @chunk: @changed counters have just become @value, from 0 or to it
+ */
+static void charge_small(struct pin_ledger *ledger, enum pin_plane_id which,
+			 struct pin_chunk *chunk, struct page *page,
+			 unsigned int first, unsigned int end, u16 value,
+			 unsigned int changed)
+{
+	long more = value ? changed : -(long)changed;
+
+	if (!changed)
+		return;
+	if (which == PIN_PLANE_CHARGED)
+		ledger->charge += more;
+	changed -= seen_elsewhere(ledger, which, chunk, first, end, value);
+	more = value ? changed : -(long)changed;
+	ledger->held += more;
+	mod_node_page_state(page_pgdat(page), NR_LONGTERM_PINNED, more);
 }
 
 /* Add a pin to each page of the run at @pfn; returns its length or an error */
-static long add_small(struct pin_ledger *ledger, unsigned long pfn,
-		      unsigned long npages)
+static long add_small(struct pin_ledger *ledger, enum pin_plane_id which,
+		      unsigned long pfn, unsigned long npages)
 {
+	struct pin_plane *plane = &ledger->planes[which];
 	unsigned int first = pfn % PIN_CHUNK_PAGES, i, end;
 	struct page *start = pfn_to_page(pfn), *page = start;
 	struct pin_chunk *chunk;
 	unsigned int fresh = 0;
 
-	chunk = chunk_get(ledger, pfn);
+	chunk = chunk_get(plane, pfn);
 	if (!chunk)
 		return -ENOMEM;
 
@@ -373,18 +467,62 @@ static long add_small(struct pin_ledger *ledger, unsigned long pfn,
 			fresh++;
 	}
 	chunk->used += fresh;
-	charge_small(ledger, start, fresh);
+	plane->pins += i - first;
+	charge_small(ledger, which, chunk, start, first, i, 1, fresh);
 	if (i > first)
 		return i - first;
 	if (!chunk->used)
-		chunk_free(ledger, chunk);
+		chunk_free(plane, chunk);
 	return -EOVERFLOW;
 }
 
-static long add_large(struct pin_ledger *ledger, struct folio *folio,
-		      unsigned long npages)
+/*
+ * As add_small(), for pages of device memory, in folios of any size: each page is
+ * counted, so that a put finds its pins by PFN when the page is no more. Pins on
+ * what was there before count against the bound, so that all fit in one counter.
+ */
+static long add_device(struct pin_ledger *ledger, unsigned long pfn,
+		       unsigned long npages)
 {
-	XA_STATE_ORDER(xas, &ledger->folios, folio_pfn(folio),
+	struct pin_plane *plane = &ledger->planes[PIN_PLANE_DEVICE];
+	unsigned int first = pfn % PIN_CHUNK_PAGES, i, end;
+	struct pin_chunk *chunk, *gone;
+	struct dev_pagemap *pgmap;
+	unsigned int fresh = 0;
+
+	/* Not while the device is taken away: longterm_pins_forget() has been here */
+	pgmap = get_dev_pagemap(pfn, NULL);
+	if (!pgmap)
+		return -EFAULT;
+	gone = chunk_find(&ledger->planes[PIN_PLANE_GONE], pfn);
+	chunk = chunk_get(plane, pfn);
+	if (!chunk) {
+		put_dev_pagemap(pgmap);
+		return -ENOMEM;
+	}
+
+	end = min(first + npages, PIN_CHUNK_PAGES);
+	if (folio_ref_count(page_folio(pfn_to_page(pfn))) > PIN_REFCOUNT_MAX)
+		end = first;
+	for (i = first; i < end; i++) {
+		if (chunk->pins[i] + (gone ? gone->pins[i] : 0) == PIN_PAGE_MAX)
+			break;
+		if (!chunk->pins[i]++)
+			fresh++;
+	}
+	chunk->used += fresh;
+	plane->pins += i - first;
+	if (!chunk->used)
+		chunk_free(plane, chunk);
+	put_dev_pagemap(pgmap);
+	return i > first ? (long)(i - first) : -EOVERFLOW;
+}
+
+static long add_large(struct pin_ledger *ledger, enum pin_plane_id which,
+		      struct folio *folio, unsigned long npages)
+{
+	struct pin_plane *plane = &ledger->planes[which];
+	XA_STATE_ORDER(xas, &plane->folios, folio_pfn(folio),
 		       folio_order(folio));
 	unsigned long old;
 
@@ -404,14 +542,15 @@ static long add_large(struct pin_ledger *ledger, struct folio *folio,
 
 	if (xas_error(&xas))
 		return xas_error(&xas);
-	charge_folio(ledger, folio, old, old + npages);
+	plane->pins += npages;
+	charge_folio(ledger, which, folio, old, old + npages);
 	return npages;
 }
 
 /* An entry without pins, if there is none */
-static int reserve_large(struct pin_ledger *ledger, struct folio *folio)
+static int reserve_large(struct pin_plane *plane, struct folio *folio)
 {
-	XA_STATE_ORDER(xas, &ledger->folios, folio_pfn(folio),
+	XA_STATE_ORDER(xas, &plane->folios, folio_pfn(folio),
 		       folio_order(folio));
 
 	do {
@@ -426,6 +565,7 @@ static int reserve_large(struct pin_ledger *ledger, struct folio *folio)
 /**
  * pin_ledger_reserve() - make entries for pages, and wait for memory if need be
  * @ledger: the ledger
+ * @which: the plane
  * @pfn: the first page frame; the pages are pinned
  * @npages: how many pages
  *
@@ -435,27 +575,29 @@ static int reserve_large(struct pin_ledger *ledger, struct folio *folio)
  * Context: Process context. May sleep; ledger->lock is not held.
  * Return: 0, or -ENOMEM.
  */
-int pin_ledger_reserve(struct pin_ledger *ledger, unsigned long pfn,
-		       unsigned long npages)
+int pin_ledger_reserve(struct pin_ledger *ledger, enum pin_plane_id which,
+		       unsigned long pfn, unsigned long npages)
 {
 	unsigned long end = pfn + npages;
 
 	for (; pfn < end; cond_resched()) {
 		unsigned long index = pfn >> PIN_CHUNK_SHIFT;
+		struct pin_plane *plane;
 		struct folio *folio;
 
 		if (!pin_account_counts(pfn)) {
 			pfn++;
 			continue;
 		}
+		plane = &ledger->planes[plane_of_page(which, pfn_to_page(pfn))];
 		folio = page_folio(pfn_to_page(pfn));
-		if (folio_test_large(folio)) {
-			if (reserve_large(ledger, folio))
+		if (folio_test_large(folio) && !PageReserved(pfn_to_page(pfn))) {
+			if (reserve_large(plane, folio))
 				return -ENOMEM;
 			pfn += pages_in_folio(folio, pfn, end - pfn);
 		} else {
-			if (!xa_load(&ledger->chunks, index) &&
-			    !chunk_make(ledger, index, GFP_KERNEL_ACCOUNT))
+			if (!xa_load(&plane->chunks, index) &&
+			    !chunk_make(plane, index, GFP_KERNEL_ACCOUNT))
 				return -ENOMEM;
 			pfn++;
 		}
@@ -466,19 +608,21 @@ int pin_ledger_reserve(struct pin_ledger *ledger, unsigned long pfn,
 /**
  * pin_ledger_unreserve() - free the entries that have no pins
  * @ledger: the ledger
+ * @which: the plane
  * @pfn: the first page frame; the pages are still pinned
  * @npages: how many pages
  *
  * Context: Process context. ledger->lock is held.
  */
-void pin_ledger_unreserve(struct pin_ledger *ledger, unsigned long pfn,
-			  unsigned long npages)
+void pin_ledger_unreserve(struct pin_ledger *ledger, enum pin_plane_id which,
+			  unsigned long pfn, unsigned long npages)
 {
 	unsigned long end = pfn + npages;
 
 	lockdep_assert_held(&ledger->lock);
 
 	while (pfn < end) {
+		struct pin_plane *plane;
 		struct pin_chunk *chunk;
 		struct folio *folio;
 
@@ -486,15 +630,16 @@ void pin_ledger_unreserve(struct pin_ledger *ledger, unsigned long pfn,
 			pfn++;
 			continue;
 		}
+		plane = &ledger->planes[plane_of_page(which, pfn_to_page(pfn))];
 		folio = page_folio(pfn_to_page(pfn));
-		if (folio_test_large(folio)) {
-			xa_cmpxchg(&ledger->folios, folio_pfn(folio),
+		if (folio_test_large(folio) && !PageReserved(pfn_to_page(pfn))) {
+			xa_cmpxchg(&plane->folios, folio_pfn(folio),
 				   xa_mk_value(0), NULL, 0);
 			pfn += pages_in_folio(folio, pfn, end - pfn);
 		} else {
-			chunk = chunk_find(ledger, pfn);
+			chunk = chunk_find(plane, pfn);
 			if (chunk && !chunk->used)
-				chunk_free(ledger, chunk);
+				chunk_free(plane, chunk);
 			pfn++;
 		}
 	}
@@ -503,6 +648,7 @@ void pin_ledger_unreserve(struct pin_ledger *ledger, unsigned long pfn,
 /**
  * pin_ledger_add() - count a pin on each of some pages
  * @ledger: the ledger
+ * @which: the plane, but for pages of device memory
  * @pfn: the first page frame; the pages are pinned
  * @npages: how many pages
  *
@@ -512,9 +658,10 @@ void pin_ledger_unreserve(struct pin_ledger *ledger, unsigned long pfn,
  * Return: how many of the pages count (rule 8); or
  * -EOVERFLOW: a page or folio has as many pins as it may have (rule 5).
  * -ENOMEM: no memory for an entry at once; see pin_ledger_reserve().
+ * -EFAULT: the memory is of a device that is being taken away.
  */
-long pin_ledger_add(struct pin_ledger *ledger, unsigned long pfn,
-		    unsigned long npages)
+long pin_ledger_add(struct pin_ledger *ledger, enum pin_plane_id which,
+		    unsigned long pfn, unsigned long npages)
 {
 	unsigned long done = 0, counted = 0;
 
@@ -522,41 +669,45 @@ long pin_ledger_add(struct pin_ledger *ledger, unsigned long pfn,
 
 	while (done < npages) {
 		struct folio *folio;
+		struct page *page;
 		long n;
 
 		if (!pin_account_counts(pfn + done)) {
 			done++;
 			continue;
 		}
-		folio = page_folio(pfn_to_page(pfn + done));
-		if (folio_test_large(folio))
-			n = add_large(ledger, folio,
+		page = pfn_to_page(pfn + done);
+		folio = page_folio(page);
+		if (PageReserved(page))
+			n = add_device(ledger, pfn + done, npages - done);
+		else if (folio_test_large(folio))
+			n = add_large(ledger, which, folio,
 				      pages_in_folio(folio, pfn + done,
 						     npages - done));
 		else
-			n = add_small(ledger, pfn + done, npages - done);
+			n = add_small(ledger, which, pfn + done, npages - done);
 		if (n < 0) {
-			pin_ledger_sub_all(ledger, pfn, done);
+			pin_ledger_sub_all(ledger, which, pfn, done);
 			return n;
 		}
 		done += n;
 		counted += n;
-		/* Pages of device memory are a step each */
-		if (!(done % PIN_BATCH_PAGES))
-			cond_resched();
+		cond_resched();
 	}
 	return counted;
 }
 
-static unsigned long sub_small(struct pin_ledger *ledger, unsigned long pfn,
+static unsigned long sub_small(struct pin_ledger *ledger,
+			       enum pin_plane_id which, unsigned long pfn,
 			       unsigned long npages)
 {
+	struct pin_plane *plane = &ledger->planes[which];
 	unsigned int first = pfn % PIN_CHUNK_PAGES, i, end;
 	struct page *start = pfn_to_page(pfn);
 	struct pin_chunk *chunk;
 	unsigned int gone = 0;
 
-	chunk = chunk_find(ledger, pfn);
+	chunk = chunk_find(plane, pfn);
 	if (!chunk)
 		return 0;
 
@@ -568,16 +719,39 @@ static unsigned long sub_small(struct pin_ledger *ledger, unsigned long pfn,
 			gone++;
 	}
 	chunk->used -= gone;
-	charge_small(ledger, start, -(long)gone);
+	plane->pins -= i - first;
+	charge_small(ledger, which, chunk, start, first, i, 0, gone);
 	if (!chunk->used)
-		chunk_free(ledger, chunk);
+		chunk_free(plane, chunk);
 	return i - first;
 }
 
-static unsigned long sub_large(struct pin_ledger *ledger, struct folio *folio,
+/* By PFN alone: of PIN_PLANE_GONE, the pages are no more */
+static unsigned long sub_device(struct pin_plane *plane, unsigned long pfn,
+				unsigned long npages)
+{
+	unsigned int first = pfn % PIN_CHUNK_PAGES, i, end;
+	struct pin_chunk *chunk = chunk_find(plane, pfn);
+
+	if (!chunk)
+		return 0;
+
+	end = min(first + npages, PIN_CHUNK_PAGES);
+	for (i = first; i < end && chunk->pins[i]; i++)
+		if (!--chunk->pins[i])
+			chunk->used--;
+	plane->pins -= i - first;
+	if (!chunk->used)
+		chunk_free(plane, chunk);
+	return i - first;
+}
+
+static unsigned long sub_large(struct pin_ledger *ledger,
+			       enum pin_plane_id which, struct folio *folio,
 			       unsigned long npages)
 {
-	XA_STATE_ORDER(xas, &ledger->folios, folio_pfn(folio),
+	struct pin_plane *plane = &ledger->planes[which];
+	XA_STATE_ORDER(xas, &plane->folios, folio_pfn(folio),
 		       folio_order(folio));
 	unsigned long old, new;
 	void *entry;
@@ -590,17 +764,20 @@ static unsigned long sub_large(struct pin_ledger *ledger, struct folio *folio,
 	if (npages)
 		xas_store(&xas, new ? xa_mk_value(new) : NULL);
 	xas_unlock(&xas);
-	charge_folio(ledger, folio, old, new);
+	plane->pins -= npages;
+	charge_folio(ledger, which, folio, old, new);
 	return npages;
 }
 
 /**
  * pin_ledger_sub() - take a pin off each of some pages, as far as one step goes
  * @ledger: the ledger
+ * @which: the plane, but for pages of device memory
  * @pfn: the first page frame; the pages are still pinned
  * @npages: how many pages, at least 1
- * @counted: set to how many of the pages, from @pfn on, had a pin taken off;
- *	just these may be unpinned
+ * @counted: set to how many of the pages, from @pfn on, had a pin taken off
+ * @gone: set to whether their pins went with the device. If not, just the
+ *	@counted ones may be unpinned
  *
  * A step ends with the folio, or with a run of small pages that lie together, or
  * with one of frames that do not count, of which it has a batch at most.
@@ -608,29 +785,49 @@ static unsigned long sub_large(struct pin_ledger *ledger, struct folio *folio,
  * Context: Process context. ledger->lock is held.
  * Return: how many pages the step covers, at least 1.
  */
-unsigned long pin_ledger_sub(struct pin_ledger *ledger, unsigned long pfn,
-			     unsigned long npages, unsigned long *counted)
+unsigned long pin_ledger_sub(struct pin_ledger *ledger, enum pin_plane_id which,
+			     unsigned long pfn, unsigned long npages,
+			     unsigned long *counted, bool *gone)
 {
+	struct pin_plane *gone_plane = &ledger->planes[PIN_PLANE_GONE];
 	unsigned long covered;
 	struct folio *folio;
+	struct page *page;
 
 	lockdep_assert_held(&ledger->lock);
 
 	*counted = 0;
+	*gone = false;
+	/*
+	 * First, whatever is in that place now. If somebody has pinned that as
+	 * well, it does not matter who of them puts first: the last unpins.
+	 */
+	if (unlikely(gone_plane->pins)) {
+		*counted = sub_device(gone_plane, pfn, npages);
+		*gone = *counted;
+		if (*gone)
+			return *counted;
+	}
+
 	if (!pin_account_counts(pfn)) {
-		npages = min(npages, PIN_BATCH_PAGES);
+		npages = gone_plane->pins ? 1 : min(npages, PIN_BATCH_PAGES);
 		for (covered = 1; covered < npages; covered++)
 			if (pin_account_counts(pfn + covered))
 				break;
 		return covered;
 	}
 
-	folio = page_folio(pfn_to_page(pfn));
-	if (folio_test_large(folio)) {
+	page = pfn_to_page(pfn);
+	folio = page_folio(page);
+	if (PageReserved(page)) {
+		*counted = sub_device(&ledger->planes[PIN_PLANE_DEVICE], pfn,
+				      npages);
+		covered = max(*counted, 1);
+	} else if (folio_test_large(folio)) {
 		covered = pages_in_folio(folio, pfn, npages);
-		*counted = sub_large(ledger, folio, covered);
+		*counted = sub_large(ledger, which, folio, covered);
 	} else {
-		*counted = sub_small(ledger, pfn, npages);
+		*counted = sub_small(ledger, which, pfn, npages);
 		covered = max(*counted, 1);
 	}
 	WARN_ONCE(*counted < covered,
@@ -642,34 +839,130 @@ unsigned long pin_ledger_sub(struct pin_ledger *ledger, unsigned long pfn,
 /**
  * pin_ledger_sub_all() - take a pin off each of some pages
  * @ledger: the ledger
+ * @which: the plane, but for pages of device memory
  * @pfn: the first page frame; the pages are still pinned
  * @npages: how many pages
  *
  * Context: Process context. ledger->lock is held.
  */
-void pin_ledger_sub_all(struct pin_ledger *ledger, unsigned long pfn,
-			unsigned long npages)
+void pin_ledger_sub_all(struct pin_ledger *ledger, enum pin_plane_id which,
+			unsigned long pfn, unsigned long npages)
 {
 	while (npages) {
 		unsigned long counted, n;
+		bool gone;
 
-		n = pin_ledger_sub(ledger, pfn, npages, &counted);
+		n = pin_ledger_sub(ledger, which, pfn, npages, &counted, &gone);
 		pfn += n;
 		npages -= n;
 		cond_resched();
 	}
 }
 
+#ifdef CONFIG_ZONE_DEVICE
+/*
+ * The pins in a chunk of device memory go with its pages. Whoever has taken them
+ * has not put them yet, so their number is kept.
+ */
+static void forget_chunk(struct pin_ledger *ledger, struct pin_chunk *chunk)
+{
+	struct pin_plane *from = &ledger->planes[PIN_PLANE_DEVICE];
+	struct pin_plane *to = &ledger->planes[PIN_PLANE_GONE];
+	unsigned long index = chunk->index, pins = 0;
+	struct pin_chunk *there = chunk_find(to, index << PIN_CHUNK_SHIFT);
+	unsigned int i;
+
+	for (i = 0; i < PIN_CHUNK_PAGES; i++) {
+		pins += chunk->pins[i];
+		if (!there || !chunk->pins[i])
+			continue;
+		/* add_device() saw to it that they fit */
+		there->used += !there->pins[i];
+		there->pins[i] += chunk->pins[i];
+	}
+	from->pins -= pins;
+	to->pins += pins;
+	mod_node_page_state(page_pgdat(pfn_to_page(index << PIN_CHUNK_SHIFT)),
+			    NR_FOLL_PIN_RELEASED, pins);
+	if (there) {
+		chunk_free(from, chunk);
+		return;
+	}
+	from->last_chunk = NULL;
+	xa_erase(&from->chunks, index);
+	/* Nobody can be told that a device may not go; in all a node or two */
+	xa_store(&to->chunks, index, chunk, GFP_KERNEL | __GFP_NOFAIL);
+}
+
+static void ledger_forget(struct pin_ledger *ledger, unsigned long pfn,
+			  unsigned long npages)
+{
+	struct pin_plane *plane = &ledger->planes[PIN_PLANE_DEVICE];
+	unsigned long index, last = (pfn + npages - 1) >> PIN_CHUNK_SHIFT;
+	struct pin_chunk *chunk;
+
+	guard(mutex)(&ledger->lock);
+	xa_for_each_range(&plane->chunks, index, chunk, pfn >> PIN_CHUNK_SHIFT,
+			  last)
+		forget_chunk(ledger, chunk);
+}
+
+/* The account with that id or the next one, its ledger with a reference */
+static struct pin_ledger *next_ledger(unsigned long *id)
+{
+	struct pin_account *acct;
+
+	guard(rcu)();
+	xa_for_each_start(&pin_accounts, *id, acct, *id) {
+		if (READ_ONCE(acct->ledger->planes[PIN_PLANE_DEVICE].pins) &&
+		    refcount_inc_not_zero(&acct->ledger->refs))
+			return acct->ledger;
+	}
+	return NULL;
+}
+
+/**
+ * longterm_pins_forget() - forget the pins on device memory that is taken away
+ * @pfn: the first page frame; its page is still there
+ * @npages: how many pages
+ *
+ * Pins do not keep a device: when it is unbound, its pages go. Nobody can get one
+ * any more when this is called. So who puts such a page later unpins nothing:
+ * not the page that is gone, and not what may have come to its place.
+ *
+ * Context: Process context. May sleep; takes ledger->lock of each ledger that has
+ * device memory, one after the other.
+ */
+void longterm_pins_forget(unsigned long pfn, unsigned long npages)
+{
+	struct pin_ledger *ledger;
+	unsigned long id = 0;
+
+	while (npages && (ledger = next_ledger(&id))) {
+		ledger_forget(ledger, pfn, npages);
+		pin_ledger_put(ledger);
+		id++;
+		cond_resched();
+	}
+}
+#endif
+
+/* There is no owner for pins that their holder counts by itself */
 static bool limit_applies(const struct pin_owner *owner)
 {
-	return !owner->lock_cap &&
+	return owner && !owner->lock_cap &&
 	       task_rlimit(owner->task, RLIMIT_MEMLOCK) != RLIM_INFINITY;
+}
+
+static bool is_below_limit(const struct pin_owner *owner, unsigned long npages)
+{
+	return npages <= task_rlimit(owner->task, RLIMIT_MEMLOCK) >> PAGE_SHIFT;
 }
 
 /**
  * pin_ledger_lock() - lock a ledger, to pin for an owner
  * @ledger: the ledger
- * @owner: whose limit applies
+ * @owner: whose limit applies; NULL if no limit does
  * @locked: set to the mm whose mmap_lock was taken; NULL if it is not needed
  *
  * Context: Process context. May sleep; takes mmap_lock for reading, and in it
@@ -727,33 +1020,39 @@ void pin_ledger_unlock(struct pin_ledger *ledger, struct mm_struct *locked)
 /*
  * Charge the cgroup for what is held. Each charge walks all cgroups above. So as
  * far as the request goes, take a step where there is room; pin_ledger_settle()
- * gives back what is left of it, of memory that was held before.
+ * gives back what is left of it, of memory that was held before. In a move, the
+ * cgroups that both ledgers are in are charged already, by the other one.
  */
 static int commit_held(struct pin_ledger *ledger, unsigned long left,
-		       struct misc_cg **full)
+		       struct pin_move *move, struct misc_cg **full)
 {
+	struct misc_cg *end = move ? move->common : NULL;
 	unsigned long need, step;
 	int ret;
 
 	if (ledger->held <= ledger->in_cgroup)
 		return 0;
 	need = ledger->held - ledger->in_cgroup;
-	step = max(need, min(left, PIN_CGROUP_STEP));
-	ret = pin_cgroup_charge(ledger->cgroup, step, full);
+	step = move ? need : max(need, min(left, PIN_CGROUP_STEP));
+	ret = pin_cgroup_charge(ledger->cgroup, end, step, full);
 	if (ret && step > need) {
 		step = need;
-		ret = pin_cgroup_charge(ledger->cgroup, step, full);
+		ret = pin_cgroup_charge(ledger->cgroup, end, step, full);
 	}
-	if (!ret)
-		WRITE_ONCE(ledger->in_cgroup, ledger->in_cgroup + step);
-	return ret;
+	if (ret)
+		return ret;
+	WRITE_ONCE(ledger->in_cgroup, ledger->in_cgroup + step);
+	if (move)
+		move->owed += step;
+	return 0;
 }
 
 /**
  * pin_ledger_commit() - compare what was added with the limits, and publish it
  * @ledger: the ledger
- * @owner: whose limit applies
+ * @owner: whose limit applies; NULL if no limit of the ledger's does
  * @left: pages that the request has yet to pin, and those just added
+ * @move: of the move that adds them; or NULL
  * @full: set to the cgroup that has no room, if that is the reason
  *
  * If it fails, the caller takes off again what it added, before it unlocks.
@@ -765,37 +1064,71 @@ static int commit_held(struct pin_ledger *ledger, unsigned long left,
  * -EBUSY: the limit of the cgroup, or of one above it, does not allow it.
  */
 int pin_ledger_commit(struct pin_ledger *ledger, const struct pin_owner *owner,
-		      unsigned long left, struct misc_cg **full)
+		      unsigned long left, struct pin_move *move,
+		      struct misc_cg **full)
 {
-	unsigned long limit = task_rlimit(owner->task, RLIMIT_MEMLOCK);
+	unsigned long due = pin_ledger_charge_due(ledger);
 	struct mm_struct *mm = ledger->mm;
 	int ret;
 
 	lockdep_assert_held(&ledger->lock);
 
-	if (ledger->charge > mm->pin_charge && limit_applies(owner) &&
-	    ledger->charge + mm->locked_vm > limit >> PAGE_SHIFT)
+	if (due > mm->pin_charge && limit_applies(owner) &&
+	    !is_below_limit(owner, due + mm->locked_vm))
 		return -ENOMEM;
 
-	ret = commit_held(ledger, left, full);
+	ret = commit_held(ledger, left, move, full);
 	if (!ret)
 		pin_ledger_publish(ledger);
 	return ret;
 }
 
+/* The cgroups of before an adoption get back what they can; returns the rest */
+static unsigned long settle_past(struct pin_ledger *ledger,
+				 unsigned long npages)
+{
+	struct pin_past_cgroup *past, *next;
+
+	list_for_each_entry_safe(past, next, &ledger->past, list) {
+		unsigned long n = min(npages, past->npages);
+
+		pin_cgroup_uncharge(past->cgroup, NULL, n);
+		npages -= n;
+		past->npages -= n;
+		if (past->npages)
+			break;
+		list_del(&past->list);
+		put_misc_cg(past->cgroup);
+		kfree(past);
+	}
+	return npages;
+}
+
 /**
  * pin_ledger_settle() - give the cgroup back what is no longer held
  * @ledger: the ledger
+ * @move: of a move that has just taken pins out; or NULL
+ *
+ * What a move owes is not given back but to the cgroups that the other ledger is
+ * not in.
  *
  * Context: Process context. ledger->lock is held.
  */
-void pin_ledger_settle(struct pin_ledger *ledger)
+void pin_ledger_settle(struct pin_ledger *ledger, struct pin_move *move)
 {
+	unsigned long npages, n;
+
 	lockdep_assert_held(&ledger->lock);
 
 	if (ledger->in_cgroup == ledger->held)
 		return;
-	pin_cgroup_uncharge(ledger->cgroup, ledger->in_cgroup - ledger->held);
+	npages = settle_past(ledger, ledger->in_cgroup - ledger->held);
+	n = move ? min(npages, move->owed) : 0;
+	if (n) {
+		pin_cgroup_uncharge(ledger->cgroup, move->common, n);
+		move->owed -= n;
+	}
+	pin_cgroup_uncharge(ledger->cgroup, NULL, npages - n);
 	WRITE_ONCE(ledger->in_cgroup, ledger->held);
 }
 
@@ -809,22 +1142,71 @@ void pin_account_name_process(struct pin_account *acct)
 	get_task_comm(acct->comm, current->group_leader);
 }
 
-static int may_adopt(struct pin_ledger *ledger, const struct pin_owner *owner,
-		     struct mm_struct *mm)
+/* Pins of other accounts, that nobody will have claimed when @mm has @acct */
+static unsigned long pins_unclaimed(struct pin_account *acct,
+				    struct mm_struct *mm)
 {
-	unsigned long limit = task_rlimit(owner->task, RLIMIT_MEMLOCK);
+	struct pin_ledger *ledger = acct->ledger;
+	struct pin_account *other;
+	unsigned long pins = 0;
 
-	if (atomic_read(&ledger->mm->mm_users))
+	list_for_each_entry(other, &ledger->accounts, in_ledger)
+		if (other != acct && (other->unclaimed || ledger->mm != mm))
+			pins += other->pages;
+	return pins;
+}
+
+static int may_adopt(struct pin_account *acct, const struct pin_owner *owner,
+		     struct mm_struct *mm, unsigned long unclaimed)
+{
+	struct pin_ledger *ledger = acct->ledger;
+	unsigned long due;
+
+	if (ledger->mm != mm && atomic_read(&ledger->mm->mm_users))
 		return -EBUSY;
-	if (rcu_access_pointer(mm->pin_ledger))
+	if (ledger->mm != mm && rcu_access_pointer(mm->pin_ledger))
 		return -EEXIST;
+	due = min(ledger->charge, pin_ledger_pins(ledger) - unclaimed);
 	if (limit_applies(owner) &&
-	    ledger->charge + mm->locked_vm > limit >> PAGE_SHIFT)
+	    !is_below_limit(owner, due + mm->locked_vm))
 		return -ENOMEM;
 	return 0;
 }
 
-static void give_ledger(struct pin_ledger *ledger, struct mm_struct *mm)
+static unsigned long in_past(struct pin_ledger *ledger)
+{
+	struct pin_past_cgroup *past;
+	unsigned long npages = 0;
+
+	list_for_each_entry(past, &ledger->past, list)
+		npages += past->npages;
+	return npages;
+}
+
+/* From now on, what grows is charged to the cgroup of the current process */
+static void change_cgroup(struct pin_ledger *ledger,
+			  struct pin_past_cgroup **spare)
+{
+	struct misc_cg *old = ledger->cgroup, *new = get_current_misc_cg();
+	unsigned long npages = ledger->in_cgroup - in_past(ledger);
+
+	if (new == old) {
+		put_misc_cg(new);
+		return;
+	}
+	WRITE_ONCE(ledger->cgroup, new);
+	if (!npages) {
+		put_misc_cg(old);
+		return;
+	}
+	(*spare)->cgroup = old;
+	(*spare)->npages = npages;
+	list_add_tail(&(*spare)->list, &ledger->past);
+	*spare = NULL;
+}
+
+static void give_ledger(struct pin_ledger *ledger, struct mm_struct *mm,
+			struct pin_past_cgroup **spare)
 {
 	struct mm_struct *old = ledger->mm;
 	struct pin_account *acct;
@@ -834,45 +1216,64 @@ static void give_ledger(struct pin_ledger *ledger, struct mm_struct *mm)
 	WRITE_ONCE(old->pin_charge, 0);
 	WRITE_ONCE(ledger->mm, mm);
 	rcu_assign_pointer(mm->pin_ledger, ledger);
-	pin_ledger_publish(ledger);
 	list_for_each_entry(acct, &ledger->accounts, in_ledger)
-		pin_account_name_process(acct);
+		WRITE_ONCE(acct->unclaimed, true);
+	change_cgroup(ledger, spare);
 }
 
 /**
- * pin_ledger_adopt() - let another mm own a ledger
- * @ledger: a ledger whose mm is dead
+ * pin_ledger_adopt() - let another mm own an account, and its ledger
+ * @acct: an account whose mm is dead
  * @owner: whose limit applies from now on
- * @mm: the new mm
+ * @mm: the new mm, which is current->mm
  *
- * The pins stay as they are, whatever their number; what is charged for them
- * to RLIMIT_MEMLOCK moves. The cgroup stays.
+ * The pins stay as they are, whatever their number; what is charged for those of
+ * @acct to RLIMIT_MEMLOCK moves. Other accounts of the ledger come along, but are
+ * not charged until they are adopted, too.
  *
  * Context: Process context. May sleep; takes the mmap_lock of @mm,
  * pin_ledgers_lock and ledger->lock.
- * Return: 0, also if @mm owns the ledger already; or, with nothing changed,
+ * Return: 0, also if @mm owns the account already; or, with nothing changed,
  * -EBUSY: the ledger's mm is alive.
  * -EEXIST: @mm has another ledger.
- * -ENOMEM: RLIMIT_MEMLOCK does not allow it.
+ * -ENOMEM: RLIMIT_MEMLOCK does not allow it, or no memory.
  * -EINTR: a fatal signal came.
  */
-int pin_ledger_adopt(struct pin_ledger *ledger, const struct pin_owner *owner,
+int pin_ledger_adopt(struct pin_account *acct, const struct pin_owner *owner,
 		     struct mm_struct *mm)
 {
+	struct pin_ledger *ledger = acct->ledger;
+	struct pin_past_cgroup *spare;
 	struct mm_struct *old;
-	int ret;
+	unsigned long unclaimed;
+	int ret = 0;
 
-	if (mmap_read_lock_killable(mm))
+	spare = kmalloc(sizeof(*spare), GFP_KERNEL_ACCOUNT);
+	if (!spare)
+		return -ENOMEM;
+	if (mmap_read_lock_killable(mm)) {
+		kfree(spare);
 		return -EINTR;
+	}
 	mutex_lock(&pin_ledgers_lock);
 	mutex_lock(&ledger->lock);
 	old = ledger->mm;
-	ret = old == mm ? 0 : may_adopt(ledger, owner, mm);
-	if (old != mm && !ret)
-		give_ledger(ledger, mm);
+	if (old != mm || acct->unclaimed) {
+		unclaimed = pins_unclaimed(acct, mm);
+		ret = may_adopt(acct, owner, mm, unclaimed);
+		if (!ret) {
+			if (old != mm)
+				give_ledger(ledger, mm, &spare);
+			ledger->unclaimed = unclaimed;
+			WRITE_ONCE(acct->unclaimed, false);
+			pin_account_name_process(acct);
+			pin_ledger_publish(ledger);
+		}
+	}
 	mutex_unlock(&ledger->lock);
 	mutex_unlock(&pin_ledgers_lock);
 	mmap_read_unlock(mm);
+	kfree(spare);
 
 	if (old != mm && !ret) {
 		/* A reader may still look at it */

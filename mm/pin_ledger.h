@@ -46,6 +46,51 @@ struct pin_chunk;
 	MIN((unsigned long)PTRS_PER_PTE, PIN_EXTENTS_MIN)
 
 /**
+ * enum pin_plane_id - pins that are counted apart, since different limits count them
+ * @PIN_PLANE_CHARGED: RLIMIT_MEMLOCK applies to them, as mm->pin_charge
+ * @PIN_PLANE_UNCHARGED: their holder compares them with a limit by itself
+ * @PIN_PLANE_HELD_NR: the planes from here on are of device memory, and not held
+ * @PIN_PLANE_DEVICE: pages of device memory, whoever pins them (rule 7)
+ * @PIN_PLANE_GONE: of device memory that was taken away; their pages are no more
+ * @PIN_PLANE_NR: number of planes
+ */
+enum pin_plane_id {
+	PIN_PLANE_CHARGED,
+	PIN_PLANE_UNCHARGED,
+	PIN_PLANE_HELD_NR,
+	PIN_PLANE_DEVICE = PIN_PLANE_HELD_NR,
+	PIN_PLANE_GONE,
+	PIN_PLANE_NR,
+};
+
+/**
+ * struct pin_plane - pins of one kind
+ * @folios: pins on each large folio, by the PFN of its head
+ * @chunks: struct pin_chunk of small pages, by PFN >> PIN_CHUNK_SHIFT; those of
+ *	device memory are all there
+ * @last_chunk: the one that was found last; or NULL
+ * @pins: all pins
+ */
+struct pin_plane {
+	struct xarray folios;
+	struct xarray chunks;
+	struct pin_chunk *last_chunk;
+	unsigned long pins;
+};
+
+/**
+ * struct pin_past_cgroup - what a ledger is charged to from before an adoption
+ * @list: in the ledger's list
+ * @cgroup: the cgroup, with a reference
+ * @npages: pages charged to it, more than 0
+ */
+struct pin_past_cgroup {
+	struct list_head list;
+	struct misc_cg *cgroup;
+	unsigned long npages;
+};
+
+/**
  * struct pin_ledger - what the holders of one mm pin, each folio once
  * @lock: protects what has no other rule. A leaf: whoever has it waits neither
  *	for memory nor for another lock that may sleep
@@ -55,16 +100,20 @@ struct pin_chunk;
  * @refs: accounts and readers; the last goes under pin_ledgers_lock
  * @mm: whose memory this is; a reference on the mm_struct, not on its memory.
  *	Changes under both locks; who reads it in a RCU section may use it there
- * @folios: pins on each large folio, by the PFN of its head
- * @chunks: struct pin_chunk of small pages, by PFN >> PIN_CHUNK_SHIFT
- * @last_chunk: the one that was found last; or NULL
- * @charge: pages, sum over folios of min(pins, pages of the folio)
+ * @planes: the pins
+ * @charge: pages, sum over folios of min(pins, pages of the folio), of the pins
+ *	in PIN_PLANE_CHARGED
+ * @unclaimed: pins of all planes that nobody has claimed since the ledger was
+ *	adopted, see pin_account_adopt()
  * @held: pages, sum over folios with any pin of their whole size
  * @held_now: @held as others see it; as mm->pin_charge is of @charge, it has
  *	only what the limits have allowed
- * @cgroup: of the process that made the ledger; never changes; NULL in a kernel
- *	without the misc controller
- * @in_cgroup: pages charged to @cgroup; at least @held_now
+ * @cgroup: of the process that made the ledger or has adopted it; NULL in a
+ *	kernel without the misc controller; changes under both locks, see
+ *	pin_ledger_cgroup()
+ * @past: cgroups that it was of before, and that are charged yet; the oldest
+ *	first
+ * @in_cgroup: pages charged to all of these; at least @held_now
  * @accounts: the holders; readers go by RCU
  * @free: of RCU
  */
@@ -74,13 +123,13 @@ struct pin_ledger {
 	u64 number;
 	refcount_t refs;
 	struct mm_struct *mm;
-	struct xarray folios;
-	struct xarray chunks;
-	struct pin_chunk *last_chunk;
+	struct pin_plane planes[PIN_PLANE_NR];
 	unsigned long charge;
+	unsigned long unclaimed;
 	unsigned long held;
 	unsigned long held_now;
 	struct misc_cg *cgroup;
+	struct list_head past;
 	unsigned long in_cgroup;
 	struct list_head accounts;
 	struct rcu_work free;
@@ -92,6 +141,8 @@ struct pin_ledger {
  * @in_ledger: in the ledger's list
  * @id: in pin_accounts; no other account has had it since boot
  * @flags: PIN_ACCOUNT_*
+ * @unclaimed: its mm has ended, another one has adopted the ledger, and its
+ *	holder has not asked for that; changes under both locks
  * @pid: of the process that set the account up or adopted it; changes under
  *	both locks
  * @comm: its name then, likewise
@@ -111,6 +162,7 @@ struct pin_account {
 	struct list_head in_ledger;
 	unsigned long id;
 	unsigned int flags;
+	bool unclaimed;
 	pid_t pid;
 	char comm[TASK_COMM_LEN];
 	u64 pages;
@@ -143,6 +195,57 @@ static inline unsigned long pin_ledger_charge(struct pin_ledger *ledger)
 }
 
 /**
+ * pin_ledger_pins() - count all pins of a ledger
+ * @ledger: the ledger
+ *
+ * Context: Process context. ledger->lock is held.
+ * Return: pins, of all planes.
+ */
+static inline unsigned long pin_ledger_pins(struct pin_ledger *ledger)
+{
+	unsigned long pins = 0;
+	int i;
+
+	lockdep_assert_held(&ledger->lock);
+
+	for (i = 0; i < PIN_PLANE_NR; i++)
+		pins += ledger->planes[i].pins;
+	return pins;
+}
+
+/**
+ * pin_ledger_charge_due() - count what RLIMIT_MEMLOCK is to be compared with
+ * @ledger: the ledger
+ *
+ * Of accounts that nobody has claimed, nothing counts. Pins of a folio have no
+ * names, so this is an upper bound: at most the pins that somebody has claimed.
+ *
+ * Context: Process context. ledger->lock is held.
+ * Return: pages.
+ */
+static inline unsigned long pin_ledger_charge_due(struct pin_ledger *ledger)
+{
+	lockdep_assert_held(&ledger->lock);
+
+	if (likely(!ledger->unclaimed))
+		return ledger->charge;
+	return min(ledger->charge, pin_ledger_pins(ledger) - ledger->unclaimed);
+}
+
+/**
+ * pin_account_plane() - tell where the pins of an account are counted
+ * @acct: the account
+ *
+ * Context: Any context; does not sleep.
+ * Return: the plane, but for pages of device memory.
+ */
+static inline enum pin_plane_id pin_account_plane(struct pin_account *acct)
+{
+	return acct->flags & PIN_ACCOUNT_UNCHARGED ? PIN_PLANE_UNCHARGED :
+						     PIN_PLANE_CHARGED;
+}
+
+/**
  * pin_ledger_publish() - let others see what was added or taken off
  * @ledger: the ledger
  *
@@ -152,37 +255,41 @@ static inline void pin_ledger_publish(struct pin_ledger *ledger)
 {
 	lockdep_assert_held(&ledger->lock);
 
-	WRITE_ONCE(ledger->mm->pin_charge, ledger->charge);
+	WRITE_ONCE(ledger->mm->pin_charge, pin_ledger_charge_due(ledger));
 	WRITE_ONCE(ledger->held_now, ledger->held);
 }
 
 struct pin_ledger *pin_ledger_get(struct mm_struct *mm);
 struct pin_ledger *pin_ledger_find(struct mm_struct *mm);
 void pin_ledger_put(struct pin_ledger *ledger);
-struct mm_struct *pin_ledger_mm(struct pin_ledger *ledger);
-long pin_ledger_add(struct pin_ledger *ledger, unsigned long pfn,
-		    unsigned long npages);
-unsigned long pin_ledger_sub(struct pin_ledger *ledger, unsigned long pfn,
-			     unsigned long npages, unsigned long *counted);
-void pin_ledger_sub_all(struct pin_ledger *ledger, unsigned long pfn,
-			unsigned long npages);
+struct misc_cg *pin_ledger_cgroup(struct pin_ledger *ledger);
+long pin_ledger_add(struct pin_ledger *ledger, enum pin_plane_id plane,
+		    unsigned long pfn, unsigned long npages);
+unsigned long pin_ledger_sub(struct pin_ledger *ledger, enum pin_plane_id plane,
+			     unsigned long pfn, unsigned long npages,
+			     unsigned long *counted, bool *gone);
+void pin_ledger_sub_all(struct pin_ledger *ledger, enum pin_plane_id plane,
+			unsigned long pfn, unsigned long npages);
 int pin_ledger_lock(struct pin_ledger *ledger, const struct pin_owner *owner,
 		    struct mm_struct **locked);
 void pin_ledger_unlock(struct pin_ledger *ledger, struct mm_struct *locked);
 int pin_ledger_commit(struct pin_ledger *ledger, const struct pin_owner *owner,
-		      unsigned long left, struct misc_cg **full);
-void pin_ledger_settle(struct pin_ledger *ledger);
-int pin_ledger_reserve(struct pin_ledger *ledger, unsigned long pfn,
-		       unsigned long npages);
-void pin_ledger_unreserve(struct pin_ledger *ledger, unsigned long pfn,
-			  unsigned long npages);
-int pin_ledger_adopt(struct pin_ledger *ledger, const struct pin_owner *owner,
+		      unsigned long left, struct pin_move *move,
+		      struct misc_cg **full);
+void pin_ledger_settle(struct pin_ledger *ledger, struct pin_move *move);
+int pin_ledger_reserve(struct pin_ledger *ledger, enum pin_plane_id plane,
+		       unsigned long pfn, unsigned long npages);
+void pin_ledger_unreserve(struct pin_ledger *ledger, enum pin_plane_id plane,
+			  unsigned long pfn, unsigned long npages);
+int pin_ledger_adopt(struct pin_account *acct, const struct pin_owner *owner,
 		     struct mm_struct *mm);
 void pin_account_name_process(struct pin_account *acct);
+struct mm_struct *pin_account_mm(struct pin_account *acct);
 
 int pin_refuse(struct pin_account *acct, const struct pin_owner *owner,
 	       unsigned long start, unsigned long npages,
-	       unsigned int gup_flags, int err, enum pin_reason reason);
+	       unsigned int gup_flags, int err, enum pin_reason reason,
+	       struct misc_cg *full);
 size_t pin_escape(char *buf, size_t size, const char *name, const char *more);
 
 extern const char * const pin_reason_names[PIN_REASON_NR];

@@ -347,15 +347,10 @@ static char *escaped_path(struct file *file, struct misc_cg *cg)
 }
 
 /* Which file, or whose limit; to be freed; NULL for nothing, or without memory */
-static char *log_about(struct pin_account *acct, enum pin_reason reason,
-		       struct file *file)
+static char *log_about(struct misc_cg *cg, struct file *file)
 {
-	struct misc_cg *cg = NULL;
 	char *path, *about = NULL;
-	u64 max, room;
 
-	if (reason == PIN_REASON_CGROUP)
-		cg = pin_cgroup_tightest(acct->ledger->cgroup, &max, &room);
 	if (!cg && !file)
 		return NULL;
 	path = escaped_path(file, cg);
@@ -365,7 +360,8 @@ static char *log_about(struct pin_account *acct, enum pin_reason reason,
 				  file_inode(file)->i_sb->s_type->name);
 	else if (path)
 		about = kasprintf(GFP_KERNEL | __GFP_NOWARN,
-				  ", limit %llu bytes of \"%s\"%s", max, path,
+				  ", limit %llu bytes of \"%s\"%s",
+				  pin_cgroup_limit(cg), path,
 				  pin_cgroup_removed(cg) ? " (removed)" : "");
 	kfree(path);
 	return about;
@@ -373,21 +369,24 @@ static char *log_about(struct pin_account *acct, enum pin_reason reason,
 
 /*
  * One line; what users choose, names of processes, files and cgroups, is
- * escaped. The limit is that of the cgroup with the least room now. Addresses
- * stay out of the log: they are in the trace event.
+ * escaped. Addresses stay out of the log: they are in the trace event.
  */
 static void log_refusal(struct pin_account *acct, const struct pin_owner *owner,
-			enum pin_reason reason, struct file *file)
+			enum pin_reason reason, struct misc_cg *full,
+			struct file *file)
 {
+	struct misc_cg *cg;
 	char task_comm[TASK_COMM_LEN], comm[4 * TASK_COMM_LEN];
 	char *about, *cgroup = NULL;
 
 	if (!may_log(task_uid(owner->task)))
 		return;
 
-	about = log_about(acct, reason, file);
-	if (acct->ledger->cgroup)
-		cgroup = escaped_path(NULL, acct->ledger->cgroup);
+	about = log_about(full, file);
+	cg = pin_ledger_cgroup(acct->ledger);
+	if (cg)
+		cgroup = escaped_path(NULL, cg);
+	put_misc_cg(cg);
 	get_task_comm(task_comm, owner->task);
 	pin_escape(comm, sizeof(comm), task_comm, "\"");
 	pr_warn("refused %s: %s of \"%s\" [%d], uid %u, cgroup \"%s\"%s: %s\n",
@@ -408,6 +407,7 @@ static void log_refusal(struct pin_account *acct, const struct pin_owner *owner,
  * @gup_flags: FOLL_*
  * @err: the error of GUP or of the ledger
  * @reason: the reason where it is known, else PIN_REASON_NR
+ * @full: for PIN_REASON_CGROUP, the cgroup that has no room; else NULL
  *
  * Context: Process context. May sleep; takes the mmap_lock of the account's mm
  * and ledger->lock.
@@ -415,7 +415,8 @@ static void log_refusal(struct pin_account *acct, const struct pin_owner *owner,
  */
 int pin_refuse(struct pin_account *acct, const struct pin_owner *owner,
 	       unsigned long start, unsigned long npages,
-	       unsigned int gup_flags, int err, enum pin_reason reason)
+	       unsigned int gup_flags, int err, enum pin_reason reason,
+	       struct misc_cg *full)
 {
 	struct pin_finding found = { .reason = reason };
 	struct mm_struct *mm;
@@ -425,7 +426,7 @@ int pin_refuse(struct pin_account *acct, const struct pin_owner *owner,
 		return err;
 
 	if (reason == PIN_REASON_NR) {
-		mm = pin_ledger_mm(acct->ledger);
+		mm = pin_account_mm(acct);
 		if (!mm)
 			return -ESRCH;
 		found = find_reason(mm, start, npages, gup_flags, acct->flags,
@@ -447,7 +448,7 @@ int pin_refuse(struct pin_account *acct, const struct pin_owner *owner,
 	mutex_unlock(&acct->ledger->lock);
 	trace_longterm_refuse(acct->name, start, npages,
 			      pin_reason_names[reason], err);
-	log_refusal(acct, owner, reason, found.file);
+	log_refusal(acct, owner, reason, full, found.file);
 out:
 	if (found.file)
 		fput(found.file);

@@ -97,6 +97,7 @@ void longterm_pins_show(struct seq_file *m, struct mm_struct *mm,
 	struct pin_ledger *ledger = mm ? pin_ledger_find(mm) : NULL;
 	unsigned long charge = 0, held = 0;
 	struct pin_account *acct;
+	struct misc_cg *cg;
 
 	show_columns(m);
 	seq_putc(m, '\n');
@@ -112,7 +113,9 @@ void longterm_pins_show(struct seq_file *m, struct mm_struct *mm,
 	}
 	seq_printf(m, "charge %lu\nheld %lu\n", charge, held);
 	show_limit(m, task);
-	show_cgroup(m, ledger ? ledger->cgroup : NULL);
+	cg = ledger ? pin_ledger_cgroup(ledger) : NULL;
+	show_cgroup(m, cg);
+	put_misc_cg(cg);
 	if (ledger)
 		pin_ledger_put(ledger);
 }
@@ -168,7 +171,7 @@ static void show_system_account(struct seq_file *m, struct pin_account *acct)
 	memcpy(comm, acct->comm, sizeof(comm));
 	seq_printf(m, "%d ", READ_ONCE(acct->pid));
 	show_name(m, *comm ? comm : "?", " ");
-	seq_printf(m, " %s ", atomic_read(&mm->mm_users) ? "alive" : "gone");
+	seq_printf(m, " %s ", pin_account_is_dead(acct) ? "gone" : "alive");
 	show_account(m, acct);
 	seq_printf(m, " %lu %lu %llu\n", READ_ONCE(mm->pin_charge),
 		   READ_ONCE(ledger->held_now), ledger->number);

@@ -273,9 +273,10 @@ static bool run_extend(struct vfio_pinner *pinner,
 	return true;
 }
 
-/* All runs; or those before number @i of block @end */
-static void move_out(struct pin_account *from, struct vfio_pinner *pinner,
-		     struct vfio_run_block *end, unsigned int i)
+/* Undo or end a move of all runs; or of those before number @i of block @end */
+static void move_runs(struct pin_move *move, struct vfio_pinner *pinner,
+		      void (*one)(struct pin_move *, unsigned long, unsigned long),
+		      struct vfio_run_block *end, unsigned int i)
 {
 	struct vfio_run_block *block;
 	unsigned int j;
@@ -284,16 +285,15 @@ static void move_out(struct pin_account *from, struct vfio_pinner *pinner,
 		for (j = 0; j < (block == end ? i : block->nr); j++) {
 			if (block->pfnmap)
 				break;
-			pin_account_move_out(from, run_pfn(block->runs[j]),
-					     run_npages(block->runs[j]));
+			one(move, run_pfn(block->runs[j]),
+			    run_npages(block->runs[j]));
 		}
 		if (block == end)
 			break;
 	}
 }
 
-static int move_in(struct pin_account *to, const struct pin_owner *owner,
-		   struct vfio_pinner *pinner)
+static int move_in(struct pin_move *move, struct vfio_pinner *pinner)
 {
 	struct vfio_run_block *block;
 	unsigned int i;
@@ -307,9 +307,8 @@ static int move_in(struct pin_account *to, const struct pin_owner *owner,
 				ret = -EINTR;
 				goto undo;
 			}
-			ret = pin_account_move_in(to, owner,
-						  run_pfn(block->runs[i]),
-						  run_npages(block->runs[i]));
+			ret = pin_move_in(move, run_pfn(block->runs[i]),
+					  run_npages(block->runs[i]));
 			if (ret)
 				goto undo;
 			cond_resched();
@@ -318,7 +317,7 @@ static int move_in(struct pin_account *to, const struct pin_owner *owner,
 	return 0;
 
 undo:
-	move_out(to, pinner, block, i);
+	move_runs(move, pinner, pin_move_undo, block, i);
 	return ret;
 }
 
@@ -328,20 +327,22 @@ static int move_account(struct vfio_pinner *pinner,
 			struct list_head *accounts)
 {
 	struct vfio_pin_account *account;
+	struct pin_move move;
 	int ret;
 
 	account = account_get(accounts, current->mm);
 	if (IS_ERR(account))
 		return PTR_ERR(account);
 
-	ret = move_in(account->acct, owner, pinner);
-	pin_account_settle(account->acct);
+	pin_move_begin(&move, pinner->account->acct, account->acct, owner);
+	ret = move_in(&move, pinner);
 	if (ret) {
+		pin_move_end(&move, account->acct);
 		account->users--;
 		return ret;
 	}
-	move_out(pinner->account->acct, pinner, NULL, 0);
-	pin_account_settle(pinner->account->acct);
+	move_runs(&move, pinner, pin_move_out, NULL, 0);
+	pin_move_end(&move, pinner->account->acct);
 	pinner->account->users--;
 	pinner->account = account;
 	return 0;
@@ -352,11 +353,11 @@ static int move_account(struct vfio_pinner *pinner,
  * @pinner: of the mapping; its new vaddr belongs to the current process
  * @accounts: the container's accounts
  *
- * After exec() the old mm is dead, and the new one adopts its whole ledger:
- * that takes no time, and later mappings find it done. Else the old process
- * lives on, or the new one has pins already or is not allowed them all, and the
- * mapping's own pages are moved. No pages may be pinned but those that are
- * mapped for an IOMMU.
+ * After exec() the old mm is dead, and the new one adopts the account with its
+ * ledger: that takes no time, and later mappings find it done. Else the old
+ * process lives on, or somebody reads its memory just now, or the new one has pins
+ * already or is not allowed them all, and the mapping's own pages are moved. No
+ * pages may be pinned but those that are mapped for an IOMMU.
  *
  * Context: Process context. May sleep; the container's lock is held.
  * Return: 0; or, with nothing changed, an error:
@@ -493,7 +494,8 @@ static long follow_pfns(struct vfio_pinner *pinner, unsigned long vaddr,
 	if (refused)
 		pin_account_refused(pinner->account->acct, &pinner->owner,
 				    vaddr, npages,
-				    prot & IOMMU_WRITE ? FOLL_WRITE : 0, ret);
+				    prot & IOMMU_WRITE ? FOLL_WRITE : 0, ret,
+				    PIN_REASON_PFNMAP);
 	return ret;
 }
 

@@ -32,8 +32,21 @@ void kvm_put_pinned(kvm_pfn_t pfn, struct page *page, bool dirty);
 void kvm_put_pinned_atomic(kvm_pfn_t pfn, struct page *page, bool dirty);
 
 /**
+ * struct kvm_region_holder - the account of regions that a VM has
+ * @list: in struct kvm_pinned_regions
+ * @acct: the account
+ * @regions: how many regions are pinned through it
+ */
+struct kvm_region_holder {
+	struct list_head list;
+	struct pin_account *acct;
+	unsigned long regions;
+};
+
+/**
  * struct kvm_pinned_region - a range of guest memory that is pinned for long
  * @list: in struct kvm_pinned_regions
+ * @holder: who has pinned it
  * @addr: where it starts in the VM's process, in bytes; any address
  * @size: bytes
  * @pages: the pages that the range touches, each with a pin
@@ -41,6 +54,7 @@ void kvm_put_pinned_atomic(kvm_pfn_t pfn, struct page *page, bool dirty);
  */
 struct kvm_pinned_region {
 	struct list_head list;
+	struct kvm_region_holder *holder;
 	unsigned long addr;
 	unsigned long size;
 	struct page **pages;
@@ -48,24 +62,24 @@ struct kvm_pinned_region {
 };
 
 /**
- * struct kvm_pinned_regions - the regions of a VM, and their holder
- * @holder: name of the holder, one word
- * @acct: the holder in the ledger of the VM's process; NULL before the first
- *	region
+ * struct kvm_pinned_regions - the regions of a VM, and their holders
+ * @name: name of the holders, one word
+ * @holders: that in the ledger of the VM's process, from the first region on, and
+ *	those in the ledgers of processes that had the VM's regions before
  * @list: the regions
  * @npages: pages of all of them
  *
  * Whoever has it in his structure guards it with a lock that may sleep.
  */
 struct kvm_pinned_regions {
-	const char *holder;
-	struct pin_account *acct;
+	const char *name;
+	struct list_head holders;
 	struct list_head list;
 	unsigned long npages;
 };
 
 void kvm_pinned_regions_init(struct kvm_pinned_regions *regions,
-			     const char *holder);
+			     const char *name);
 void kvm_pinned_regions_destroy(struct kvm_pinned_regions *regions);
 
 struct kvm_pinned_region *kvm_pin_region(struct kvm_pinned_regions *regions,
@@ -77,10 +91,7 @@ kvm_find_pinned_region(struct kvm_pinned_regions *regions, unsigned long addr,
 void kvm_put_region(struct kvm_pinned_regions *regions,
 		    struct kvm_pinned_region *region);
 
-/* To another VM, in two phases: the first may fail, the second does not */
-int kvm_move_regions_begin(struct kvm_pinned_regions *to,
-			   struct kvm_pinned_regions *from);
-void kvm_move_regions_end(struct kvm_pinned_regions *to,
-			  struct kvm_pinned_regions *from);
+void kvm_move_regions(struct kvm_pinned_regions *to,
+		      struct kvm_pinned_regions *from);
 
 #endif /* _LINUX_KVM_PIN_H */

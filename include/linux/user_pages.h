@@ -35,6 +35,7 @@
 #include <linux/bits.h>
 #include <linux/mm.h>
 
+struct misc_cg;
 struct pin_account;
 struct seq_file;
 struct task_struct;
@@ -143,6 +144,25 @@ struct pin_extent {
 	unsigned long npages;
 };
 
+/**
+ * struct pin_move - pins that change from one account to another
+ * @from: the account that has them
+ * @to: the account that gets them
+ * @owner: the owner of @to, whose limit applies
+ * @common: the nearest cgroup that both ledgers are below or in; NULL if there is
+ *	none. It and those above have been charged once, for @from's ledger
+ * @owed: pages that they have not been charged for @to's ledger
+ *
+ * On the stack of the caller, see pin_move_begin().
+ */
+struct pin_move {
+	struct pin_account *from;
+	struct pin_account *to;
+	const struct pin_owner *owner;
+	struct misc_cg *common;
+	unsigned long owed;
+};
+
 /*
  * An array of this many extents, or of one for each page, always suffices for
  * progress; larger ones need fewer calls.
@@ -156,6 +176,11 @@ struct pin_extent {
  * that must see each write are refused as if it were pinned for writing
  */
 #define PIN_ACCOUNT_WRITES	BIT(1)
+/*
+ * The holder compares its pins with RLIMIT_MEMLOCK by itself, as it always did:
+ * they are held and in the cgroup, but not charged
+ */
+#define PIN_ACCOUNT_UNCHARGED	BIT(2)
 
 struct pin_account *pin_account_create(struct mm_struct *mm, const char *name,
 				       unsigned int flags);
@@ -182,22 +207,32 @@ void put_user_pfns_account(struct pin_account *acct, unsigned long pfn,
 void pin_account_settle(struct pin_account *acct);
 void pin_account_refused(struct pin_account *acct,
 			 const struct pin_owner *owner, unsigned long start,
-			 unsigned long npages, unsigned int gup_flags, int err);
+			 unsigned long npages, unsigned int gup_flags, int err,
+			 enum pin_reason reason);
 
 /* Change of owner: the pins stay, what is charged for them moves */
 int pin_account_adopt(struct pin_account *acct, const struct pin_owner *owner,
 		      struct mm_struct *mm);
-int pin_account_move_in(struct pin_account *to, const struct pin_owner *owner,
-			unsigned long pfn, unsigned long npages);
-void pin_account_move_out(struct pin_account *from, unsigned long pfn,
-			  unsigned long npages);
-int pin_account_move_in_pages(struct pin_account *to,
-			      const struct pin_owner *owner,
-			      struct page **pages, unsigned long npages);
-void pin_account_move_out_pages(struct pin_account *from, struct page **pages,
-				unsigned long npages);
+void pin_account_taken_over(struct pin_account *acct);
+void pin_move_begin(struct pin_move *move, struct pin_account *from,
+		    struct pin_account *to, const struct pin_owner *owner);
+int pin_move_in(struct pin_move *move, unsigned long pfn,
+		unsigned long npages);
+void pin_move_undo(struct pin_move *move, unsigned long pfn,
+		   unsigned long npages);
+void pin_move_out(struct pin_move *move, unsigned long pfn,
+		  unsigned long npages);
+void pin_move_end(struct pin_move *move, struct pin_account *loser);
 
 void longterm_pins_show(struct seq_file *m, struct mm_struct *mm,
 			struct task_struct *task);
+
+#ifdef CONFIG_LONGTERM_PIN
+void longterm_pins_forget(unsigned long pfn, unsigned long npages);
+#else
+static inline void longterm_pins_forget(unsigned long pfn, unsigned long npages)
+{
+}
+#endif
 
 #endif /* _LINUX_USER_PAGES_H */

@@ -69,9 +69,17 @@ static bool account_at_rest(struct pin_account *acct)
 {
 	struct pin_ledger *ledger = acct->ledger;
 
+	int i;
+
+	for (i = 0; i < PIN_PLANE_NR; i++) {
+		struct pin_plane *plane = &ledger->planes[i];
+
+		if (plane->pins || !no_entries(&plane->folios) ||
+		    !no_entries(&plane->chunks))
+			return false;
+	}
 	return !acct->pages && acct->acquired == acct->released &&
-	       !ledger->charge && !ledger->held &&
-	       no_entries(&ledger->folios) && no_entries(&ledger->chunks);
+	       !ledger->charge && !ledger->held;
 }
 
 /* Whatever a test did, it has taken back */
@@ -887,14 +895,16 @@ static void kill_ends_pin_on_the_way(struct kunit *test)
 	account_put(t, t->acct, 0, ret);
 }
 
-static void adopted_accounts_come_all_with_new_name(struct kunit *test)
+/* Two holders of the same pages, of which only one asks at first */
+static void adopter_has_what_it_asked_for(struct kunit *test)
 {
 	struct account_test *t = test->priv;
 	struct mm_struct *new = pin_test_other_mm(test);
 	struct pin_account *b = account_test_create(test, t->base.mm);
 
 	account_pin(t, t->acct, t->addr, 0, 10);
-	account_pin(t, b, t->addr, 0, 10);
+	account_pin(t, b, t->addr, 5, 25);
+	EXPECT_CHARGE(test, b, 30, 30);
 	KUNIT_EXPECT_EQ(test, pin_account_adopt(t->acct, &t->owner, t->base.mm),
 			0);
 	KUNIT_EXPECT_EQ(test, pin_account_adopt(t->acct, &t->owner, new),
@@ -905,20 +915,113 @@ static void adopted_accounts_come_all_with_new_name(struct kunit *test)
 	pin_test_limit(9);
 	KUNIT_EXPECT_EQ(test, pin_account_adopt(t->acct, &t->owner, new),
 			-ENOMEM);
-	KUNIT_EXPECT_STRNEQ(test, b->comm, "adopter");
 	KUNIT_EXPECT_TRUE(test, pin_account_is_for(t->acct, t->base.mm));
+	KUNIT_EXPECT_TRUE(test, pin_account_is_for(b, t->base.mm));
 	pin_test_limit(10);
 	KUNIT_EXPECT_EQ(test, pin_account_adopt(t->acct, &t->owner, new), 0);
 	KUNIT_EXPECT_TRUE(test, pin_account_is_for(t->acct, new));
-	KUNIT_EXPECT_TRUE(test, pin_account_is_for(b, new));
+	KUNIT_EXPECT_FALSE(test, pin_account_is_for(b, new));
+	KUNIT_EXPECT_FALSE(test, pin_account_is_dead(t->acct));
+	KUNIT_EXPECT_TRUE(test, pin_account_is_dead(b));
 	KUNIT_EXPECT_STREQ(test, t->acct->comm, "adopter");
-	KUNIT_EXPECT_STREQ(test, b->comm, "adopter");
+	KUNIT_EXPECT_STRNEQ(test, b->comm, "adopter");
 	KUNIT_EXPECT_EQ(test, new->pin_charge, 10);
 
-	account_put(t, b, 0, 10);
+	/* The other one can put, but not pin: its memory is gone */
+	account_put(t, b, 29, 1);
+	KUNIT_EXPECT_EQ(test, new->pin_charge, 10);
+	KUNIT_EXPECT_EQ(test, account_pin(t, b, t->addr, 29, 1), -ESRCH);
+
+	/* And then it asks as well */
+	pin_test_limit(28);
+	KUNIT_EXPECT_EQ(test, pin_account_adopt(b, &t->owner, new), -ENOMEM);
+	KUNIT_EXPECT_EQ(test, new->pin_charge, 10);
+	KUNIT_EXPECT_FALSE(test, pin_account_is_for(b, new));
+	pin_test_limit(29);
+	KUNIT_EXPECT_EQ(test, pin_account_adopt(b, &t->owner, new), 0);
+	KUNIT_EXPECT_TRUE(test, pin_account_is_for(b, new));
+	KUNIT_EXPECT_STREQ(test, b->comm, "adopter");
+	KUNIT_EXPECT_EQ(test, new->pin_charge, 29);
+
+	account_put(t, b, 5, 24);
 	pin_account_destroy(b);
 	KUNIT_EXPECT_EQ(test, new->pin_charge, 10);
 	account_put(t, t->acct, 0, 10);
+	KUNIT_EXPECT_EQ(test, new->pin_charge, 0);
+}
+
+/* Who never asks costs the adopter nothing, whatever is put in between */
+static void adopter_does_not_pay_for_others(struct kunit *test)
+{
+	struct account_test *t = test->priv;
+	struct mm_struct *new = pin_test_other_mm(test);
+	struct pin_account *b = account_test_create(test, t->base.mm);
+
+	account_pin(t, t->acct, t->addr, 0, 10);
+	account_pin(t, b, t->addr, 10, 20);
+	pin_test_mm_dies(test, &t->base);
+	pin_test_limit(10);
+	KUNIT_EXPECT_EQ(test, pin_account_adopt(t->acct, &t->owner, new), 0);
+	KUNIT_EXPECT_EQ(test, new->pin_charge, 10);
+	EXPECT_CHARGE(test, t->acct, 30, 30);
+	account_put(t, t->acct, 0, 4);
+	KUNIT_EXPECT_EQ(test, new->pin_charge, 6);
+	account_put(t, b, 10, 20);
+	KUNIT_EXPECT_EQ(test, new->pin_charge, 6);
+	account_put(t, t->acct, 4, 6);
+	KUNIT_EXPECT_EQ(test, new->pin_charge, 0);
+	KUNIT_EXPECT_EQ(test, t->acct->ledger->unclaimed, 0);
+	pin_account_destroy(b);
+}
+
+/* Pins of another kind count with the others for the host, not for the limit */
+static void uncharged_pins_are_held_once_with_others(struct kunit *test)
+{
+	struct account_test *t = test->priv;
+	unsigned long huge = pin_test_map_huge(test, PMD_SIZE);
+	struct misc_cg *cg = pin_test_cgroups(test, 1);
+	struct pin_account *b;
+
+	b = pin_account_create(t->base.mm, "other", PIN_ACCOUNT_UNCHARGED);
+	KUNIT_ASSERT_FALSE(test, IS_ERR(b));
+	pin_test_join(&b->ledger->cgroup, cg);
+	pin_test_limit(0);
+	KUNIT_EXPECT_EQ(test, account_pin(t, b, t->addr, 0, 20), 20);
+	KUNIT_EXPECT_EQ(test, account_pin(t, b, huge, 20, 7), 7);
+	EXPECT_CHARGE(test, b, 0, 20 + TABLE_PAGES);
+	KUNIT_EXPECT_EQ(test, t->base.mm->pin_charge, 0);
+	KUNIT_EXPECT_EQ(test, pin_test_charged(), t->base.charged + 27);
+
+	/* From both sides of what the other has, and on the same folio */
+	pin_test_limit(ULONG_MAX >> PAGE_SHIFT);
+	KUNIT_EXPECT_EQ(test, account_pin(t, t->acct, t->addr, 10, 10), 10);
+	KUNIT_EXPECT_EQ(test, pin_user_pages_account(t->acct, &t->owner,
+						     t->addr + 20 * PAGE_SIZE, 5,
+						     FOLL_WRITE, t->pages + 100),
+			5);
+	KUNIT_EXPECT_EQ(test, pin_user_pages_account(t->acct, &t->owner, huge,
+						     TABLE_PAGES, FOLL_WRITE,
+						     t->pages + 200),
+			TABLE_PAGES);
+	EXPECT_CHARGE(test, t->acct, 15 + TABLE_PAGES, 25 + TABLE_PAGES);
+	KUNIT_EXPECT_EQ(test, pin_test_charged(),
+			t->base.charged + 25 + TABLE_PAGES);
+	pin_account_settle(b);
+	KUNIT_EXPECT_EQ(test, pin_test_usage(cg), 25 + TABLE_PAGES);
+
+	account_put(t, b, 20, 7);
+	account_put(t, b, 0, 10);
+	EXPECT_CHARGE(test, t->acct, 15 + TABLE_PAGES, 15 + TABLE_PAGES);
+	/* t->pages has the same pages for both here */
+	account_put(t, t->acct, 10, 10);
+	EXPECT_CHARGE(test, t->acct, 5 + TABLE_PAGES, 15 + TABLE_PAGES);
+	account_put(t, b, 10, 10);
+	EXPECT_CHARGE(test, t->acct, 5 + TABLE_PAGES, 5 + TABLE_PAGES);
+	put_user_pages_account(t->acct, t->pages + 100, 5, false);
+	put_user_pages_account(t->acct, t->pages + 200, TABLE_PAGES, false);
+	KUNIT_EXPECT_TRUE(test, account_at_rest(b));
+	pin_account_destroy(b);
+	KUNIT_EXPECT_EQ(test, pin_test_usage(cg), 0);
 }
 
 static void account_is_not_adopted_by_mm_with_ledger(struct kunit *test)
@@ -955,28 +1058,27 @@ static void move_test_pin(struct kunit *test)
 	pin_account_settle(t->acct);
 }
 
-static int move_test_in(struct account_test *t, struct pin_account *to)
+static int move_test_in(struct account_test *t, struct pin_move *move)
 {
 	unsigned int i;
 	int ret = 0;
 
 	for (i = 0; i < MOVE_SMALL && !ret; i++)
-		ret = pin_account_move_in(to, &t->owner,
-					  page_to_pfn(t->pages[i]), 1);
+		ret = pin_move_in(move, page_to_pfn(t->pages[i]), 1);
 	if (!ret)
-		ret = pin_account_move_in(to, &t->owner,
-					  page_to_pfn(t->pages[i]),
-					  TABLE_PAGES);
+		ret = pin_move_in(move, page_to_pfn(t->pages[i]), TABLE_PAGES);
 	return ret;
 }
 
-static void move_test_out(struct account_test *t, struct pin_account *from)
+static void move_test_out(struct account_test *t, struct pin_move *move,
+			  void (*out)(struct pin_move *move, unsigned long pfn,
+				      unsigned long npages))
 {
 	unsigned int i;
 
 	for (i = 0; i < MOVE_SMALL; i++)
-		pin_account_move_out(from, page_to_pfn(t->pages[i]), 1);
-	pin_account_move_out(from, page_to_pfn(t->pages[i]), TABLE_PAGES);
+		out(move, page_to_pfn(t->pages[i]), 1);
+	out(move, page_to_pfn(t->pages[i]), TABLE_PAGES);
 }
 
 static void moved_pins_are_in_both_accounts_between(struct kunit *test)
@@ -984,19 +1086,20 @@ static void moved_pins_are_in_both_accounts_between(struct kunit *test)
 	struct account_test *t = test->priv;
 	struct mm_struct *mm = pin_test_other_mm(test);
 	struct pin_account *to;
+	struct pin_move move;
 
 	move_test_pin(test);
 	to = account_test_create(test, mm);
-	KUNIT_EXPECT_EQ(test, move_test_in(t, to), 0);
-	pin_account_settle(to);
+	pin_move_begin(&move, t->acct, to, &t->owner);
+	KUNIT_EXPECT_EQ(test, move_test_in(t, &move), 0);
 	EXPECT_ACCOUNT(test, to, MOVE_PAGES, MOVE_PAGES, MOVE_PAGES);
 	EXPECT_CHARGE(test, to, MOVE_PAGES, MOVE_PAGES);
 	KUNIT_EXPECT_EQ(test, mm->pin_charge, MOVE_PAGES);
 	EXPECT_CHARGE(test, t->acct, MOVE_PAGES, MOVE_PAGES);
 	KUNIT_EXPECT_EQ(test, t->base.mm->pin_charge, MOVE_PAGES);
 
-	move_test_out(t, t->acct);
-	pin_account_settle(t->acct);
+	move_test_out(t, &move, pin_move_out);
+	pin_move_end(&move, t->acct);
 	EXPECT_ACCOUNT(test, t->acct, 0, MOVE_PAGES, MOVE_PAGES);
 	EXPECT_CHARGE(test, t->acct, 0, 0);
 	KUNIT_EXPECT_EQ(test, t->base.mm->pin_charge, 0);
@@ -1016,12 +1119,14 @@ static void move_can_be_undone(struct kunit *test)
 	struct account_test *t = test->priv;
 	struct mm_struct *mm = pin_test_other_mm(test);
 	struct pin_account *to;
+	struct pin_move move;
 
 	move_test_pin(test);
 	to = account_test_create(test, mm);
-	KUNIT_EXPECT_EQ(test, move_test_in(t, to), 0);
-	move_test_out(t, to);
-	pin_account_settle(to);
+	pin_move_begin(&move, t->acct, to, &t->owner);
+	KUNIT_EXPECT_EQ(test, move_test_in(t, &move), 0);
+	move_test_out(t, &move, pin_move_undo);
+	pin_move_end(&move, to);
 	KUNIT_EXPECT_TRUE(test, account_at_rest(to));
 	KUNIT_EXPECT_EQ(test, mm->pin_charge, 0);
 	EXPECT_CHARGE(test, t->acct, MOVE_PAGES, MOVE_PAGES);
@@ -1035,22 +1140,22 @@ static void move_keeps_to_limit_and_leaves_nothing(struct kunit *test)
 	struct account_test *t = test->priv;
 	struct mm_struct *mm = pin_test_other_mm(test);
 	struct pin_account *to;
+	struct pin_move move;
 	unsigned long pfn;
 
 	move_test_pin(test);
 	to = account_test_create(test, mm);
 	pfn = page_to_pfn(t->pages[MOVE_SMALL]);
+	pin_move_begin(&move, t->acct, to, &t->owner);
 	pin_test_limit(TABLE_PAGES - 1);
-	KUNIT_EXPECT_EQ(test, pin_account_move_in(to, &t->owner, pfn,
-						  TABLE_PAGES), -ENOMEM);
+	KUNIT_EXPECT_EQ(test, pin_move_in(&move, pfn, TABLE_PAGES), -ENOMEM);
 	KUNIT_EXPECT_TRUE(test, account_at_rest(to));
 	KUNIT_EXPECT_EQ(test, mm->pin_charge, 0);
-	KUNIT_EXPECT_EQ(test, pin_account_move_in(to, &t->owner, pfn,
-						  TABLE_PAGES - 1), 0);
+	KUNIT_EXPECT_EQ(test, pin_move_in(&move, pfn, TABLE_PAGES - 1), 0);
 	/* There it is charged for already */
-	KUNIT_EXPECT_EQ(test, pin_account_move_in(to, &t->owner, pfn, 1),
-			-ENOMEM);
-	pin_account_move_out(to, pfn, TABLE_PAGES - 1);
+	KUNIT_EXPECT_EQ(test, pin_move_in(&move, pfn, 1), -ENOMEM);
+	pin_move_undo(&move, pfn, TABLE_PAGES - 1);
+	pin_move_end(&move, to);
 	account_put(t, t->acct, 0, MOVE_PAGES);
 	pin_account_destroy(to);
 }
@@ -1060,23 +1165,89 @@ static void move_keeps_to_cgroup_and_leaves_nothing(struct kunit *test)
 	struct account_test *t = test->priv;
 	struct misc_cg *cg = pin_test_cgroups(test, 1);
 	struct pin_account *to;
+	struct pin_move move;
+	unsigned long pfn;
 
 	move_test_pin(test);
 	to = account_test_create(test, pin_test_other_mm(test));
 	pin_test_join(&to->ledger->cgroup, cg);
-	pin_test_cgroup_limit(cg, MOVE_PAGES - 1);
-	KUNIT_EXPECT_EQ(test, pin_account_move_in_pages(to, &t->owner, t->pages,
-							MOVE_PAGES), -EBUSY);
+	pin_test_cgroup_limit(cg, TABLE_PAGES - 1);
+	pfn = page_to_pfn(t->pages[MOVE_SMALL]);
+	pin_move_begin(&move, t->acct, to, &t->owner);
+	KUNIT_EXPECT_EQ(test, pin_move_in(&move, pfn, TABLE_PAGES), -EBUSY);
 	KUNIT_EXPECT_TRUE(test, account_at_rest(to));
 	KUNIT_EXPECT_EQ(test, pin_test_usage(cg), 0);
 	KUNIT_EXPECT_EQ(test, to->ledger->mm->pin_charge, 0);
 	pin_test_cgroup_limit(cg, MOVE_PAGES);
-	KUNIT_EXPECT_EQ(test, move_test_in(t, to), 0);
+	KUNIT_EXPECT_EQ(test, move_test_in(t, &move), 0);
 	KUNIT_EXPECT_EQ(test, pin_test_usage(cg), MOVE_PAGES);
-	move_test_out(t, to);
+	move_test_out(t, &move, pin_move_undo);
+	pin_move_end(&move, to);
+	KUNIT_EXPECT_EQ(test, pin_test_usage(cg), 0);
 	account_put(t, t->acct, 0, MOVE_PAGES);
 	pin_account_destroy(to);
+}
+
+/* Both below a cgroup that has room for the pages once */
+static void move_needs_no_room_above_both(struct kunit *test)
+{
+	struct account_test *t = test->priv;
+	struct misc_cg *cg = pin_test_cgroups(test, 2);
+	struct misc_cg *other = pin_test_cgroups(test, 1);
+	struct pin_account *to, *b;
+	struct pin_move move;
+
+	other->css.parent = &cg[1].css;
+	pin_test_join(&t->acct->ledger->cgroup, cg);
+	pin_test_cgroup_limit(&cg[1], MOVE_PAGES);
+	move_test_pin(test);
+	to = account_test_create(test, pin_test_other_mm(test));
+	pin_test_join(&to->ledger->cgroup, other);
+
+	/* Undone */
+	pin_move_begin(&move, t->acct, to, &t->owner);
+	KUNIT_EXPECT_EQ(test, move_test_in(t, &move), 0);
+	KUNIT_EXPECT_EQ(test, pin_test_usage(other), MOVE_PAGES);
+	KUNIT_EXPECT_EQ(test, pin_test_usage(&cg[1]), MOVE_PAGES);
+	move_test_out(t, &move, pin_move_undo);
+	pin_move_end(&move, to);
+	KUNIT_EXPECT_EQ(test, pin_test_usage(other), 0);
+	KUNIT_EXPECT_EQ(test, pin_test_usage(cg), MOVE_PAGES);
+	KUNIT_EXPECT_EQ(test, pin_test_usage(&cg[1]), MOVE_PAGES);
+
+	/* Done */
+	pin_move_begin(&move, t->acct, to, &t->owner);
+	KUNIT_EXPECT_EQ(test, move_test_in(t, &move), 0);
+	move_test_out(t, &move, pin_move_out);
+	pin_move_end(&move, t->acct);
+	KUNIT_EXPECT_EQ(test, pin_test_usage(other), MOVE_PAGES);
 	KUNIT_EXPECT_EQ(test, pin_test_usage(cg), 0);
+	KUNIT_EXPECT_EQ(test, pin_test_usage(&cg[1]), MOVE_PAGES);
+	KUNIT_EXPECT_EQ(test, pin_test_cgroup_refusals(&cg[1]), 0);
+
+	/* Back, while another holder keeps some: then both ledgers hold them */
+	b = account_test_create(test, to->ledger->mm);
+	pin_move_begin(&move, to, b, &t->owner);
+	KUNIT_EXPECT_EQ(test, pin_move_in(&move, page_to_pfn(t->pages[0]), 1),
+			0);
+	pin_move_end(&move, b);
+	pin_move_begin(&move, to, t->acct, &t->owner);
+	KUNIT_EXPECT_EQ(test, move_test_in(t, &move), 0);
+	move_test_out(t, &move, pin_move_out);
+	pin_move_end(&move, to);
+	KUNIT_EXPECT_EQ(test, pin_test_usage(other), 1);
+	KUNIT_EXPECT_EQ(test, pin_test_usage(cg), MOVE_PAGES);
+	KUNIT_EXPECT_EQ(test, pin_test_usage(&cg[1]), MOVE_PAGES + 1);
+	pin_move_begin(&move, b, t->acct, &t->owner);
+	pin_move_out(&move, page_to_pfn(t->pages[0]), 1);
+	pin_move_end(&move, b);
+	KUNIT_EXPECT_EQ(test, pin_test_usage(&cg[1]), MOVE_PAGES);
+
+	account_put(t, t->acct, 0, MOVE_PAGES);
+	pin_account_settle(t->acct);
+	KUNIT_EXPECT_EQ(test, pin_test_usage(&cg[1]), 0);
+	pin_account_destroy(b);
+	pin_account_destroy(to);
 }
 
 static void move_overflow_leaves_nothing(struct kunit *test)
@@ -1084,13 +1255,15 @@ static void move_overflow_leaves_nothing(struct kunit *test)
 	struct account_test *t = test->priv;
 	struct mm_struct *mm = pin_test_other_mm(test);
 	struct pin_account *to;
+	struct pin_move move;
 	struct page *page;
 
 	move_test_pin(test);
 	to = account_test_create(test, mm);
 	page = t->pages[0];
 	page_ref_add(page, PIN_REFCOUNT_MAX);
-	KUNIT_EXPECT_EQ(test, move_test_in(t, to), -EOVERFLOW);
+	pin_move_begin(&move, t->acct, to, &t->owner);
+	KUNIT_EXPECT_EQ(test, move_test_in(t, &move), -EOVERFLOW);
 	page_ref_sub(page, PIN_REFCOUNT_MAX);
 	KUNIT_EXPECT_TRUE(test, account_at_rest(to));
 	account_put(t, t->acct, 0, MOVE_PAGES);
@@ -1102,7 +1275,7 @@ static void holder_can_report_pfnmap_itself(struct kunit *test)
 	struct account_test *t = test->priv;
 
 	pin_account_refused(t->acct, &t->owner, t->addr, 1, FOLL_WRITE,
-			    -EFAULT);
+			    -EFAULT, PIN_REASON_PFNMAP);
 	KUNIT_EXPECT_EQ(test, t->acct->refused[PIN_REASON_PFNMAP], 1);
 	KUNIT_EXPECT_EQ(test, account_refusals(t->acct), 1);
 }
@@ -1213,25 +1386,28 @@ static void any_failed_allocation_leaves_nothing_moved(struct kunit *test)
 	struct mm_struct *mm = pin_test_other_mm(test);
 	struct pin_test_sweep *sweep;
 	struct pin_account *to;
+	struct pin_move move;
 	bool more;
 
 	pin_test_slab_faults(test);
 	move_test_pin(test);
 	to = account_test_create(test, mm);
+	pin_move_begin(&move, t->acct, to, &t->owner);
 	sweep = pin_test_sweep(test);
 	do {
 		unsigned long pfn = page_to_pfn(t->pages[0]);
 		int ret;
 
 		pin_test_sweep_begin(sweep);
-		ret = pin_account_move_in(to, &t->owner, pfn, 1);
+		ret = pin_move_in(&move, pfn, 1);
 		more = pin_test_sweep_end(sweep, ret);
 		if (ret || sweep->refused)
 			KUNIT_EXPECT_EQ(test, ret, -ENOMEM);
 		else
-			pin_account_move_out(to, pfn, 1);
+			pin_move_undo(&move, pfn, 1);
 		KUNIT_EXPECT_TRUE(test, account_at_rest(to));
 	} while (more);
+	pin_move_end(&move, to);
 	KUNIT_EXPECT_GT(test, sweep->failures, 0);
 	EXPECT_CHARGE(test, t->acct, MOVE_PAGES, MOVE_PAGES);
 	account_put(t, t->acct, 0, MOVE_PAGES);
@@ -1302,8 +1478,10 @@ static void put_of_more_than_was_pinned_is_told(struct kunit *test)
 	struct account_test *t = test->priv;
 	unsigned long huge = pin_test_map_huge(test, PMD_SIZE), counted;
 	bool tainted = test_taint(TAINT_WARN);
-	struct page *page[2], *others;
 	struct pin_ledger *ledger = t->acct->ledger;
+	struct pin_move move = { .from = t->acct };
+	struct page *page[2], *others;
+	bool gone;
 
 	/* Somebody else's pins, which are in no ledger */
 	KUNIT_ASSERT_EQ(test, 1, pin_user_pages_fast(t->addr, 1, FOLL_WRITE,
@@ -1334,16 +1512,18 @@ static void put_of_more_than_was_pinned_is_told(struct kunit *test)
 	/* The ledger says how many it took off */
 	KUNIT_EXPECT_EQ(test, account_pin(t, t->acct, huge, 0, 5), 5);
 	mutex_lock(&ledger->lock);
-	KUNIT_EXPECT_EQ(test, pin_ledger_sub(ledger, page_to_pfn(others), 8,
-					     &counted), 8);
+	KUNIT_EXPECT_EQ(test, pin_ledger_sub(ledger, PIN_PLANE_CHARGED,
+					     page_to_pfn(others), 8, &counted,
+					     &gone), 8);
 	KUNIT_EXPECT_EQ(test, counted, 5);
-	KUNIT_EXPECT_EQ(test, pin_ledger_add(ledger, page_to_pfn(others), 5),
-			5);
+	KUNIT_EXPECT_FALSE(test, gone);
+	KUNIT_EXPECT_EQ(test, pin_ledger_add(ledger, PIN_PLANE_CHARGED,
+					     page_to_pfn(others), 5), 5);
 	mutex_unlock(&ledger->lock);
 	account_put(t, t->acct, 0, 5);
 
 	/* A second move out of an account leaves it as it is, too */
-	pin_account_move_out(t->acct, page_to_pfn(others), 1);
+	pin_move_out(&move, page_to_pfn(others), 1);
 	EXPECT_ACCOUNT(test, t->acct, 0, 5, 13);
 	KUNIT_EXPECT_EQ(test, pin_test_pins(others), 1);
 	put_user_pages(page, 2);
@@ -1383,12 +1563,15 @@ static struct kunit_case pin_account_test_cases[] = {
 	KUNIT_CASE(pins_outlive_their_mm),
 	KUNIT_CASE(nothing_is_pinned_for_killed_process),
 	KUNIT_CASE(kill_ends_pin_on_the_way),
-	KUNIT_CASE(adopted_accounts_come_all_with_new_name),
+	KUNIT_CASE(adopter_has_what_it_asked_for),
+	KUNIT_CASE(adopter_does_not_pay_for_others),
+	KUNIT_CASE(uncharged_pins_are_held_once_with_others),
 	KUNIT_CASE(account_is_not_adopted_by_mm_with_ledger),
 	KUNIT_CASE(moved_pins_are_in_both_accounts_between),
 	KUNIT_CASE(move_can_be_undone),
 	KUNIT_CASE(move_keeps_to_limit_and_leaves_nothing),
 	KUNIT_CASE(move_keeps_to_cgroup_and_leaves_nothing),
+	KUNIT_CASE(move_needs_no_room_above_both),
 	KUNIT_CASE(move_overflow_leaves_nothing),
 	KUNIT_CASE(holder_can_report_pfnmap_itself),
 	KUNIT_CASE(account_is_not_made_without_memory),

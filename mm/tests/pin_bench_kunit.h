@@ -135,6 +135,7 @@ static void bench_ledger(struct kunit *test, int repetition)
 {
 	unsigned long i, j, n, counted, all = 0;
 	struct bench_test *t = test->priv;
+	bool gone;
 	unsigned long *runs, nr = 0;
 	ktime_t start;
 	long ret = 0;
@@ -149,8 +150,8 @@ static void bench_ledger(struct kunit *test, int repetition)
 	mutex_lock(&t->ledger->lock);
 	start = ktime_get();
 	for (i = j = 0; j < nr && ret >= 0; i += runs[j++])
-		ret = pin_ledger_add(t->ledger, page_to_pfn(t->pages[i]),
-				     runs[j]);
+		ret = pin_ledger_add(t->ledger, PIN_PLANE_CHARGED,
+				     page_to_pfn(t->pages[i]), runs[j]);
 	bench_row(test, "ledger-add", repetition, start);
 	KUNIT_EXPECT_GE(test, ret, 0);
 	KUNIT_EXPECT_EQ(test, t->ledger->charge, t->npages);
@@ -158,9 +159,9 @@ static void bench_ledger(struct kunit *test, int repetition)
 	start = ktime_get();
 	for (i = j = 0; j < nr; i += runs[j++])
 		for (n = 0; n < runs[j]; all += counted)
-			n += pin_ledger_sub(t->ledger,
+			n += pin_ledger_sub(t->ledger, PIN_PLANE_CHARGED,
 					    page_to_pfn(t->pages[i]) + n,
-					    runs[j] - n, &counted);
+					    runs[j] - n, &counted, &gone);
 	bench_row(test, "ledger-sub", repetition, start);
 	mutex_unlock(&t->ledger->lock);
 	KUNIT_EXPECT_EQ(test, all, t->npages);

@@ -28,11 +28,11 @@ static void cgroup_and_those_above_are_charged(struct kunit *test)
 {
 	struct misc_cg *cg = pin_test_cgroups(test, 2), *full;
 
-	KUNIT_EXPECT_EQ(test, pin_cgroup_charge(cg, 3, &full), 0);
+	KUNIT_EXPECT_EQ(test, pin_cgroup_charge(cg, NULL, 3, &full), 0);
 	EXPECT_USAGE(test, cg, 3, 3);
-	KUNIT_EXPECT_EQ(test, pin_cgroup_charge(&cg[1], 4, &full), 0);
+	KUNIT_EXPECT_EQ(test, pin_cgroup_charge(&cg[1], NULL, 4, &full), 0);
 	EXPECT_USAGE(test, cg, 3, 7);
-	pin_cgroup_uncharge(cg, 2);
+	pin_cgroup_uncharge(cg, NULL, 2);
 	EXPECT_USAGE(test, cg, 1, 5);
 	KUNIT_EXPECT_EQ(test, atomic64_read(&res_of(cg)->watermark),
 			bytes_of(3));
@@ -48,21 +48,21 @@ static void cgroup_limit_is_exact(struct kunit *test)
 
 	for (i = 0; i < 2; i++) {
 		pin_test_cgroup_limit(&cg[i], 100);
-		KUNIT_EXPECT_EQ(test, pin_cgroup_charge(cg, 60, &full), 0);
-		KUNIT_EXPECT_EQ(test, pin_cgroup_charge(cg, 41, &full), -EBUSY);
+		KUNIT_EXPECT_EQ(test, pin_cgroup_charge(cg, NULL, 60, &full), 0);
+		KUNIT_EXPECT_EQ(test, pin_cgroup_charge(cg, NULL, 41, &full), -EBUSY);
 		KUNIT_EXPECT_PTR_EQ(test, full, &cg[i]);
 		EXPECT_USAGE(test, cg, 60, 60);
-		KUNIT_EXPECT_EQ(test, pin_cgroup_charge(cg, 40, &full), 0);
-		KUNIT_EXPECT_EQ(test, pin_cgroup_charge(cg, 1, &full), -EBUSY);
+		KUNIT_EXPECT_EQ(test, pin_cgroup_charge(cg, NULL, 40, &full), 0);
+		KUNIT_EXPECT_EQ(test, pin_cgroup_charge(cg, NULL, 1, &full), -EBUSY);
 		EXPECT_USAGE(test, cg, 100, 100);
 		KUNIT_EXPECT_EQ(test, atomic64_read(&res_of(cg)->watermark),
 				bytes_of(100));
-		pin_cgroup_uncharge(cg, 100);
+		pin_cgroup_uncharge(cg, NULL, 100);
 		pin_test_cgroup_limit(&cg[i], ULONG_MAX);
 	}
 	/* More bytes than there can be */
 	pin_test_cgroup_limit(&cg[1], 0);
-	KUNIT_EXPECT_EQ(test, pin_cgroup_charge(cg, ULONG_MAX >> PAGE_SHIFT,
+	KUNIT_EXPECT_EQ(test, pin_cgroup_charge(cg, NULL, ULONG_MAX >> PAGE_SHIFT,
 						&full), -EBUSY);
 	EXPECT_USAGE(test, cg, 0, 0);
 }
@@ -75,7 +75,7 @@ static void cgroup_refusal_is_counted_once(struct kunit *test)
 
 	pin_test_cgroup_limit(&cg[1], 10);
 	for (i = 0; i < 3; i++)
-		KUNIT_EXPECT_EQ(test, pin_cgroup_charge(cg, 11, &full), -EBUSY);
+		KUNIT_EXPECT_EQ(test, pin_cgroup_charge(cg, NULL, 11, &full), -EBUSY);
 	KUNIT_ASSERT_PTR_EQ(test, full, &cg[1]);
 	KUNIT_EXPECT_EQ(test, pin_test_cgroup_refusals(&cg[1]), 0);
 	pin_cgroup_refused(full);
@@ -112,10 +112,10 @@ static int charge_thread(void *data)
 	unsigned long i;
 
 	for (i = 0; c->fits ? i < CHARGE_ROUNDS : !READ_ONCE(*c->stop); i++) {
-		int ret = pin_cgroup_charge(c->cg, c->npages, &full);
+		int ret = pin_cgroup_charge(c->cg, NULL, c->npages, &full);
 
 		if (!ret)
-			pin_cgroup_uncharge(c->cg, c->npages);
+			pin_cgroup_uncharge(c->cg, NULL, c->npages);
 		c->wrong += c->fits == !!ret;
 		cond_resched();
 	}
@@ -155,39 +155,44 @@ static void cgroup_charge_that_fails_refuses_no_other(struct kunit *test)
 static void cgroup_over_lowered_limit_has_no_room(struct kunit *test)
 {
 	struct misc_cg *cg = pin_test_cgroups(test, 2), *full;
-	u64 max, room;
 
-	KUNIT_EXPECT_EQ(test, pin_cgroup_charge(cg, 100, &full), 0);
+	KUNIT_EXPECT_EQ(test, pin_cgroup_charge(cg, NULL, 100, &full), 0);
 	pin_test_cgroup_limit(&cg[0], 50);
-	KUNIT_EXPECT_PTR_EQ(test, pin_cgroup_tightest(cg, &max, &room), cg);
-	KUNIT_EXPECT_EQ(test, max, bytes_of(50));
-	KUNIT_EXPECT_EQ(test, room, 0);
-	KUNIT_EXPECT_EQ(test, pin_cgroup_charge(cg, 1, &full), -EBUSY);
-	pin_cgroup_uncharge(cg, 51);
-	KUNIT_EXPECT_EQ(test, pin_cgroup_charge(cg, 1, &full), 0);
+	KUNIT_EXPECT_EQ(test, pin_cgroup_charge(cg, NULL, 1, &full), -EBUSY);
+	pin_cgroup_uncharge(cg, NULL, 51);
+	KUNIT_EXPECT_EQ(test, pin_cgroup_charge(cg, NULL, 1, &full), 0);
 }
 
-static void cgroup_with_least_room_is_found(struct kunit *test)
+/* Two branches, of which both are below the same one */
+static void cgroups_above_a_branch_keep_their_charge(struct kunit *test)
 {
 	struct misc_cg *cg = pin_test_cgroups(test, 3), *full;
-	u64 max, room;
+	struct misc_cg *other = pin_test_cgroups(test, 2);
 
-	KUNIT_EXPECT_PTR_EQ(test, pin_cgroup_tightest(cg, &max, &room), cg);
-	KUNIT_EXPECT_EQ(test, max, U64_MAX);
-	KUNIT_EXPECT_EQ(test, room, U64_MAX);
+	other[1].css.parent = &cg[1].css;
+	KUNIT_EXPECT_PTR_EQ(test, pin_cgroup_common(cg, other), &cg[1]);
+	KUNIT_EXPECT_PTR_EQ(test, pin_cgroup_common(&cg[2], other), &cg[2]);
+	KUNIT_EXPECT_PTR_EQ(test, pin_cgroup_common(other, other), other);
 
-	pin_test_cgroup_limit(&cg[0], 50);
-	pin_test_cgroup_limit(&cg[2], 60);
-	KUNIT_EXPECT_EQ(test, pin_cgroup_charge(&cg[1], 20, &full), 0);
-	KUNIT_EXPECT_PTR_EQ(test, pin_cgroup_tightest(cg, &max, &room),
-			    &cg[2]);
-	KUNIT_EXPECT_EQ(test, max, bytes_of(60));
-	KUNIT_EXPECT_EQ(test, room, bytes_of(40));
+	/* Full, but not for what it has already */
+	pin_test_cgroup_limit(&cg[1], 100);
+	KUNIT_EXPECT_EQ(test, pin_cgroup_charge(cg, NULL, 100, &full), 0);
+	KUNIT_EXPECT_EQ(test, pin_cgroup_charge(other, &cg[1], 100, &full), 0);
+	EXPECT_USAGE(test, other, 100, 100);
+	KUNIT_EXPECT_EQ(test, pin_test_usage(&cg[1]), 100);
+	pin_cgroup_uncharge(cg, &cg[1], 100);
+	KUNIT_EXPECT_EQ(test, pin_test_usage(&cg[0]), 0);
+	KUNIT_EXPECT_EQ(test, pin_test_usage(&cg[1]), 100);
+	KUNIT_EXPECT_EQ(test, pin_test_usage(&cg[2]), 100);
 
-	/* Of two the nearer */
-	pin_test_cgroup_limit(&cg[1], 60);
-	KUNIT_EXPECT_PTR_EQ(test, pin_cgroup_tightest(cg, &max, &room),
-			    &cg[1]);
+	pin_cgroup_force(&cg[1], 1);
+	KUNIT_EXPECT_EQ(test, pin_test_usage(&cg[1]), 101);
+	KUNIT_EXPECT_EQ(test, pin_test_usage(&cg[2]), 101);
+	KUNIT_EXPECT_EQ(test, pin_cgroup_charge(cg, NULL, 1, &full), -EBUSY);
+	KUNIT_EXPECT_PTR_EQ(test, full, &cg[1]);
+	pin_cgroup_uncharge(&cg[1], NULL, 1);
+	pin_cgroup_uncharge(other, NULL, 100);
+	KUNIT_EXPECT_EQ(test, pin_test_usage(&cg[2]), 0);
 }
 
 static void cgroup_has_a_path(struct kunit *test)
@@ -211,7 +216,7 @@ static struct kunit_case pin_cgroup_test_cases[] = {
 	KUNIT_CASE(cgroup_refusal_is_counted_once),
 	KUNIT_CASE(cgroup_charge_that_fails_refuses_no_other),
 	KUNIT_CASE(cgroup_over_lowered_limit_has_no_room),
-	KUNIT_CASE(cgroup_with_least_room_is_found),
+	KUNIT_CASE(cgroups_above_a_branch_keep_their_charge),
 	KUNIT_CASE(cgroup_has_a_path),
 	{},
 };

@@ -34,6 +34,7 @@ static_assert(AREA_RESERVED > PIN_CHUNK_PAGES && AREA_RESERVED < AREA_FOLIO);
  * struct ledger_test - what each test starts with
  * @base: a process
  * @ledger: the ledger of its mm
+ * @acct: the only account of that; its counters stay 0
  * @owner: this thread, without CAP_IPC_LOCK
  * @area: AREA_PAGES pages
  * @pfn: the first of them
@@ -41,6 +42,7 @@ static_assert(AREA_RESERVED > PIN_CHUNK_PAGES && AREA_RESERVED < AREA_FOLIO);
 struct ledger_test {
 	struct pin_test base;
 	struct pin_ledger *ledger;
+	struct pin_account acct;
 	struct pin_owner owner;
 	struct page *area;
 	unsigned long pfn;
@@ -97,7 +99,23 @@ static int ledger_test_init(struct kunit *test)
 	t->pfn = page_to_pfn(t->area);
 	t->ledger = pin_ledger_get(t->base.mm);
 	KUNIT_ASSERT_NOT_NULL(test, t->ledger);
+	t->acct.ledger = t->ledger;
+	list_add(&t->acct.in_ledger, &t->ledger->accounts);
 	return 0;
+}
+
+static bool ledger_is_empty(struct pin_ledger *ledger)
+{
+	int i;
+
+	for (i = 0; i < PIN_PLANE_NR; i++) {
+		struct pin_plane *plane = &ledger->planes[i];
+
+		if (plane->pins || !xa_empty(&plane->folios) ||
+		    !xa_empty(&plane->chunks))
+			return false;
+	}
+	return true;
 }
 
 /* Whatever a test did, it has taken back */
@@ -111,8 +129,8 @@ static void ledger_test_exit(struct kunit *test)
 		struct mm_struct *mm = t->ledger->mm;
 
 		EXPECT_LEDGER(test, t->ledger, 0, 0);
-		KUNIT_EXPECT_TRUE(test, xa_empty(&t->ledger->folios));
-		KUNIT_EXPECT_TRUE(test, xa_empty(&t->ledger->chunks));
+		KUNIT_EXPECT_TRUE(test, ledger_is_empty(t->ledger));
+		list_del(&t->acct.in_ledger);
 		mmgrab(mm);
 		pin_ledger_put(t->ledger);
 		KUNIT_EXPECT_EQ(test, mm_locked_pages(mm), 0);
@@ -127,14 +145,14 @@ static long ledger_add(struct ledger_test *t, unsigned long pfn,
 		       unsigned long npages)
 {
 	guard(mutex)(&t->ledger->lock);
-	return pin_ledger_add(t->ledger, pfn, npages);
+	return pin_ledger_add(t->ledger, PIN_PLANE_CHARGED, pfn, npages);
 }
 
 static void ledger_sub(struct ledger_test *t, unsigned long pfn,
 		       unsigned long npages)
 {
 	guard(mutex)(&t->ledger->lock);
-	pin_ledger_sub_all(t->ledger, pfn, npages);
+	pin_ledger_sub_all(t->ledger, PIN_PLANE_CHARGED, pfn, npages);
 	pin_ledger_publish(t->ledger);
 }
 
@@ -149,7 +167,7 @@ static int ledger_commit_left(struct ledger_test *t, bool lock_cap,
 	ret = pin_ledger_lock(t->ledger, &t->owner, &locked);
 	if (ret)
 		return ret;
-	ret = pin_ledger_commit(t->ledger, &t->owner, left, &full);
+	ret = pin_ledger_commit(t->ledger, &t->owner, left, NULL, &full);
 	pin_ledger_unlock(t->ledger, locked);
 	return ret;
 }
@@ -162,7 +180,7 @@ static int ledger_commit(struct ledger_test *t, bool lock_cap)
 static void ledger_settle(struct ledger_test *t)
 {
 	guard(mutex)(&t->ledger->lock);
-	pin_ledger_settle(t->ledger);
+	pin_ledger_settle(t->ledger, NULL);
 }
 
 static struct folio *ledger_test_folio(struct kunit *test, unsigned int order)
@@ -237,12 +255,13 @@ static void no_pages_are_no_pins(struct kunit *test)
 
 	KUNIT_EXPECT_EQ(test, ledger_add(t, t->pfn, 0), 0);
 	ledger_sub(t, t->pfn, 0);
-	KUNIT_EXPECT_TRUE(test, xa_empty(&t->ledger->chunks));
+	KUNIT_EXPECT_TRUE(test, ledger_is_empty(t->ledger));
 }
 
 static bool has_chunk(struct ledger_test *t, unsigned long pfn)
 {
-	return xa_load(&t->ledger->chunks, pfn >> PIN_CHUNK_SHIFT);
+	return xa_load(&t->ledger->planes[PIN_PLANE_CHARGED].chunks,
+		       pfn >> PIN_CHUNK_SHIFT);
 }
 
 static void run_may_cross_chunks(struct kunit *test)
@@ -268,85 +287,225 @@ static void run_may_cross_chunks(struct kunit *test)
 	KUNIT_EXPECT_FALSE(test, has_chunk(t, border));
 }
 
-/* Let a page look as those of device-dax do; returns its true zone */
-static enum zone_type to_device_page(struct kunit *test, struct page *page)
+/**
+ * struct test_device - device memory, at a place where there is no other
+ * @pgmap: its pages
+ * @res: the place
+ * @acct: an account, by which the test's ledger is found
+ */
+struct test_device {
+	struct dev_pagemap pgmap;
+	struct resource *res;
+	struct pin_account *acct;
+};
+
+#define DEVICE_PAGES	(2 * PIN_CHUNK_PAGES)
+
+/* As device-dax, in folios of 2^@order pages; returns the first PFN */
+static unsigned long device_plug(struct kunit *test, struct test_device *device,
+				 unsigned int order)
 {
 #ifdef CONFIG_ZONE_DEVICE
-	static struct dev_pagemap pgmap = { .type = MEMORY_DEVICE_GENERIC };
-	enum zone_type zone = page_zonenum(page);
+	void *mem;
 
-	set_bit(PG_reserved, &page->flags);
-	set_page_zone(page, ZONE_DEVICE);
-	page->pgmap = &pgmap;
-	return zone;
+	memset(&device->pgmap, 0, sizeof(device->pgmap));
+	device->pgmap.type = MEMORY_DEVICE_GENERIC;
+	device->pgmap.vmemmap_shift = order;
+	device->pgmap.nr_range = 1;
+	device->pgmap.range.start = device->res->start;
+	device->pgmap.range.end = device->res->end;
+	mem = memremap_pages(&device->pgmap, NUMA_NO_NODE);
+	KUNIT_ASSERT_FALSE(test, IS_ERR(mem));
+	return PHYS_PFN(device->res->start);
 #else
-	kunit_skip(test, "no device memory in this kernel");
-	return page_zonenum(page);
+	return 0;
 #endif
 }
 
-static void from_device_page(struct page *page, enum zone_type zone)
+static void device_unplug(struct test_device *device)
 {
-	clear_bit(PG_reserved, &page->flags);
-	set_page_zone(page, zone);
+#ifdef CONFIG_ZONE_DEVICE
+	memunmap_pages(&device->pgmap);
+#endif
 }
 
-static void device_page_is_counted_but_costs_nothing(struct kunit *test)
+static struct test_device *device_make(struct kunit *test)
 {
+#ifdef CONFIG_DEVICE_PRIVATE
 	struct ledger_test *t = test->priv;
-	unsigned long pfn = t->pfn + AREA_RESERVED + 1;
-	enum zone_type zone = to_device_page(test, pfn_to_page(pfn));
+	struct test_device *device = kunit_kzalloc(test, sizeof(*device),
+						   GFP_KERNEL);
 
-	KUNIT_EXPECT_EQ(test, ledger_add(t, pfn, 1), 1);
-	EXPECT_LEDGER(test, t->ledger, 0, 0);
-	KUNIT_EXPECT_TRUE(test, has_chunk(t, pfn));
-	/* On both sides of it the run goes on, with a reserved page left out */
-	KUNIT_EXPECT_EQ(test, ledger_add(t, pfn - 10, 30), 29);
-	EXPECT_LEDGER(test, t->ledger, 28, 28);
-	KUNIT_EXPECT_EQ(test, pin_test_charged(), t->base.charged + 28);
-	ledger_sub(t, pfn - 10, 30);
-	EXPECT_LEDGER(test, t->ledger, 0, 0);
-	KUNIT_EXPECT_TRUE(test, has_chunk(t, pfn));
-	ledger_sub(t, pfn, 1);
-	KUNIT_EXPECT_FALSE(test, has_chunk(t, pfn));
-	from_device_page(pfn_to_page(pfn), zone);
+	KUNIT_ASSERT_NOT_NULL(test, device);
+	device->res = request_free_mem_region(&iomem_resource,
+					      DEVICE_PAGES << PAGE_SHIFT,
+					      "pin_test");
+	KUNIT_ASSERT_FALSE(test, IS_ERR(device->res));
+	device->acct = pin_account_create(t->base.mm, "other", 0);
+	KUNIT_ASSERT_FALSE(test, IS_ERR(device->acct));
+	return device;
+#else
+	kunit_skip(test, "no device memory in this kernel, see DEVICE_PRIVATE");
+	return NULL;
+#endif
 }
 
-static void device_folio_is_counted_but_costs_nothing(struct kunit *test)
+static void device_free(struct test_device *device)
+{
+	pin_account_destroy(device->acct);
+	release_mem_region(device->res->start, resource_size(device->res));
+}
+
+static unsigned long device_pins(struct ledger_test *t, enum pin_plane_id plane)
+{
+	return t->ledger->planes[plane].pins;
+}
+
+static void device_memory_is_counted_but_costs_nothing(struct kunit *test)
 {
 	struct ledger_test *t = test->priv;
-	struct folio *folio = ledger_test_folio(test, 9);
-	enum zone_type zone = to_device_page(test, &folio->page);
-	unsigned long pfn = folio_pfn(folio);
+	struct test_device *device = device_make(test);
+	unsigned int order;
 
-	KUNIT_EXPECT_EQ(test, ledger_add(t, pfn + 10, 30), 30);
+	for (order = 0; order <= PIN_CHUNK_SHIFT; order += PIN_CHUNK_SHIFT) {
+		unsigned long pfn = device_plug(test, device, order);
+
+		KUNIT_EXPECT_TRUE(test, pin_account_counts(pfn + 1));
+		KUNIT_EXPECT_EQ(test, ledger_add(t, pfn + 10, 30), 30);
+		KUNIT_EXPECT_EQ(test, ledger_add(t, pfn, DEVICE_PAGES),
+				DEVICE_PAGES);
+		EXPECT_LEDGER(test, t->ledger, 0, 0);
+		KUNIT_EXPECT_EQ(test, pin_test_charged(), t->base.charged);
+		KUNIT_EXPECT_EQ(test, device_pins(t, PIN_PLANE_DEVICE),
+				DEVICE_PAGES + 30);
+		ledger_sub(t, pfn, DEVICE_PAGES);
+		KUNIT_EXPECT_EQ(test, device_pins(t, PIN_PLANE_DEVICE), 30);
+		ledger_sub(t, pfn + 10, 30);
+		KUNIT_EXPECT_TRUE(test, ledger_is_empty(t->ledger));
+		device_unplug(device);
+	}
+	device_free(device);
+}
+
+static void device_page_has_so_many_pins_and_no_more(struct kunit *test)
+{
+	struct ledger_test *t = test->priv;
+	struct test_device *device = device_make(test);
+	unsigned long pfn = device_plug(test, device, 0);
+	unsigned int i, half = PIN_PAGE_MAX / 2;
+
+	for (i = 0; i < half; i++)
+		ledger_add(t, pfn + 1, 1);
+	device_unplug(device);
+	device_plug(test, device, 0);
+	/* Those on what was there before count */
+	for (; i < PIN_PAGE_MAX; i++)
+		KUNIT_ASSERT_EQ(test, ledger_add(t, pfn + 1, 1), 1);
+	KUNIT_EXPECT_EQ(test, ledger_add(t, pfn + 1, 1), -EOVERFLOW);
+	KUNIT_EXPECT_EQ(test, ledger_add(t, pfn, 3), -EOVERFLOW);
+	/* So they fit in one counter */
+	device_unplug(device);
+	KUNIT_EXPECT_EQ(test, device_pins(t, PIN_PLANE_GONE), PIN_PAGE_MAX);
+	for (i = 0; i < PIN_PAGE_MAX; i++)
+		ledger_sub(t, pfn + 1, 1);
+	KUNIT_EXPECT_TRUE(test, ledger_is_empty(t->ledger));
+	device_free(device);
+}
+
+/* Takes pins off one step; returns whether they went with the device */
+static bool device_sub(struct kunit *test, unsigned long pfn,
+		       unsigned long npages)
+{
+	struct ledger_test *t = test->priv;
+	unsigned long counted;
+	bool gone;
+
+	guard(mutex)(&t->ledger->lock);
+	KUNIT_EXPECT_EQ(test, pin_ledger_sub(t->ledger, PIN_PLANE_CHARGED, pfn,
+					     npages, &counted, &gone), npages);
+	KUNIT_EXPECT_EQ(test, counted, npages);
+	return gone;
+}
+
+/* The device is unbound while it is pinned, and bound again */
+static void pins_go_with_the_device(struct kunit *test)
+{
+	struct ledger_test *t = test->priv;
+	struct test_device *device = device_make(test);
+	unsigned int order;
+
+	for (order = 0; order <= PIN_CHUNK_SHIFT; order += PIN_CHUNK_SHIFT) {
+		unsigned long pfn = device_plug(test, device, order);
+		unsigned long border = pfn + PIN_CHUNK_PAGES;
+
+		ledger_add(t, border - 10, 30);
+		ledger_add(t, border - 10, 1);
+		device_unplug(device);
+		KUNIT_EXPECT_FALSE(test, pfn_valid(pfn));
+		KUNIT_EXPECT_EQ(test, device_pins(t, PIN_PLANE_DEVICE), 0);
+		KUNIT_EXPECT_EQ(test, device_pins(t, PIN_PLANE_GONE), 31);
+		KUNIT_EXPECT_TRUE(test, device_sub(test, border + 15, 5));
+
+		/* Other pages have come to that place, some are pinned now */
+		device_plug(test, device, order);
+		KUNIT_EXPECT_EQ(test, ledger_add(t, border, 2), 2);
+		KUNIT_EXPECT_TRUE(test, device_sub(test, border, 2));
+		KUNIT_EXPECT_FALSE(test, device_sub(test, border, 2));
+		KUNIT_EXPECT_EQ(test, device_pins(t, PIN_PLANE_DEVICE), 0);
+
+		/* Both times */
+		KUNIT_EXPECT_EQ(test, ledger_add(t, border - 10, 11), 11);
+		device_unplug(device);
+		KUNIT_EXPECT_EQ(test, device_pins(t, PIN_PLANE_GONE), 35);
+		ledger_sub(t, border - 10, 11);
+		ledger_sub(t, border - 10, 10);
+		ledger_sub(t, border - 10, 1);
+		ledger_sub(t, border + 2, 13);
+		KUNIT_EXPECT_TRUE(test, ledger_is_empty(t->ledger));
+	}
+	device_free(device);
+}
+
+/* Memory of the host, as after daxctl reconfigure-device --mode=system-ram */
+static void memory_that_comes_to_the_place_is_apart(struct kunit *test)
+{
+	struct ledger_test *t = test->priv;
+	struct pin_plane *gone = &t->ledger->planes[PIN_PLANE_GONE];
+	unsigned long first = t->pfn % PIN_CHUNK_PAGES;
+	struct pin_chunk *chunk;
+
+	mutex_lock(&t->ledger->lock);
+	chunk = chunk_get(gone, t->pfn);
+	KUNIT_ASSERT_NOT_NULL(test, chunk);
+	chunk->used = 2;
+	chunk->pins[first] = 1;
+	chunk->pins[first + 1] = 1;
+	gone->pins = 2;
+	mutex_unlock(&t->ledger->lock);
+
+	KUNIT_EXPECT_TRUE(test, device_sub(test, t->pfn, 1));
 	EXPECT_LEDGER(test, t->ledger, 0, 0);
-	KUNIT_EXPECT_EQ(test, ledger_add(t, pfn, 512), 512);
+	KUNIT_EXPECT_EQ(test, ledger_add(t, t->pfn, 5), 5);
+	EXPECT_LEDGER(test, t->ledger, 5, 5);
+	/* A step ends where the other kind begins */
+	KUNIT_EXPECT_FALSE(test, device_sub(test, t->pfn, 1));
+	EXPECT_LEDGER(test, t->ledger, 4, 4);
+	KUNIT_EXPECT_TRUE(test, device_sub(test, t->pfn + 1, 1));
+	EXPECT_LEDGER(test, t->ledger, 4, 4);
+	KUNIT_EXPECT_FALSE(test, device_sub(test, t->pfn + 1, 4));
 	EXPECT_LEDGER(test, t->ledger, 0, 0);
-	KUNIT_EXPECT_EQ(test, pin_test_charged(), t->base.charged);
-	ledger_sub(t, pfn, 512);
-	KUNIT_EXPECT_FALSE(test, xa_empty(&t->ledger->folios));
-	ledger_sub(t, pfn + 10, 30);
-	from_device_page(&folio->page, zone);
-	folio_put(folio);
 }
 
 static void frames_that_may_be_freed_or_unplugged_count(struct kunit *test)
 {
 	struct ledger_test *t = test->priv;
-	unsigned long pfn = t->pfn + 1;
-	enum zone_type zone;
 
-	KUNIT_EXPECT_TRUE(test, pin_account_counts(pfn));
+	KUNIT_EXPECT_TRUE(test, pin_account_counts(t->pfn + 1));
 	KUNIT_EXPECT_TRUE(test, pin_account_counts(t->pfn + AREA_FOLIO + 1));
 	KUNIT_EXPECT_FALSE(test, pin_account_counts(t->pfn + AREA_RESERVED));
 	KUNIT_EXPECT_FALSE(test,
 			   pin_account_counts(page_to_pfn(ZERO_PAGE(0))));
 	KUNIT_EXPECT_FALSE(test, pin_account_counts(PIN_TEST_NO_PFN));
-
-	zone = to_device_page(test, pfn_to_page(pfn));
-	KUNIT_EXPECT_TRUE(test, pin_account_counts(pfn));
-	from_device_page(pfn_to_page(pfn), zone);
 }
 
 /* Takes a pin off the page at @pfn; returns whether there was one */
@@ -354,9 +513,11 @@ static bool ledger_sub_one(struct kunit *test, unsigned long pfn)
 {
 	struct ledger_test *t = test->priv;
 	unsigned long counted = 7;
+	bool gone;
 
 	guard(mutex)(&t->ledger->lock);
-	KUNIT_EXPECT_EQ(test, pin_ledger_sub(t->ledger, pfn, 1, &counted), 1);
+	KUNIT_EXPECT_EQ(test, pin_ledger_sub(t->ledger, PIN_PLANE_CHARGED, pfn,
+					     1, &counted, &gone), 1);
 	KUNIT_EXPECT_LE(test, counted, 1);
 	return counted;
 }
@@ -395,15 +556,19 @@ static void step_is_as_long_as_frames_do_not_count(struct kunit *test)
 	struct ledger_test *t = test->priv;
 	unsigned long none = PIN_TEST_NO_PFN;
 	unsigned long pfn = t->pfn + AREA_RESERVED, counted;
+	bool gone;
 
 	ledger_add(t, pfn, 2);
 	mutex_lock(&t->ledger->lock);
-	KUNIT_EXPECT_EQ(test, pin_ledger_sub(t->ledger, pfn, 2, &counted), 1);
+	KUNIT_EXPECT_EQ(test, pin_ledger_sub(t->ledger, PIN_PLANE_CHARGED, pfn,
+					     2, &counted, &gone), 1);
 	KUNIT_EXPECT_EQ(test, counted, 0);
-	KUNIT_EXPECT_EQ(test, pin_ledger_sub(t->ledger, none, 7, &counted), 7);
+	KUNIT_EXPECT_EQ(test, pin_ledger_sub(t->ledger, PIN_PLANE_CHARGED, none,
+					     7, &counted, &gone), 7);
 	KUNIT_EXPECT_EQ(test, counted, 0);
-	KUNIT_EXPECT_EQ(test, pin_ledger_sub(t->ledger, none, 10 * PIN_BATCH_PAGES,
-					     &counted), PIN_BATCH_PAGES);
+	KUNIT_EXPECT_EQ(test, pin_ledger_sub(t->ledger, PIN_PLANE_CHARGED, none,
+					     10 * PIN_BATCH_PAGES, &counted,
+					     &gone), PIN_BATCH_PAGES);
 	mutex_unlock(&t->ledger->lock);
 	ledger_sub(t, pfn + 1, 1);
 }
@@ -467,18 +632,20 @@ static void run_may_mix_small_and_large(struct kunit *test)
 {
 	struct ledger_test *t = test->priv;
 	unsigned long pfn = t->pfn + AREA_FOLIO, counted = 0;
+	bool gone;
 
 	KUNIT_EXPECT_EQ(test, ledger_add(t, pfn - 30, 130), 130);
 	EXPECT_LEDGER(test, t->ledger, 130, 30 + AREA_FOLIO_SIZE);
 
 	/* A step of puts ends where the folio begins */
 	mutex_lock(&t->ledger->lock);
-	KUNIT_EXPECT_EQ(test, pin_ledger_sub(t->ledger, pfn - 30, 130,
-					     &counted), 30);
+	KUNIT_EXPECT_EQ(test, pin_ledger_sub(t->ledger, PIN_PLANE_CHARGED,
+					     pfn - 30, 130, &counted, &gone),
+			30);
 	KUNIT_EXPECT_EQ(test, counted, 30);
 	EXPECT_LEDGER(test, t->ledger, 100, AREA_FOLIO_SIZE);
-	KUNIT_EXPECT_EQ(test, pin_ledger_sub(t->ledger, pfn, 100, &counted),
-			100);
+	KUNIT_EXPECT_EQ(test, pin_ledger_sub(t->ledger, PIN_PLANE_CHARGED, pfn,
+					     100, &counted, &gone), 100);
 	KUNIT_EXPECT_EQ(test, counted, 100);
 	mutex_unlock(&t->ledger->lock);
 }
@@ -626,7 +793,8 @@ static void folio_has_so_many_pins_and_no_more(struct kunit *test)
 {
 	struct ledger_test *t = test->priv;
 	unsigned long pfn = t->pfn + AREA_FOLIO;
-	XA_STATE_ORDER(xas, &t->ledger->folios, pfn, ilog2(AREA_FOLIO_SIZE));
+	struct pin_plane *plane = &t->ledger->planes[PIN_PLANE_CHARGED];
+	XA_STATE_ORDER(xas, &plane->folios, pfn, ilog2(AREA_FOLIO_SIZE));
 
 	/* Two million calls are too many: start near the end */
 	KUNIT_EXPECT_EQ(test, ledger_add(t, pfn, AREA_FOLIO_SIZE),
@@ -651,6 +819,7 @@ static void folio_has_so_many_pins_and_no_more(struct kunit *test)
 	xas_store(&xas, xa_mk_value(1));
 	xas_unlock(&xas);
 	t->ledger->charge -= AREA_FOLIO_SIZE - 1;
+	plane->pins = 1;
 	node_stat_mod_folio(page_folio(t->area + AREA_FOLIO),
 			    NR_LONGTERM_PINNED, 1 - (long)AREA_FOLIO_SIZE);
 	ledger_sub(t, pfn, 1);
@@ -827,9 +996,10 @@ static void limit_is_that_of_owner(struct kunit *test)
 		kunit_skip(test, "init_task may not lock anything");
 	ledger_add(t, t->pfn, 1);
 	mutex_lock(&t->ledger->lock);
-	KUNIT_EXPECT_EQ(test, pin_ledger_commit(t->ledger, &t->owner, 1, &full),
-			-ENOMEM);
-	KUNIT_EXPECT_EQ(test, pin_ledger_commit(t->ledger, &init, 1, &full), 0);
+	KUNIT_EXPECT_EQ(test, pin_ledger_commit(t->ledger, &t->owner, 1,
+						NULL, &full), -ENOMEM);
+	KUNIT_EXPECT_EQ(test, pin_ledger_commit(t->ledger, &init, 1, NULL,
+						&full), 0);
 	mutex_unlock(&t->ledger->lock);
 	ledger_sub(t, t->pfn, 1);
 	ledger_settle(t);
@@ -961,10 +1131,11 @@ static void ledger_is_of_cgroup_of_its_maker(struct kunit *test)
 	put_misc_cg(cg);
 }
 
-static void adopted_ledger_stays_in_its_cgroup(struct kunit *test)
+/* What is held stays where it is; what comes is charged to the adopter */
+static void adopted_ledger_brings_its_charge(struct kunit *test)
 {
 	struct ledger_test *t = test->priv;
-	struct misc_cg *cg = pin_test_cgroups(test, 1);
+	struct misc_cg *cg = pin_test_cgroups(test, 1), *own;
 	struct mm_struct *new = pin_test_other_mm(test);
 
 	pin_test_join(&t->ledger->cgroup, cg);
@@ -972,12 +1143,35 @@ static void adopted_ledger_stays_in_its_cgroup(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, ledger_commit(t, true), 0);
 	pin_test_cgroup_limit(cg, 5);
 	pin_test_mm_dies(test, &t->base);
-	KUNIT_EXPECT_EQ(test, pin_ledger_adopt(t->ledger, &t->owner, new), 0);
-	KUNIT_EXPECT_PTR_EQ(test, t->ledger->cgroup, cg);
+	KUNIT_EXPECT_EQ(test, pin_ledger_adopt(&t->acct, &t->owner, new), 0);
+	own = pin_ledger_cgroup(t->ledger);
+	KUNIT_EXPECT_PTR_NE(test, own, cg);
+	put_misc_cg(own);
 	KUNIT_EXPECT_EQ(test, pin_test_usage(cg), 10);
-	ledger_sub(t, t->pfn, 10);
+
+	/* To one with room, to see it */
+	own = pin_test_cgroups(test, 1);
+	pin_test_join(&t->ledger->cgroup, own);
+	ledger_add(t, t->pfn + 10, 7);
+	KUNIT_EXPECT_EQ(test, ledger_commit(t, true), 0);
+	KUNIT_EXPECT_EQ(test, pin_test_usage(cg), 10);
+	KUNIT_EXPECT_EQ(test, pin_test_usage(own), 7);
+	KUNIT_EXPECT_EQ(test, t->ledger->in_cgroup, 17);
+
+	/* What goes is given back to the oldest */
+	ledger_sub(t, t->pfn + 10, 4);
+	ledger_settle(t);
+	KUNIT_EXPECT_EQ(test, pin_test_usage(cg), 6);
+	KUNIT_EXPECT_EQ(test, pin_test_usage(own), 7);
+	ledger_sub(t, t->pfn, 8);
 	ledger_settle(t);
 	KUNIT_EXPECT_EQ(test, pin_test_usage(cg), 0);
+	KUNIT_EXPECT_EQ(test, pin_test_usage(own), 5);
+	KUNIT_EXPECT_TRUE(test, list_empty(&t->ledger->past));
+	ledger_sub(t, t->pfn + 8, 2);
+	ledger_sub(t, t->pfn + 14, 3);
+	ledger_settle(t);
+	KUNIT_EXPECT_EQ(test, pin_test_usage(own), 0);
 }
 
 static void ledger_works_when_mm_is_dead(struct kunit *test)
@@ -1005,7 +1199,7 @@ static void adopt_moves_charge_of_dead_mm(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, ledger_commit(t, false), 0);
 	pin_test_mm_dies(test, &t->base);
 
-	KUNIT_EXPECT_EQ(test, pin_ledger_adopt(t->ledger, &t->owner, new), 0);
+	KUNIT_EXPECT_EQ(test, pin_ledger_adopt(&t->acct, &t->owner, new), 0);
 	KUNIT_EXPECT_NULL(test, ledger_of(old));
 	KUNIT_EXPECT_EQ(test, old->pin_charge, 0);
 	KUNIT_EXPECT_EQ(test, new->pin_charge, 10);
@@ -1017,7 +1211,7 @@ static void adopt_moves_charge_of_dead_mm(struct kunit *test)
 	EXPECT_LEDGER(test, t->ledger, 10, 10);
 
 	/* Once is enough */
-	KUNIT_EXPECT_EQ(test, pin_ledger_adopt(t->ledger, &t->owner, new), 0);
+	KUNIT_EXPECT_EQ(test, pin_ledger_adopt(&t->acct, &t->owner, new), 0);
 	KUNIT_EXPECT_EQ(test, new->pin_charge, 10);
 	ledger_sub(t, t->pfn, 10);
 	ledger_settle(t);
@@ -1057,10 +1251,10 @@ static void adopt_is_for_dead_mm_only(struct kunit *test)
 	struct mm_struct *new = pin_test_other_mm(test);
 
 	adopt_test_prepare(test);
-	KUNIT_EXPECT_EQ(test, pin_ledger_adopt(t->ledger, &t->owner, t->base.mm),
+	KUNIT_EXPECT_EQ(test, pin_ledger_adopt(&t->acct, &t->owner, t->base.mm),
 			0);
 	expect_not_adopted(test, new);
-	KUNIT_EXPECT_EQ(test, pin_ledger_adopt(t->ledger, &t->owner, new),
+	KUNIT_EXPECT_EQ(test, pin_ledger_adopt(&t->acct, &t->owner, new),
 			-EBUSY);
 	expect_not_adopted(test, new);
 	KUNIT_EXPECT_NULL(test, ledger_of(new));
@@ -1077,12 +1271,12 @@ static void adopt_is_for_mm_without_ledger(struct kunit *test)
 	pin_test_mm_dies(test, &t->base);
 	other = pin_ledger_get(new);
 	KUNIT_ASSERT_NOT_NULL(test, other);
-	KUNIT_EXPECT_EQ(test, pin_ledger_adopt(t->ledger, &t->owner, new),
+	KUNIT_EXPECT_EQ(test, pin_ledger_adopt(&t->acct, &t->owner, new),
 			-EEXIST);
 	expect_not_adopted(test, new);
 	KUNIT_EXPECT_PTR_EQ(test, ledger_of(new), other);
 	pin_ledger_put(other);
-	KUNIT_EXPECT_EQ(test, pin_ledger_adopt(t->ledger, &t->owner, new), 0);
+	KUNIT_EXPECT_EQ(test, pin_ledger_adopt(&t->acct, &t->owner, new), 0);
 	adopt_test_end(t);
 }
 
@@ -1094,12 +1288,12 @@ static void adopt_keeps_to_limit(struct kunit *test)
 	adopt_test_prepare(test);
 	pin_test_mm_dies(test, &t->base);
 	pin_test_limit(9);
-	KUNIT_EXPECT_EQ(test, pin_ledger_adopt(t->ledger, &t->owner, new),
+	KUNIT_EXPECT_EQ(test, pin_ledger_adopt(&t->acct, &t->owner, new),
 			-ENOMEM);
 	expect_not_adopted(test, new);
 	KUNIT_EXPECT_NULL(test, ledger_of(new));
 	pin_test_limit(10);
-	KUNIT_EXPECT_EQ(test, pin_ledger_adopt(t->ledger, &t->owner, new), 0);
+	KUNIT_EXPECT_EQ(test, pin_ledger_adopt(&t->acct, &t->owner, new), 0);
 	adopt_test_end(t);
 }
 
@@ -1112,7 +1306,7 @@ static void adopt_with_capability_has_no_limit(struct kunit *test)
 	pin_test_mm_dies(test, &t->base);
 	pin_test_limit(0);
 	t->owner.lock_cap = true;
-	KUNIT_EXPECT_EQ(test, pin_ledger_adopt(t->ledger, &t->owner, new), 0);
+	KUNIT_EXPECT_EQ(test, pin_ledger_adopt(&t->acct, &t->owner, new), 0);
 	KUNIT_EXPECT_EQ(test, new->pin_charge, 10);
 	adopt_test_end(t);
 }
@@ -1128,7 +1322,7 @@ static void fatal_signal_ends_wait_of_adopt(struct kunit *test)
 	pin_test_mm_dies(test, &t->base);
 	task = pin_test_hold_mmap_lock(test, new);
 	pin_test_killed(true);
-	ret = pin_ledger_adopt(t->ledger, &t->owner, new);
+	ret = pin_ledger_adopt(&t->acct, &t->owner, new);
 	pin_test_killed(false);
 	kthread_stop(task);
 	KUNIT_EXPECT_EQ(test, ret, -EINTR);
@@ -1157,7 +1351,7 @@ static int adopt_thread(void *data)
 {
 	struct adopt_call *call = data;
 
-	call->ret = pin_ledger_adopt(call->t->ledger, &call->t->owner,
+	call->ret = pin_ledger_adopt(&call->t->acct, &call->t->owner,
 				     call->mm);
 	complete(&call->done);
 	return 0;
@@ -1265,8 +1459,7 @@ static void nothing_is_added_without_memory(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, small, -ENOMEM);
 	KUNIT_EXPECT_EQ(test, large, -ENOMEM);
 	EXPECT_LEDGER(test, t->ledger, 0, 0);
-	KUNIT_EXPECT_TRUE(test, xa_empty(&t->ledger->chunks));
-	KUNIT_EXPECT_TRUE(test, xa_empty(&t->ledger->folios));
+	KUNIT_EXPECT_TRUE(test, ledger_is_empty(t->ledger));
 
 	/* The small pages have counters already, the folio has no entry */
 	ledger_add(t, folio - 1, 1);
@@ -1292,19 +1485,23 @@ static void store_that_fails_half_way_leaves_no_entry(struct kunit *test)
 
 	for (bytes = 0; ret < 0 && bytes < SZ_16K; bytes += 64) {
 		struct pin_ledger *ledger = pin_ledger_get(mm);
+		struct xarray *folios;
 
 		KUNIT_ASSERT_NOT_NULL(test, ledger);
+		folios = &ledger->planes[PIN_PLANE_CHARGED].folios;
 		mutex_lock(&ledger->lock);
 		pin_test_fail_after(faults, bytes);
-		ret = pin_ledger_add(ledger, t->pfn + AREA_FOLIO, 1);
+		ret = pin_ledger_add(ledger, PIN_PLANE_CHARGED,
+				     t->pfn + AREA_FOLIO, 1);
 		pin_test_fail_all(faults, false);
 		if (ret < 0) {
 			KUNIT_EXPECT_EQ(test, ret, -ENOMEM);
 			EXPECT_LEDGER(test, ledger, 0, 0);
-			KUNIT_EXPECT_FALSE(test, has_entries(&ledger->folios));
-			nodes += !xa_empty(&ledger->folios);
+			KUNIT_EXPECT_FALSE(test, has_entries(folios));
+			nodes += !xa_empty(folios);
 		} else {
-			pin_ledger_sub_all(ledger, t->pfn + AREA_FOLIO, 1);
+			pin_ledger_sub_all(ledger, PIN_PLANE_CHARGED,
+					   t->pfn + AREA_FOLIO, 1);
 		}
 		mutex_unlock(&ledger->lock);
 		pin_ledger_put(ledger);
@@ -1370,8 +1567,10 @@ static struct kunit_case pin_ledger_test_cases[] = {
 	KUNIT_CASE(no_pages_are_no_pins),
 	KUNIT_CASE(run_may_cross_chunks),
 	KUNIT_CASE(frames_that_may_be_freed_or_unplugged_count),
-	KUNIT_CASE(device_page_is_counted_but_costs_nothing),
-	KUNIT_CASE(device_folio_is_counted_but_costs_nothing),
+	KUNIT_CASE(device_memory_is_counted_but_costs_nothing),
+	KUNIT_CASE(device_page_has_so_many_pins_and_no_more),
+	KUNIT_CASE(pins_go_with_the_device),
+	KUNIT_CASE(memory_that_comes_to_the_place_is_apart),
 	KUNIT_CASE(reserved_page_has_no_pins),
 	KUNIT_CASE(frame_without_page_has_no_pins),
 	KUNIT_CASE(step_is_as_long_as_frames_do_not_count),
@@ -1397,7 +1596,7 @@ static struct kunit_case pin_ledger_test_cases[] = {
 	KUNIT_CASE(cgroup_is_charged_a_step_of_the_request),
 	KUNIT_CASE(cgroup_refuses_to_the_page),
 	KUNIT_CASE(ledger_is_of_cgroup_of_its_maker),
-	KUNIT_CASE(adopted_ledger_stays_in_its_cgroup),
+	KUNIT_CASE(adopted_ledger_brings_its_charge),
 	KUNIT_CASE(ledger_works_when_mm_is_dead),
 	KUNIT_CASE(adopt_moves_charge_of_dead_mm),
 	KUNIT_CASE(adopt_is_for_dead_mm_only),

@@ -506,7 +506,8 @@ static void pfnmap_is_no_refusal_to_holder_that_maps_it(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, refusal_pin(test, addr, FOLL_WRITE), -EFAULT);
 	expect_refused(test, PIN_REASON_NR);
 	KUNIT_EXPECT_EQ(test, file_count(file), 1);
-	pin_account_refused(t->acct, &t->owner, addr, 1, FOLL_WRITE, -EFAULT);
+	pin_account_refused(t->acct, &t->owner, addr, 1, FOLL_WRITE, -EFAULT,
+			    PIN_REASON_PFNMAP);
 	expect_refused(test, PIN_REASON_PFNMAP);
 
 	/* Other memory is refused as to anybody */
@@ -577,7 +578,8 @@ static void known_reason_is_taken(struct kunit *test)
 	struct refusal_test *t = test->priv;
 
 	KUNIT_EXPECT_EQ(test, pin_refuse(t->acct, &t->owner, PMD_SIZE, 1, 0,
-					 -ENOMEM, PIN_REASON_CGROUP), -ENOMEM);
+					 -ENOMEM, PIN_REASON_CGROUP, NULL),
+			-ENOMEM);
 	expect_refused(test, PIN_REASON_CGROUP);
 }
 
@@ -589,11 +591,12 @@ static void interruption_is_no_refusal(struct kunit *test)
 
 	for (i = 0; i < ARRAY_SIZE(errs); i++) {
 		KUNIT_EXPECT_EQ(test, pin_refuse(t->acct, &t->owner, PMD_SIZE,
-						 1, 0, errs[i], PIN_REASON_NR),
-				errs[i]);
+						 1, 0, errs[i], PIN_REASON_NR,
+						 NULL), errs[i]);
 		KUNIT_EXPECT_EQ(test, pin_refuse(t->acct, &t->owner, PMD_SIZE,
 						 1, 0, errs[i],
-						 PIN_REASON_MEMLOCK), errs[i]);
+						 PIN_REASON_MEMLOCK, NULL),
+				errs[i]);
 	}
 	expect_refused(test, PIN_REASON_NR);
 }
@@ -604,7 +607,7 @@ static void dead_mm_is_no_refusal(struct kunit *test)
 
 	pin_test_mm_dies(test, &t->base);
 	KUNIT_EXPECT_EQ(test, pin_refuse(t->acct, &t->owner, PMD_SIZE, 1, 0,
-					 -EFAULT, PIN_REASON_NR), -ESRCH);
+					 -EFAULT, PIN_REASON_NR, NULL), -ESRCH);
 	expect_refused(test, PIN_REASON_NR);
 }
 

@@ -538,7 +538,7 @@ static void note(struct judgement *j, const struct vm *vm,
 	if (p->vdpa && refused)
 		advise(&j->notes, NULL, "A vDPA device that uses virtual addresses pins nothing: alone, it works with memory in any file.");
 	if (vm->locked && j->memlock.set != MEMLOCK_NONE &&
-	    (p->vfio || p->mdev || p->nvme || (vm->secret == SECRET_SEV && host->kernel)))
+	    (p->vfio || p->mdev || p->nvme))
 		advise(&j->notes, NULL, "Memory of <locked/> counts twice, as locked and as pinned; huge pages and DAX do not.");
 	if (vm->network)
 		advise(&j->notes, NULL, "pinstat cannot read the XML of network '%s'. If it is a pool of virtual functions, they pin, too: add --device.",

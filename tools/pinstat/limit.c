@@ -147,10 +147,12 @@ static void count_memlock(struct memlock *m, const struct vm *vm,
 	bool viommu = vm->viommu[0] || vm->viommu[1];
 	uint64_t vfio = (uint64_t)p->vfio + p->mdev;
 	uint64_t stock = p->nvme, ledger, iommufd, others = p->vdpa;
+	/* SEV counts by itself, and compares that alone */
+	uint64_t sev = vm->secret == SECRET_SEV;
 
 	if (vfio)
 		stock += viommu ? vfio : 1;
-	ledger = stock || vm->secret == SECRET_SEV;
+	ledger = !!stock;
 	/*
 	 * iommufd counts beside the ledger: for the process, in the same counter, if
 	 * libvirt has made it; else for the user, in one that vhost-vdpa's sees.
@@ -164,10 +166,9 @@ static void count_memlock(struct memlock *m, const struct vm *vm,
 	}
 	/* What is locked and pinned counts twice, on any kernel */
 	stock = max(add_counts(multiply_counts(stock, all), locked),
-		    multiply_counts(max(others, vm->secret == SECRET_SEV),
-				    all));
+		    multiply_counts(max(others, sev), all));
 	ledger = max(add_counts(multiply_counts(ledger, all), locked),
-		     multiply_counts(others, all));
+		     multiply_counts(max(others, sev), all));
 	m->stock = with_room(stock);
 	m->ledger = with_room(ledger);
 }

@@ -5,7 +5,7 @@
  * The pages of an encrypted guest must stay where they are, since what they
  * hold depends on their address. Its VMM registers the memory, and each VM has
  * an account of these pins in the ledger of its process (mm/pin_account.c), so
- * that they are charged once with what devices pin, and seen.
+ * that they are held once with what devices pin, and seen.
  *
  * Rules
  *
@@ -13,10 +13,14 @@
  *     is mapped read-only may be registered. But the guest writes, so a
  *     writable shared mapping of a file whose file system must see each write
  *     is refused (PIN_ACCOUNT_WRITES).
- *  2. The holder belongs to the process that runs the VM. A VM that takes over
- *     from another takes its pins into the ledger of its own process, where
- *     they must be within the limit; if they are not, nothing has changed.
- *  3. Putting never fails, and needs no process: the last reference of a VM may
+ *  2. RLIMIT_MEMLOCK is compared with all pages of a VM's regions, as it was
+ *     before there were ledgers: PIN_ACCOUNT_UNCHARGED. So they are no part of
+ *     VmLck, and a page counts in each region that has it.
+ *  3. A VM that takes over from another gets the regions as they are, pinned
+ *     through the account of the process that had them first. So that takes no
+ *     time, and cannot fail. They stay charged to the cgroup of that process,
+ *     as its memory does.
+ *  4. Putting never fails, and needs no process: the last reference of a VM may
  *     go when its process is gone.
  */
 
@@ -30,9 +34,6 @@
 #include <linux/user_pages.h>
 #include <linux/vmalloc.h>
 
-/* Pages that one step moves, so that no lock is held for long */
-#define MOVE_STEP	1024UL
-
 static struct pin_owner region_owner(void)
 {
 	return (struct pin_owner) {
@@ -41,53 +42,71 @@ static struct pin_owner region_owner(void)
 	};
 }
 
-/* The holder of the VM's process */
-static int need_account(struct kvm_pinned_regions *regions)
+/* The holder of the calling process, made if there is none */
+static struct kvm_region_holder *need_holder(struct kvm_pinned_regions *regions)
 {
-	struct pin_account *acct;
+	struct kvm_region_holder *holder;
 
-	if (regions->acct)
-		return 0;
-	acct = pin_account_create(current->mm, regions->holder,
-				  PIN_ACCOUNT_WRITES);
-	if (IS_ERR(acct))
-		return PTR_ERR(acct);
-	regions->acct = acct;
-	return 0;
+	list_for_each_entry(holder, &regions->holders, list)
+		if (pin_account_is_for(holder->acct, current->mm))
+			return holder;
+
+	holder = kzalloc(sizeof(*holder), GFP_KERNEL_ACCOUNT);
+	if (!holder)
+		return ERR_PTR(-ENOMEM);
+	holder->acct = pin_account_create(current->mm, regions->name,
+					  PIN_ACCOUNT_WRITES |
+					  PIN_ACCOUNT_UNCHARGED);
+	if (IS_ERR(holder->acct)) {
+		struct pin_account *err = holder->acct;
+
+		kfree(holder);
+		return ERR_CAST(err);
+	}
+	list_add_tail(&holder->list, &regions->holders);
+	return holder;
+}
+
+static void free_holder(struct kvm_region_holder *holder)
+{
+	list_del(&holder->list);
+	pin_account_destroy(holder->acct);
+	kfree(holder);
 }
 
 /**
  * kvm_pinned_regions_init() - prepare for the regions of a VM
  * @regions: the regions; there will be none
- * @holder: name of their holder, one word; it stays where it is
+ * @name: name of their holders, one word; it stays where it is
  *
  * Context: Any context; does not sleep.
  */
 void kvm_pinned_regions_init(struct kvm_pinned_regions *regions,
-			     const char *holder)
+			     const char *name)
 {
-	*regions = (struct kvm_pinned_regions) { .holder = holder };
+	*regions = (struct kvm_pinned_regions) { .name = name };
+	INIT_LIST_HEAD(&regions->holders);
 	INIT_LIST_HEAD(&regions->list);
 }
 EXPORT_SYMBOL_GPL(kvm_pinned_regions_init);
 
 /**
- * kvm_pinned_regions_destroy() - put all regions of a VM, and end their holder
+ * kvm_pinned_regions_destroy() - put all regions of a VM, and end their holders
  * @regions: the regions; may be used again afterwards
  *
  * Context: Process context, of any process. May sleep.
  */
 void kvm_pinned_regions_destroy(struct kvm_pinned_regions *regions)
 {
+	struct kvm_region_holder *holder, *next_holder;
 	struct kvm_pinned_region *region, *next;
 
 	list_for_each_entry_safe(region, next, &regions->list, list) {
 		kvm_put_region(regions, region);
 		cond_resched();
 	}
-	if (regions->acct)
-		pin_account_destroy(regions->acct);
-	regions->acct = NULL;
+	list_for_each_entry_safe(holder, next_holder, &regions->holders, list)
+		free_holder(holder);
 }
 EXPORT_SYMBOL_GPL(kvm_pinned_regions_destroy);
 
@@ -130,29 +149,45 @@ static void free_region(struct kvm_pinned_region *region)
 	kfree(region);
 }
 
+/* As before there were ledgers: the pages of all regions, however often */
+static int check_limit(struct kvm_pinned_regions *regions,
+		       struct kvm_region_holder *holder,
+		       const struct pin_owner *owner,
+		       struct kvm_pinned_region *region)
+{
+	unsigned long limit = rlimit(RLIMIT_MEMLOCK) >> PAGE_SHIFT;
+
+	if (owner->lock_cap || regions->npages + region->npages <= limit)
+		return 0;
+	pin_account_refused(holder->acct, owner, region->addr & PAGE_MASK,
+			    region->npages, 0, -ENOMEM, PIN_REASON_MEMLOCK);
+	return -ENOMEM;
+}
+
 /**
  * kvm_pin_region() - pin a range of guest memory for long
  * @regions: the regions of the VM
  * @addr: where the range starts in the VM's process, in bytes; any address
  * @size: bytes
  *
- * Called by the VM's own process. RLIMIT_MEMLOCK applies to what the range adds
- * to the ledger of that process. A refusal is counted and logged by the holder.
+ * Called by the VM's own process. RLIMIT_MEMLOCK applies to the pages of all its
+ * regions. A refusal is counted and logged by the holder.
  *
- * Idea: sev_mem_enc_register_region(), which counted per VM and pinned shared
- * files as well.
+ * Idea: sev_mem_enc_register_region(), which pinned shared files as well.
  *
  * Context: Process context. May sleep; takes the mmap_lock of current->mm.
  * Return: the region, until kvm_put_region(); or, with nothing pinned,
  * -EINVAL: the range is empty, ends beyond the last address, or has more than
  * INT_MAX pages.
- * -ENOMEM: no memory; or as pin_user_pages_account(), which see for the others.
+ * -ENOMEM: RLIMIT_MEMLOCK does not allow it, or no memory; or as
+ * pin_user_pages_account(), which see for the others.
  */
 struct kvm_pinned_region *kvm_pin_region(struct kvm_pinned_regions *regions,
 					 unsigned long addr,
 					 unsigned long size)
 {
 	struct pin_owner owner = region_owner();
+	struct kvm_region_holder *holder;
 	struct kvm_pinned_region *region;
 	unsigned long done = 0;
 	long ret;
@@ -160,12 +195,17 @@ struct kvm_pinned_region *kvm_pin_region(struct kvm_pinned_regions *regions,
 	region = alloc_region(addr, size);
 	if (IS_ERR(region))
 		return region;
-	ret = need_account(regions);
+	holder = need_holder(regions);
+	if (IS_ERR(holder)) {
+		ret = PTR_ERR(holder);
+		goto err_free;
+	}
+	ret = check_limit(regions, holder, &owner, region);
 	if (ret)
 		goto err_free;
 
 	while (done < region->npages) {
-		ret = pin_user_pages_account(regions->acct, &owner,
+		ret = pin_user_pages_account(holder->acct, &owner,
 					     (addr & PAGE_MASK) +
 					     (done << PAGE_SHIFT),
 					     region->npages - done, 0,
@@ -174,15 +214,17 @@ struct kvm_pinned_region *kvm_pin_region(struct kvm_pinned_regions *regions,
 			goto err_put;
 		done += ret;
 	}
-	pin_account_settle(regions->acct);
+	pin_account_settle(holder->acct);
 
+	region->holder = holder;
+	holder->regions++;
 	list_add_tail(&region->list, &regions->list);
 	regions->npages += region->npages;
 	return region;
 
 err_put:
-	put_user_pages_account(regions->acct, region->pages, done, false);
-	pin_account_settle(regions->acct);
+	put_user_pages_account(holder->acct, region->pages, done, false);
+	pin_account_settle(holder->acct);
 err_free:
 	free_region(region);
 	return ERR_PTR(ret);
@@ -224,120 +266,47 @@ EXPORT_SYMBOL_GPL(kvm_find_pinned_region);
 void kvm_put_region(struct kvm_pinned_regions *regions,
 		    struct kvm_pinned_region *region)
 {
+	struct kvm_region_holder *holder = region->holder;
+
 	list_del(&region->list);
 	regions->npages -= region->npages;
-	put_user_pages_account(regions->acct, region->pages, region->npages,
+	put_user_pages_account(holder->acct, region->pages, region->npages,
 			       false);
-	pin_account_settle(regions->acct);
+	pin_account_settle(holder->acct);
 	free_region(region);
+	/* That of the VM's own process stays, with what it says of refusals */
+	if (!--holder->regions && !list_is_last(&holder->list, &regions->holders))
+		free_holder(holder);
 }
 EXPORT_SYMBOL_GPL(kvm_put_region);
 
-static void move_out(struct pin_account *acct, struct kvm_pinned_region *region,
-		     unsigned long npages)
-{
-	unsigned long done, n;
-
-	for (done = 0; done < npages; done += n) {
-		n = min(npages - done, MOVE_STEP);
-		pin_account_move_out_pages(acct, region->pages + done, n);
-	}
-}
-
-/* All of a region, or nothing */
-static int move_in(struct pin_account *acct, const struct pin_owner *owner,
-		   struct kvm_pinned_region *region)
-{
-	unsigned long done, n;
-	int ret;
-
-	for (done = 0; done < region->npages; done += n) {
-		n = min(region->npages - done, MOVE_STEP);
-		ret = pin_account_move_in_pages(acct, owner,
-						region->pages + done, n);
-		if (ret) {
-			move_out(acct, region, done);
-			return ret;
-		}
-		cond_resched();
-	}
-	return 0;
-}
-
-/* The process is the same, so is the ledger: the holder itself moves */
-static bool same_process(struct kvm_pinned_regions *from)
-{
-	return !from->acct || pin_account_is_for(from->acct, current->mm);
-}
-
 /**
- * kvm_move_regions_begin() - charge a VM for the regions of another
- * @to: the regions of the VM that takes over, whose process calls; none yet
- * @from: the regions of the other VM
- *
- * The first phase of a move. Until the second, which is kvm_move_regions_end(),
- * the pages are in both ledgers.
- *
- * Context: Process context. May sleep; takes the mmap_lock of current->mm.
- * Return: 0; or, with nothing changed,
- * -ENOMEM: RLIMIT_MEMLOCK of the calling process does not allow it, or no
- * memory.
- * -EBUSY: the limit of its cgroup does not allow it.
- * -EINTR: a fatal signal came.
- */
-int kvm_move_regions_begin(struct kvm_pinned_regions *to,
-			   struct kvm_pinned_regions *from)
-{
-	struct pin_owner owner = region_owner();
-	struct kvm_pinned_region *region;
-	int ret;
-
-	kvm_pinned_regions_init(to, from->holder);
-	if (same_process(from))
-		return 0;
-
-	ret = need_account(to);
-	if (ret)
-		return ret;
-	list_for_each_entry(region, &from->list, list) {
-		ret = move_in(to->acct, &owner, region);
-		if (ret)
-			goto err;
-	}
-	pin_account_settle(to->acct);
-	return 0;
-
-err:
-	list_for_each_entry_continue_reverse(region, &from->list, list)
-		move_out(to->acct, region, region->npages);
-	kvm_pinned_regions_destroy(to);
-	return ret;
-}
-EXPORT_SYMBOL_GPL(kvm_move_regions_begin);
-
-/**
- * kvm_move_regions_end() - give a VM the regions of another
- * @to: the regions of the VM that takes over
+ * kvm_move_regions() - give a VM the regions of another
+ * @to: the regions of the VM that takes over, whose process calls; it has none
+ *	yet, and need not be prepared
  * @from: the regions of the other VM; none are left
  *
- * The second phase of a move, which cannot fail.
+ * Takes the same time however many there are. Reports name the calling process
+ * for them from now on.
  *
  * Context: Process context. May sleep.
  */
-void kvm_move_regions_end(struct kvm_pinned_regions *to,
-			  struct kvm_pinned_regions *from)
+void kvm_move_regions(struct kvm_pinned_regions *to,
+		      struct kvm_pinned_regions *from)
 {
-	struct kvm_pinned_region *region;
+	struct kvm_region_holder *holder, *next;
 
-	if (to->acct)
-		list_for_each_entry(region, &from->list, list)
-			move_out(from->acct, region, region->npages);
-	else
-		swap(to->acct, from->acct);
+	kvm_pinned_regions_init(to, from->name);
+	list_for_each_entry_safe(holder, next, &from->holders, list) {
+		if (!holder->regions)
+			free_holder(holder);
+		else
+			pin_account_taken_over(holder->acct);
+	}
+	list_splice_init(&from->holders, &to->holders);
 	list_splice_init(&from->list, &to->list);
 	swap(to->npages, from->npages);
-	kvm_pinned_regions_destroy(from);
 }
-EXPORT_SYMBOL_GPL(kvm_move_regions_end);
+EXPORT_SYMBOL_GPL(kvm_move_regions);
 
 #include "tests/region_pin_kunit.h"

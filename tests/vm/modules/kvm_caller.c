@@ -196,12 +196,12 @@ static int caller_take(struct kvm_caller *kc, int fd)
 	if (!file)
 		return -EBADF;
 	from = file->private_data;
-	if (file->f_op != &kvm_caller_fops || from == kc || kc->regions.acct)
+	if (file->f_op != &kvm_caller_fops || from == kc ||
+	    !list_empty(&kc->regions.holders))
 		goto out;
 	mutex_lock_nested(&from->lock, SINGLE_DEPTH_NESTING);
-	ret = kvm_move_regions_begin(&kc->regions, &from->regions);
-	if (!ret)
-		kvm_move_regions_end(&kc->regions, &from->regions);
+	kvm_move_regions(&kc->regions, &from->regions);
+	ret = 0;
 	mutex_unlock(&from->lock);
 out:
 	fput(file);

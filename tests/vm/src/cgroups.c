@@ -702,7 +702,10 @@ static char *shared_memory(void)
 	return mem;
 }
 
-/* The ledger of a process that is dead stays in its cgroup */
+/*
+ * What a process that is dead has pinned stays in its cgroup. What the one that
+ * takes over pins is in its own.
+ */
 TEST_F(cgroups, adopted)
 {
 	char *mem = shared_memory();
@@ -711,7 +714,7 @@ TEST_F(cgroups, adopted)
 	pid_t pid;
 
 	ASSERT_NE(NULL, mem);
-	ASSERT_EQ(0, limit(self->a, 0));
+	ASSERT_EQ(0, limit(self->a, 3));
 	pid = first_owner(self, mem, false, &fd);
 	ASSERT_LT(0, pid);
 	ASSERT_EQ(0, reap(pid, &status));
@@ -722,7 +725,44 @@ TEST_F(cgroups, adopted)
 	EXPECT_STATE(&self->base, N, N, N);
 	EXPECT_HELD(0, N);
 	ASSERT_EQ(0, pins_read(0, &p));
-	EXPECT_STREQ(path_of(self->b), p.cgroup);
+	EXPECT_STREQ(path_of(self->a), p.cgroup);
+
+	EXPECT_EQ(-EBUSY, map(self, N + ROOM, 4));
+	EXPECT_EQ(1, refusals(self->a));
+	EXPECT_EQ(0, map(self, N + ROOM, 3));
+	EXPECT_HELD(3, N);
+	/* The old cgroup is the first to get something back */
+	EXPECT_EQ(3, unmap(self, N + ROOM, 3));
+	EXPECT_HELD(3, N - 3);
+	EXPECT_EQ((long)SIZE, vfio_unmap_all(&self->v));
+	EXPECT_HELD(0, 0);
+}
+
+/* Two processes in one cgroup, which has room for the memory once */
+TEST_F(cgroups, moved_within)
+{
+	char *mem = shared_memory();
+	int fd, status;
+	pid_t pid;
+
+	ASSERT_NE(NULL, mem);
+	ASSERT_EQ(0, limit(self->b, N));
+	ASSERT_EQ(0, limit(self->top, N));
+	pid = first_owner(self, mem, true, &fd);
+	ASSERT_LT(0, pid);
+	ASSERT_EQ(0, enter(self->b));
+	EXPECT_HELD(0, N);
+	EXPECT_EQ(0, vfio_vaddr_set(&self->v, mem, IOVA, SIZE));
+	EXPECT_STATE(&self->base, N, N, N);
+	EXPECT_HELD(0, N);
+	EXPECT_EQ(N, peak(self->b));
+	EXPECT_EQ(0, refusals(self->b));
+	EXPECT_EQ(0, edu_check(&self->v.dev[0], mem, IOVA, SIZE));
+	EXPECT_EQ(0, chan_put(fd, 0));
+	EXPECT_EQ(0, reap(pid, &status));
+	EXPECT_EQ(0, status);
+	close(fd);
+	EXPECT_HELD(0, N);
 	EXPECT_EQ((long)SIZE, vfio_unmap_all(&self->v));
 	EXPECT_HELD(0, 0);
 }
@@ -737,6 +777,8 @@ TEST_F(cgroups, moved)
 
 	ASSERT_NE(NULL, mem);
 	ASSERT_EQ(0, limit(self->a, N - 1));
+	/* That of both has room for the memory once */
+	ASSERT_EQ(0, limit(self->top, N));
 	pid = first_owner(self, mem, true, &fd);
 	ASSERT_LT(0, pid);
 	EXPECT_HELD(0, N);
@@ -745,6 +787,7 @@ TEST_F(cgroups, moved)
 	EXPECT_EQ(1, refusals(self->a));
 	ASSERT_EQ(0, pins_read(0, &p));
 	EXPECT_EQ(0, p.held);
+	EXPECT_EQ(N, cgroup_held(self->top));
 
 	ASSERT_EQ(0, limit(self->a, N));
 	EXPECT_EQ(0, vfio_vaddr_set(&self->v, mem, IOVA, SIZE));
@@ -829,11 +872,11 @@ TEST_F(cgroups, log_line)
 	int i;
 
 	prctl(PR_SET_NAME, "logger");
-	ASSERT_EQ(0, limit(self->a, 2 * ROOM));
 	for (i = 0; i < 2; i++) {
 		const char *dir = i ? self->top : self->a;
 		unsigned long n = i ? ROOM : 2 * ROOM;
 
+		ASSERT_EQ(0, no_limit(self->a));
 		ASSERT_EQ(0, limit(dir, n));
 		log_room(1);
 		EXPECT_EQ(-EBUSY, map(self, 0, 3 * ROOM));

@@ -448,6 +448,92 @@ TEST_F(life, exec_with_low_limit)
 	exec_with(_metadata, self, N - 1);
 }
 
+/*
+ * Two containers, of which the process asks for one at first. It pays for what it
+ * has asked for, and what the other one pins is held all the same.
+ */
+static int after_exec_of_two(char **arg)
+{
+	struct vfio a = { .fd = atoi(arg[0]) }, b = { .fd = atoi(arg[1]) };
+	struct pins p;
+	char *mem;
+
+	mem = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED,
+		   atoi(arg[2]), 0);
+	if (mem == MAP_FAILED || set_memlock(N / 2 * PAGE) ||
+	    cap_drop(CAP_IPC_LOCK))
+		return 10;
+	if (vfio_vaddr_set(&a, mem, IOVA, SIZE / 2))
+		return 11;
+	if (pins_read(0, &p) || p.charge != N / 2 || p.held != N ||
+	    status_pages(0, "VmLck:") != N / 2)
+		return 12;
+	/* No more may be pinned, nor taken over */
+	if (vfio_map(&a, mem + SIZE / 2, IOVA + SIZE, PAGE, MAP_RW) != -ENOMEM ||
+	    vfio_vaddr_set(&b, mem + SIZE / 2, IOVA, SIZE / 2) != -ENOMEM)
+		return 13;
+	if (pins_read(0, &p) || p.charge != N / 2 || p.held != N)
+		return 14;
+	/* What is not asked for can be unmapped, for nothing */
+	if (vfio_unmap(&b, IOVA + SIZE, PAGE) != (long)PAGE)
+		return 15;
+	if (pins_read(0, &p) || p.charge != N / 2 || p.held != N)
+		return 16;
+	if (set_memlock(N * PAGE) ||
+	    vfio_vaddr_set(&b, mem + SIZE / 2, IOVA, SIZE / 2))
+		return 17;
+	if (pins_read(0, &p) || p.charge != N || p.held != N ||
+	    status_pages(0, "VmLck:") != N)
+		return 18;
+	if (vfio_unmap_all(&a) != (long)SIZE / 2)
+		return 19;
+	if (pins_read(0, &p) || p.charge != N / 2 || p.held != N / 2)
+		return 20;
+	if (vfio_unmap_all(&b) != (long)SIZE / 2)
+		return 21;
+	if (pins_read(0, &p) || p.charge || p.held || pins_pages(&p) ||
+	    status_pages(0, "VmLck:"))
+		return 22;
+	return 0;
+}
+
+TEST_F(life, exec_of_one_of_two)
+{
+	char arg[3][16];
+	int status;
+	pid_t pid;
+
+	vfio_close(&self->v);
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		struct vfio a, b;
+
+		/* The last page of the memory is twice in the second container */
+		if (vfio_open(&a, 0) || vfio_open(&b, 1) ||
+		    vfio_map(&a, self->mem, IOVA, SIZE / 2, MAP_RW) ||
+		    vfio_map(&b, self->mem + SIZE / 2, IOVA, SIZE / 2, MAP_RW) ||
+		    vfio_map(&b, self->mem + SIZE - PAGE, IOVA + SIZE, PAGE,
+			     MAP_RW) ||
+		    vfio_vaddr_drop(&a, IOVA, SIZE / 2) ||
+		    vfio_vaddr_drop(&b, IOVA, SIZE / 2))
+			_exit(1);
+		keep_over_exec(&a);
+		keep_over_exec(&b);
+		sprintf(arg[0], "%d", a.fd);
+		sprintf(arg[1], "%d", b.fd);
+		sprintf(arg[2], "%d", self->memfd);
+		execl("/proc/self/exe", "life", "--after-exec-of-two", arg[0],
+		      arg[1], arg[2], NULL);
+		_exit(2);
+	}
+	EXPECT_EQ(0, reap(pid, &status));
+	EXPECT_EQ(0, WEXITSTATUS(status))
+		TH_LOG("after_exec_of_two() returned this");
+	EXPECT_EQ(0, status);
+	EXPECT_BACK(&self->before);
+}
+
 /* --- Live update while the old process lives -------------------------------- */
 
 struct takeover {
@@ -908,5 +994,7 @@ int main(int argc, char **argv)
 {
 	if (argc == 7 && !strcmp(argv[1], "--after-exec"))
 		return after_exec(argv + 2);
+	if (argc == 5 && !strcmp(argv[1], "--after-exec-of-two"))
+		return after_exec_of_two(argv + 2);
 	return test_harness_run(argc, argv);
 }
