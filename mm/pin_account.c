@@ -108,7 +108,9 @@ EXPORT_SYMBOL_GPL(pin_account_destroy);
  */
 bool pin_account_is_for(struct pin_account *acct, struct mm_struct *mm)
 {
-	return !READ_ONCE(acct->unclaimed) && READ_ONCE(acct->ledger->mm) == mm;
+	/* Pairs with give_ledger() */
+	return smp_load_acquire(&acct->ledger->mm) == mm &&
+	       !READ_ONCE(acct->unclaimed);
 }
 EXPORT_SYMBOL_GPL(pin_account_is_for);
 
@@ -141,14 +143,11 @@ struct mm_struct *pin_account_mm(struct pin_account *acct)
 	struct mm_struct *mm;
 
 	guard(rcu)();
-	mm = READ_ONCE(acct->ledger->mm);
-	if (!mmget_not_zero(mm))
+	/* Pairs with give_ledger(): the mm that has adopted is not @acct's */
+	mm = smp_load_acquire(&acct->ledger->mm);
+	if (READ_ONCE(acct->unclaimed))
 		return NULL;
-	if (likely(!READ_ONCE(acct->unclaimed)))
-		return mm;
-	/* That of who has adopted the ledger, and lives */
-	mmput_async(mm);
-	return NULL;
+	return mmget_not_zero(mm) ? mm : NULL;
 }
 
 /* Readers take no lock */

@@ -89,15 +89,33 @@ struct pin_chunk {
 	u16 pins[PIN_CHUNK_PAGES];
 };
 
+/**
+ * struct pin_device_chunk - counters of pages of device memory
+ * @index: PFN of the first one >> PIN_CHUNK_SHIFT
+ * @used: counters that are not 0; the chunk is freed when there are none
+ * @pins: pins on each page, also of a folio
+ * @gone: pins on each page that was here before: it went with the device
+ *
+ * Device memory is alone in a chunk: it begins and ends at a multiple of that.
+ */
+struct pin_device_chunk {
+	unsigned long index;
+	u16 used;
+	u16 pins[PIN_CHUNK_PAGES];
+	u16 gone[PIN_CHUNK_PAGES];
+};
+
 /* For entries: nobody waits for memory while ledger->lock is held */
 #define PIN_GFP_LOCKED	(GFP_NOWAIT | __GFP_NOWARN | __GFP_ACCOUNT)
 
 /* kmalloc() would take twice the size for it */
-static struct kmem_cache *pin_chunks;
+static struct kmem_cache *pin_chunks, *pin_device_chunks;
 
 static int __init pin_chunks_init(void)
 {
 	pin_chunks = KMEM_CACHE(pin_chunk, SLAB_PANIC | SLAB_ACCOUNT);
+	pin_device_chunks = KMEM_CACHE(pin_device_chunk,
+				       SLAB_PANIC | SLAB_ACCOUNT);
 	return 0;
 }
 subsys_initcall(pin_chunks_init);
@@ -148,6 +166,7 @@ struct pin_ledger *pin_ledger_get(struct mm_struct *mm)
 		xa_init_flags(&new->planes[i].folios, XA_FLAGS_ACCOUNT);
 		xa_init_flags(&new->planes[i].chunks, XA_FLAGS_ACCOUNT);
 	}
+	xa_init_flags(&new->devices, XA_FLAGS_ACCOUNT);
 	INIT_LIST_HEAD(&new->accounts);
 	INIT_LIST_HEAD(&new->past);
 	new->mm = mm;
@@ -223,6 +242,8 @@ void pin_ledger_put(struct pin_ledger *ledger)
 		xa_destroy(&plane->folios);
 		xa_destroy(&plane->chunks);
 	}
+	WARN_ON(ledger->device_pins || has_entries(&ledger->devices));
+	xa_destroy(&ledger->devices);
 	queue_rcu_work(system_wq, &ledger->free);
 }
 
@@ -299,13 +320,6 @@ static unsigned int run_length(struct page *first, unsigned int max)
 	return n;
 }
 
-/* Device memory is alone in a chunk: it begins and ends at a multiple of that */
-static enum pin_plane_id plane_of_page(enum pin_plane_id which,
-				       struct page *page)
-{
-	return PageReserved(page) ? PIN_PLANE_DEVICE : which;
-}
-
 /* Pages that a device gets one after the other are seldom far from each other */
 static struct pin_chunk *chunk_find(struct pin_plane *plane, unsigned long pfn)
 {
@@ -359,7 +373,7 @@ static unsigned long pins_elsewhere(struct pin_ledger *ledger,
 	unsigned long pins = 0;
 	int i;
 
-	for (i = 0; i < PIN_PLANE_HELD_NR; i++) {
+	for (i = 0; i < PIN_PLANE_NR; i++) {
 		struct xarray *folios = &ledger->planes[i].folios;
 		void *entry = NULL;
 
@@ -401,10 +415,10 @@ static unsigned int seen_elsewhere(struct pin_ledger *ledger,
 				   struct pin_chunk *chunk, unsigned int first,
 				   unsigned int end, u16 value)
 {
-	struct pin_chunk *others[PIN_PLANE_HELD_NR];
+	struct pin_chunk *others[PIN_PLANE_NR];
 	unsigned int nr = 0, seen = 0, i, j;
 
-	for (i = 0; i < PIN_PLANE_HELD_NR; i++) {
+	for (i = 0; i < PIN_PLANE_NR; i++) {
 		struct pin_plane *plane = &ledger->planes[i];
 
 		if (i == which || xa_empty(&plane->chunks))
@@ -476,6 +490,36 @@ static long add_small(struct pin_ledger *ledger, enum pin_plane_id which,
 	return -EOVERFLOW;
 }
 
+/* With @gfp for waiting, ledger->lock is not held */
+static struct pin_device_chunk *device_chunk_get(struct pin_ledger *ledger,
+						 unsigned long pfn, gfp_t gfp)
+{
+	unsigned long index = pfn >> PIN_CHUNK_SHIFT;
+	struct pin_device_chunk *chunk, *there;
+
+	chunk = xa_load(&ledger->devices, index);
+	if (chunk)
+		return chunk;
+	chunk = kmem_cache_zalloc(pin_device_chunks, gfp);
+	if (!chunk)
+		return NULL;
+	chunk->index = index;
+	there = xa_cmpxchg(&ledger->devices, index, NULL, chunk, gfp);
+	if (!there)
+		return chunk;
+	kmem_cache_free(pin_device_chunks, chunk);
+	return xa_is_err(there) ? NULL : there;
+}
+
+static void device_chunk_put(struct pin_ledger *ledger,
+			     struct pin_device_chunk *chunk)
+{
+	if (chunk->used)
+		return;
+	xa_erase(&ledger->devices, chunk->index);
+	kmem_cache_free(pin_device_chunks, chunk);
+}
+
 /*
  * As add_small(), for pages of device memory, in folios of any size: each page is
  * counted, so that a put finds its pins by PFN when the page is no more. Pins on
@@ -484,18 +528,15 @@ static long add_small(struct pin_ledger *ledger, enum pin_plane_id which,
 static long add_device(struct pin_ledger *ledger, unsigned long pfn,
 		       unsigned long npages)
 {
-	struct pin_plane *plane = &ledger->planes[PIN_PLANE_DEVICE];
 	unsigned int first = pfn % PIN_CHUNK_PAGES, i, end;
-	struct pin_chunk *chunk, *gone;
+	struct pin_device_chunk *chunk;
 	struct dev_pagemap *pgmap;
-	unsigned int fresh = 0;
 
-	/* Not while the device is taken away: longterm_pins_forget() has been here */
+	/* Not while the device is taken away: longterm_pins_forget() was here */
 	pgmap = get_dev_pagemap(pfn, NULL);
 	if (!pgmap)
 		return -EFAULT;
-	gone = chunk_find(&ledger->planes[PIN_PLANE_GONE], pfn);
-	chunk = chunk_get(plane, pfn);
+	chunk = device_chunk_get(ledger, pfn, PIN_GFP_LOCKED);
 	if (!chunk) {
 		put_dev_pagemap(pgmap);
 		return -ENOMEM;
@@ -505,15 +546,13 @@ static long add_device(struct pin_ledger *ledger, unsigned long pfn,
 	if (folio_ref_count(page_folio(pfn_to_page(pfn))) > PIN_REFCOUNT_MAX)
 		end = first;
 	for (i = first; i < end; i++) {
-		if (chunk->pins[i] + (gone ? gone->pins[i] : 0) == PIN_PAGE_MAX)
+		if (chunk->pins[i] + chunk->gone[i] == PIN_PAGE_MAX)
 			break;
-		if (!chunk->pins[i]++)
-			fresh++;
+		if (!chunk->pins[i]++ && !chunk->gone[i])
+			chunk->used++;
 	}
-	chunk->used += fresh;
-	plane->pins += i - first;
-	if (!chunk->used)
-		chunk_free(plane, chunk);
+	ledger->device_pins += i - first;
+	device_chunk_put(ledger, chunk);
 	put_dev_pagemap(pgmap);
 	return i > first ? (long)(i - first) : -EOVERFLOW;
 }
@@ -565,7 +604,7 @@ static int reserve_large(struct pin_plane *plane, struct folio *folio)
 /**
  * pin_ledger_reserve() - make entries for pages, and wait for memory if need be
  * @ledger: the ledger
- * @which: the plane
+ * @which: the plane, but for pages of device memory
  * @pfn: the first page frame; the pages are pinned
  * @npages: how many pages
  *
@@ -578,20 +617,23 @@ static int reserve_large(struct pin_plane *plane, struct folio *folio)
 int pin_ledger_reserve(struct pin_ledger *ledger, enum pin_plane_id which,
 		       unsigned long pfn, unsigned long npages)
 {
+	struct pin_plane *plane = &ledger->planes[which];
 	unsigned long end = pfn + npages;
 
 	for (; pfn < end; cond_resched()) {
 		unsigned long index = pfn >> PIN_CHUNK_SHIFT;
-		struct pin_plane *plane;
 		struct folio *folio;
 
 		if (!pin_account_counts(pfn)) {
 			pfn++;
 			continue;
 		}
-		plane = &ledger->planes[plane_of_page(which, pfn_to_page(pfn))];
 		folio = page_folio(pfn_to_page(pfn));
-		if (folio_test_large(folio) && !PageReserved(pfn_to_page(pfn))) {
+		if (PageReserved(pfn_to_page(pfn))) {
+			if (!device_chunk_get(ledger, pfn, GFP_KERNEL_ACCOUNT))
+				return -ENOMEM;
+			pfn++;
+		} else if (folio_test_large(folio)) {
 			if (reserve_large(plane, folio))
 				return -ENOMEM;
 			pfn += pages_in_folio(folio, pfn, end - pfn);
@@ -608,7 +650,7 @@ int pin_ledger_reserve(struct pin_ledger *ledger, enum pin_plane_id which,
 /**
  * pin_ledger_unreserve() - free the entries that have no pins
  * @ledger: the ledger
- * @which: the plane
+ * @which: the plane, but for pages of device memory
  * @pfn: the first page frame; the pages are still pinned
  * @npages: how many pages
  *
@@ -617,12 +659,13 @@ int pin_ledger_reserve(struct pin_ledger *ledger, enum pin_plane_id which,
 void pin_ledger_unreserve(struct pin_ledger *ledger, enum pin_plane_id which,
 			  unsigned long pfn, unsigned long npages)
 {
+	struct pin_plane *plane = &ledger->planes[which];
 	unsigned long end = pfn + npages;
 
 	lockdep_assert_held(&ledger->lock);
 
 	while (pfn < end) {
-		struct pin_plane *plane;
+		struct pin_device_chunk *device;
 		struct pin_chunk *chunk;
 		struct folio *folio;
 
@@ -630,9 +673,14 @@ void pin_ledger_unreserve(struct pin_ledger *ledger, enum pin_plane_id which,
 			pfn++;
 			continue;
 		}
-		plane = &ledger->planes[plane_of_page(which, pfn_to_page(pfn))];
 		folio = page_folio(pfn_to_page(pfn));
-		if (folio_test_large(folio) && !PageReserved(pfn_to_page(pfn))) {
+		if (PageReserved(pfn_to_page(pfn))) {
+			device = xa_load(&ledger->devices,
+					 pfn >> PIN_CHUNK_SHIFT);
+			if (device)
+				device_chunk_put(ledger, device);
+			pfn++;
+		} else if (folio_test_large(folio)) {
 			xa_cmpxchg(&plane->folios, folio_pfn(folio),
 				   xa_mk_value(0), NULL, 0);
 			pfn += pages_in_folio(folio, pfn, end - pfn);
@@ -726,23 +774,28 @@ static unsigned long sub_small(struct pin_ledger *ledger,
 	return i - first;
 }
 
-/* By PFN alone: of PIN_PLANE_GONE, the pages are no more */
-static unsigned long sub_device(struct pin_plane *plane, unsigned long pfn,
-				unsigned long npages)
+/* By PFN alone. Takes pins of one kind: @gone, or not */
+static unsigned long sub_device(struct pin_ledger *ledger, unsigned long pfn,
+				unsigned long npages, bool gone)
 {
 	unsigned int first = pfn % PIN_CHUNK_PAGES, i, end;
-	struct pin_chunk *chunk = chunk_find(plane, pfn);
+	struct pin_device_chunk *chunk;
+	u16 *pins, *others;
 
+	chunk = xa_load(&ledger->devices, pfn >> PIN_CHUNK_SHIFT);
 	if (!chunk)
 		return 0;
 
+	pins = gone ? chunk->gone : chunk->pins;
+	others = gone ? chunk->pins : chunk->gone;
 	end = min(first + npages, PIN_CHUNK_PAGES);
-	for (i = first; i < end && chunk->pins[i]; i++)
-		if (!--chunk->pins[i])
+	for (i = first; i < end && pins[i]; i++)
+		if (!--pins[i] && !others[i])
 			chunk->used--;
-	plane->pins -= i - first;
-	if (!chunk->used)
-		chunk_free(plane, chunk);
+	ledger->device_pins -= i - first;
+	if (gone)
+		ledger->gone_pins -= i - first;
+	device_chunk_put(ledger, chunk);
 	return i - first;
 }
 
@@ -789,7 +842,6 @@ unsigned long pin_ledger_sub(struct pin_ledger *ledger, enum pin_plane_id which,
 			     unsigned long pfn, unsigned long npages,
 			     unsigned long *counted, bool *gone)
 {
-	struct pin_plane *gone_plane = &ledger->planes[PIN_PLANE_GONE];
 	unsigned long covered;
 	struct folio *folio;
 	struct page *page;
@@ -802,15 +854,15 @@ unsigned long pin_ledger_sub(struct pin_ledger *ledger, enum pin_plane_id which,
 	 * First, whatever is in that place now. If somebody has pinned that as
 	 * well, it does not matter who of them puts first: the last unpins.
 	 */
-	if (unlikely(gone_plane->pins)) {
-		*counted = sub_device(gone_plane, pfn, npages);
+	if (unlikely(ledger->gone_pins)) {
+		*counted = sub_device(ledger, pfn, npages, true);
 		*gone = *counted;
 		if (*gone)
 			return *counted;
 	}
 
 	if (!pin_account_counts(pfn)) {
-		npages = gone_plane->pins ? 1 : min(npages, PIN_BATCH_PAGES);
+		npages = ledger->gone_pins ? 1 : min(npages, PIN_BATCH_PAGES);
 		for (covered = 1; covered < npages; covered++)
 			if (pin_account_counts(pfn + covered))
 				break;
@@ -820,8 +872,7 @@ unsigned long pin_ledger_sub(struct pin_ledger *ledger, enum pin_plane_id which,
 	page = pfn_to_page(pfn);
 	folio = page_folio(page);
 	if (PageReserved(page)) {
-		*counted = sub_device(&ledger->planes[PIN_PLANE_DEVICE], pfn,
-				      npages);
+		*counted = sub_device(ledger, pfn, npages, false);
 		covered = max(*counted, 1);
 	} else if (folio_test_large(folio)) {
 		covered = pages_in_folio(folio, pfn, npages);
@@ -864,47 +915,36 @@ void pin_ledger_sub_all(struct pin_ledger *ledger, enum pin_plane_id which,
  * The pins in a chunk of device memory go with its pages. Whoever has taken them
  * has not put them yet, so their number is kept.
  */
-static void forget_chunk(struct pin_ledger *ledger, struct pin_chunk *chunk)
+static void forget_chunk(struct pin_ledger *ledger,
+			 struct pin_device_chunk *chunk,
+			 struct pglist_data *pgdat)
 {
-	struct pin_plane *from = &ledger->planes[PIN_PLANE_DEVICE];
-	struct pin_plane *to = &ledger->planes[PIN_PLANE_GONE];
-	unsigned long index = chunk->index, pins = 0;
-	struct pin_chunk *there = chunk_find(to, index << PIN_CHUNK_SHIFT);
+	unsigned long pins = 0;
 	unsigned int i;
 
+	/* add_device() saw to it that they fit */
 	for (i = 0; i < PIN_CHUNK_PAGES; i++) {
 		pins += chunk->pins[i];
-		if (!there || !chunk->pins[i])
-			continue;
-		/* add_device() saw to it that they fit */
-		there->used += !there->pins[i];
-		there->pins[i] += chunk->pins[i];
+		chunk->gone[i] += chunk->pins[i];
+		chunk->pins[i] = 0;
 	}
-	from->pins -= pins;
-	to->pins += pins;
-	mod_node_page_state(page_pgdat(pfn_to_page(index << PIN_CHUNK_SHIFT)),
-			    NR_FOLL_PIN_RELEASED, pins);
-	if (there) {
-		chunk_free(from, chunk);
-		return;
-	}
-	from->last_chunk = NULL;
-	xa_erase(&from->chunks, index);
-	/* Nobody can be told that a device may not go; in all a node or two */
-	xa_store(&to->chunks, index, chunk, GFP_KERNEL | __GFP_NOFAIL);
+	ledger->gone_pins += pins;
+	mod_node_page_state(pgdat, NR_FOLL_PIN_RELEASED, pins);
 }
 
 static void ledger_forget(struct pin_ledger *ledger, unsigned long pfn,
 			  unsigned long npages)
 {
-	struct pin_plane *plane = &ledger->planes[PIN_PLANE_DEVICE];
 	unsigned long index, last = (pfn + npages - 1) >> PIN_CHUNK_SHIFT;
-	struct pin_chunk *chunk;
+	struct pglist_data *pgdat = page_pgdat(pfn_to_page(pfn));
+	struct pin_device_chunk *chunk;
 
 	guard(mutex)(&ledger->lock);
-	xa_for_each_range(&plane->chunks, index, chunk, pfn >> PIN_CHUNK_SHIFT,
-			  last)
-		forget_chunk(ledger, chunk);
+	xa_for_each_range(&ledger->devices, index, chunk,
+			  pfn >> PIN_CHUNK_SHIFT, last) {
+		forget_chunk(ledger, chunk, pgdat);
+		cond_resched();
+	}
 }
 
 /* The account with that id or the next one, its ledger with a reference */
@@ -914,7 +954,7 @@ static struct pin_ledger *next_ledger(unsigned long *id)
 
 	guard(rcu)();
 	xa_for_each_start(&pin_accounts, *id, acct, *id) {
-		if (READ_ONCE(acct->ledger->planes[PIN_PLANE_DEVICE].pins) &&
+		if (READ_ONCE(acct->ledger->device_pins) &&
 		    refcount_inc_not_zero(&acct->ledger->refs))
 			return acct->ledger;
 	}
@@ -1123,7 +1163,9 @@ void pin_ledger_settle(struct pin_ledger *ledger, struct pin_move *move)
 	if (ledger->in_cgroup == ledger->held)
 		return;
 	npages = settle_past(ledger, ledger->in_cgroup - ledger->held);
-	n = move ? min(npages, move->owed) : 0;
+	/* A ledger that was adopted meanwhile may be of any other cgroup */
+	n = move && pin_cgroup_common(ledger->cgroup, move->common) == move->common ?
+	    min(npages, move->owed) : 0;
 	if (n) {
 		pin_cgroup_uncharge(ledger->cgroup, move->common, n);
 		move->owed -= n;
@@ -1211,13 +1253,14 @@ static void give_ledger(struct pin_ledger *ledger, struct mm_struct *mm,
 	struct mm_struct *old = ledger->mm;
 	struct pin_account *acct;
 
+	list_for_each_entry(acct, &ledger->accounts, in_ledger)
+		WRITE_ONCE(acct->unclaimed, true);
 	mmgrab(mm);
 	RCU_INIT_POINTER(old->pin_ledger, NULL);
 	WRITE_ONCE(old->pin_charge, 0);
-	WRITE_ONCE(ledger->mm, mm);
+	/* For pin_account_mm(): no account is of the new mm by mistake */
+	smp_store_release(&ledger->mm, mm);
 	rcu_assign_pointer(mm->pin_ledger, ledger);
-	list_for_each_entry(acct, &ledger->accounts, in_ledger)
-		WRITE_ONCE(acct->unclaimed, true);
 	change_cgroup(ledger, spare);
 }
 

@@ -49,25 +49,18 @@ struct pin_chunk;
  * enum pin_plane_id - pins that are counted apart, since different limits count them
  * @PIN_PLANE_CHARGED: RLIMIT_MEMLOCK applies to them, as mm->pin_charge
  * @PIN_PLANE_UNCHARGED: their holder compares them with a limit by itself
- * @PIN_PLANE_HELD_NR: the planes from here on are of device memory, and not held
- * @PIN_PLANE_DEVICE: pages of device memory, whoever pins them (rule 7)
- * @PIN_PLANE_GONE: of device memory that was taken away; their pages are no more
  * @PIN_PLANE_NR: number of planes
  */
 enum pin_plane_id {
 	PIN_PLANE_CHARGED,
 	PIN_PLANE_UNCHARGED,
-	PIN_PLANE_HELD_NR,
-	PIN_PLANE_DEVICE = PIN_PLANE_HELD_NR,
-	PIN_PLANE_GONE,
 	PIN_PLANE_NR,
 };
 
 /**
  * struct pin_plane - pins of one kind
  * @folios: pins on each large folio, by the PFN of its head
- * @chunks: struct pin_chunk of small pages, by PFN >> PIN_CHUNK_SHIFT; those of
- *	device memory are all there
+ * @chunks: struct pin_chunk of small pages, by PFN >> PIN_CHUNK_SHIFT
  * @last_chunk: the one that was found last; or NULL
  * @pins: all pins
  */
@@ -99,11 +92,16 @@ struct pin_past_cgroup {
  * @number: no other ledger has had it since boot; never changes
  * @refs: accounts and readers; the last goes under pin_ledgers_lock
  * @mm: whose memory this is; a reference on the mm_struct, not on its memory.
- *	Changes under both locks; who reads it in a RCU section may use it there
+ *	Changes under both locks; who reads it in a RCU section may use it there.
+ *	Whoever sees a new one sees which accounts are unclaimed
  * @planes: the pins
+ * @devices: struct pin_device_chunk of device memory, whoever pins it, by PFN >>
+ *	PIN_CHUNK_SHIFT
+ * @device_pins: all pins there
+ * @gone_pins: those of them whose pages went with the device
  * @charge: pages, sum over folios of min(pins, pages of the folio), of the pins
  *	in PIN_PLANE_CHARGED
- * @unclaimed: pins of all planes that nobody has claimed since the ledger was
+ * @unclaimed: pins of any kind that nobody has claimed since the ledger was
  *	adopted, see pin_account_adopt()
  * @held: pages, sum over folios with any pin of their whole size
  * @held_now: @held as others see it; as mm->pin_charge is of @charge, it has
@@ -124,6 +122,9 @@ struct pin_ledger {
 	refcount_t refs;
 	struct mm_struct *mm;
 	struct pin_plane planes[PIN_PLANE_NR];
+	struct xarray devices;
+	unsigned long device_pins;
+	unsigned long gone_pins;
 	unsigned long charge;
 	unsigned long unclaimed;
 	unsigned long held;
@@ -199,11 +200,11 @@ static inline unsigned long pin_ledger_charge(struct pin_ledger *ledger)
  * @ledger: the ledger
  *
  * Context: Process context. ledger->lock is held.
- * Return: pins, of all planes.
+ * Return: pins of any kind.
  */
 static inline unsigned long pin_ledger_pins(struct pin_ledger *ledger)
 {
-	unsigned long pins = 0;
+	unsigned long pins = ledger->device_pins;
 	int i;
 
 	lockdep_assert_held(&ledger->lock);

@@ -79,7 +79,8 @@ static bool account_at_rest(struct pin_account *acct)
 			return false;
 	}
 	return !acct->pages && acct->acquired == acct->released &&
-	       !ledger->charge && !ledger->held;
+	       !ledger->charge && !ledger->held && !ledger->device_pins &&
+	       no_entries(&ledger->devices);
 }
 
 /* Whatever a test did, it has taken back */

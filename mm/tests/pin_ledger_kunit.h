@@ -115,7 +115,8 @@ static bool ledger_is_empty(struct pin_ledger *ledger)
 		    !xa_empty(&plane->chunks))
 			return false;
 	}
-	return true;
+	return !ledger->device_pins && !ledger->gone_pins &&
+	       xa_empty(&ledger->devices);
 }
 
 /* Whatever a test did, it has taken back */
@@ -356,11 +357,6 @@ static void device_free(struct test_device *device)
 	release_mem_region(device->res->start, resource_size(device->res));
 }
 
-static unsigned long device_pins(struct ledger_test *t, enum pin_plane_id plane)
-{
-	return t->ledger->planes[plane].pins;
-}
-
 static void device_memory_is_counted_but_costs_nothing(struct kunit *test)
 {
 	struct ledger_test *t = test->priv;
@@ -376,10 +372,10 @@ static void device_memory_is_counted_but_costs_nothing(struct kunit *test)
 				DEVICE_PAGES);
 		EXPECT_LEDGER(test, t->ledger, 0, 0);
 		KUNIT_EXPECT_EQ(test, pin_test_charged(), t->base.charged);
-		KUNIT_EXPECT_EQ(test, device_pins(t, PIN_PLANE_DEVICE),
+		KUNIT_EXPECT_EQ(test, t->ledger->device_pins,
 				DEVICE_PAGES + 30);
 		ledger_sub(t, pfn, DEVICE_PAGES);
-		KUNIT_EXPECT_EQ(test, device_pins(t, PIN_PLANE_DEVICE), 30);
+		KUNIT_EXPECT_EQ(test, t->ledger->device_pins, 30);
 		ledger_sub(t, pfn + 10, 30);
 		KUNIT_EXPECT_TRUE(test, ledger_is_empty(t->ledger));
 		device_unplug(device);
@@ -405,7 +401,7 @@ static void device_page_has_so_many_pins_and_no_more(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, ledger_add(t, pfn, 3), -EOVERFLOW);
 	/* So they fit in one counter */
 	device_unplug(device);
-	KUNIT_EXPECT_EQ(test, device_pins(t, PIN_PLANE_GONE), PIN_PAGE_MAX);
+	KUNIT_EXPECT_EQ(test, t->ledger->gone_pins, PIN_PAGE_MAX);
 	for (i = 0; i < PIN_PAGE_MAX; i++)
 		ledger_sub(t, pfn + 1, 1);
 	KUNIT_EXPECT_TRUE(test, ledger_is_empty(t->ledger));
@@ -442,8 +438,8 @@ static void pins_go_with_the_device(struct kunit *test)
 		ledger_add(t, border - 10, 1);
 		device_unplug(device);
 		KUNIT_EXPECT_FALSE(test, pfn_valid(pfn));
-		KUNIT_EXPECT_EQ(test, device_pins(t, PIN_PLANE_DEVICE), 0);
-		KUNIT_EXPECT_EQ(test, device_pins(t, PIN_PLANE_GONE), 31);
+		KUNIT_EXPECT_EQ(test, t->ledger->device_pins, 31);
+		KUNIT_EXPECT_EQ(test, t->ledger->gone_pins, 31);
 		KUNIT_EXPECT_TRUE(test, device_sub(test, border + 15, 5));
 
 		/* Other pages have come to that place, some are pinned now */
@@ -451,12 +447,12 @@ static void pins_go_with_the_device(struct kunit *test)
 		KUNIT_EXPECT_EQ(test, ledger_add(t, border, 2), 2);
 		KUNIT_EXPECT_TRUE(test, device_sub(test, border, 2));
 		KUNIT_EXPECT_FALSE(test, device_sub(test, border, 2));
-		KUNIT_EXPECT_EQ(test, device_pins(t, PIN_PLANE_DEVICE), 0);
+		KUNIT_EXPECT_EQ(test, t->ledger->device_pins, 24);
 
 		/* Both times */
 		KUNIT_EXPECT_EQ(test, ledger_add(t, border - 10, 11), 11);
 		device_unplug(device);
-		KUNIT_EXPECT_EQ(test, device_pins(t, PIN_PLANE_GONE), 35);
+		KUNIT_EXPECT_EQ(test, t->ledger->gone_pins, 35);
 		ledger_sub(t, border - 10, 11);
 		ledger_sub(t, border - 10, 10);
 		ledger_sub(t, border - 10, 1);
@@ -470,18 +466,16 @@ static void pins_go_with_the_device(struct kunit *test)
 static void memory_that_comes_to_the_place_is_apart(struct kunit *test)
 {
 	struct ledger_test *t = test->priv;
-	struct pin_plane *gone = &t->ledger->planes[PIN_PLANE_GONE];
 	unsigned long first = t->pfn % PIN_CHUNK_PAGES;
-	struct pin_chunk *chunk;
+	struct pin_device_chunk *chunk;
 
-	mutex_lock(&t->ledger->lock);
-	chunk = chunk_get(gone, t->pfn);
+	chunk = device_chunk_get(t->ledger, t->pfn, GFP_KERNEL);
 	KUNIT_ASSERT_NOT_NULL(test, chunk);
 	chunk->used = 2;
-	chunk->pins[first] = 1;
-	chunk->pins[first + 1] = 1;
-	gone->pins = 2;
-	mutex_unlock(&t->ledger->lock);
+	chunk->gone[first] = 1;
+	chunk->gone[first + 1] = 1;
+	t->ledger->device_pins = 2;
+	t->ledger->gone_pins = 2;
 
 	KUNIT_EXPECT_TRUE(test, device_sub(test, t->pfn, 1));
 	EXPECT_LEDGER(test, t->ledger, 0, 0);
