@@ -87,6 +87,7 @@ void pin_account_destroy(struct pin_account *acct)
 
 	xa_erase(&pin_accounts, acct->id);
 	mutex_lock(&ledger->lock);
+	ledger->lost += acct->charged;
 	list_del_rcu(&acct->in_ledger);
 	pin_ledger_settle(ledger, NULL);
 	mutex_unlock(&ledger->lock);
@@ -150,18 +151,33 @@ struct mm_struct *pin_account_mm(struct pin_account *acct)
 	return mmget_not_zero(mm) ? mm : NULL;
 }
 
-/* Readers take no lock */
-static void account_acquired(struct pin_account *acct, unsigned long npages)
+/* Pins that the account's limit counts, of all accounts of that kind */
+static unsigned long charged_pins(struct pin_account *acct)
 {
+	if (pin_account_plane(acct) != PIN_PLANE_CHARGED)
+		return 0;
+	return acct->ledger->planes[PIN_PLANE_CHARGED].pins;
+}
+
+/* @before: charged_pins() before they were added. Readers take no lock */
+static void account_acquired(struct pin_account *acct, unsigned long npages,
+			     unsigned long before)
+{
+	acct->charged += charged_pins(acct) - before;
 	WRITE_ONCE(acct->pages, acct->pages + npages);
 	WRITE_ONCE(acct->acquired, acct->acquired + npages);
 	WRITE_ONCE(acct->peak, max(acct->peak, acct->pages));
 }
 
-static void account_released(struct pin_account *acct, unsigned long npages)
+/* @before: charged_pins() before they were taken off */
+static void account_released(struct pin_account *acct, unsigned long npages,
+			     unsigned long before)
 {
+	unsigned long charged = before - charged_pins(acct);
+
+	acct->charged -= charged;
 	if (unlikely(acct->unclaimed))
-		acct->ledger->unclaimed -= npages;
+		acct->ledger->unclaimed -= charged;
 	WRITE_ONCE(acct->pages, acct->pages - npages);
 	WRITE_ONCE(acct->released, acct->released + npages);
 }
@@ -183,8 +199,8 @@ static void unaccount_pages(struct pin_account *acct, struct page **pages,
 
 	for (; npages; pages += n, npages -= n) {
 		n = contiguous(pages, npages);
-		pin_ledger_sub_all(acct->ledger, pin_account_plane(acct),
-				   page_to_pfn(pages[0]), n);
+		pin_ledger_undo_all(acct->ledger, pin_account_plane(acct),
+				    page_to_pfn(pages[0]), n);
 	}
 }
 
@@ -270,6 +286,7 @@ static long try_run(struct pin_request *req, unsigned long pfn,
 		    unsigned long npages)
 {
 	struct pin_account *acct = req->acct;
+	unsigned long before = charged_pins(acct);
 	long counted = add_run(req, pfn, npages);
 	int ret;
 
@@ -277,11 +294,11 @@ static long try_run(struct pin_request *req, unsigned long pfn,
 		return counted;
 	ret = commit(req);
 	if (ret) {
-		pin_ledger_sub_all(acct->ledger, pin_account_plane(acct), pfn,
-				   npages);
+		pin_ledger_undo_all(acct->ledger, pin_account_plane(acct), pfn,
+				    npages);
 		return ret;
 	}
-	account_acquired(acct, counted);
+	account_acquired(acct, counted, before);
 	return counted;
 }
 
@@ -295,6 +312,7 @@ static long try_pages(struct pin_request *req, struct page **pages,
 	unsigned long done = 0, n;
 	unsigned int nr = req->nr_extents;
 	unsigned long last = nr ? req->extents[nr - 1].npages : 0;
+	unsigned long before = charged_pins(req->acct);
 	long ret;
 
 	for (; done < npages; done += n) {
@@ -315,7 +333,7 @@ static long try_pages(struct pin_request *req, struct page **pages,
 	ret = commit(req);
 	if (ret)
 		goto undo;
-	account_acquired(req->acct, npages);
+	account_acquired(req->acct, npages, before);
 	return npages;
 
 undo:
@@ -807,20 +825,23 @@ static unsigned long put_pfns(struct pin_account *acct, unsigned long pfn,
 	unsigned long total = 0;
 
 	while (npages) {
-		unsigned long covered, counted;
-		bool gone;
+		unsigned long covered, before;
+		struct pin_step step;
 
 		mutex_lock(&ledger->lock);
+		before = charged_pins(acct);
 		covered = pin_ledger_sub(ledger, pin_account_plane(acct), pfn,
-					 npages, &counted, &gone);
-		account_released(acct, counted);
+					 npages, &step);
+		account_released(acct, step.counted, before);
 		pin_ledger_publish(ledger);
 		mutex_unlock(&ledger->lock);
 
-		if (counted && !gone)
+		if (step.counted && !step.gone)
 			unpin_user_page_range_dirty_lock(pfn_to_page(pfn),
-							 counted, make_dirty);
-		total += counted;
+							 step.counted,
+							 make_dirty);
+		put_dev_pagemap(step.pgmap);
+		total += step.counted;
 		pfn += covered;
 		npages -= covered;
 		cond_resched();
@@ -968,6 +989,9 @@ void pin_account_taken_over(struct pin_account *acct)
 }
 EXPORT_SYMBOL_GPL(pin_account_taken_over);
 
+/* Pages of a step of a move: a lock of either ledger is held no longer */
+#define MOVE_STEP	1024UL
+
 /**
  * pin_move_begin() - begin to move pins from one account to another
  * @move: the move
@@ -988,16 +1012,13 @@ EXPORT_SYMBOL_GPL(pin_account_taken_over);
 void pin_move_begin(struct pin_move *move, struct pin_account *from,
 		    struct pin_account *to, const struct pin_owner *owner)
 {
-	struct misc_cg *cg = pin_ledger_cgroup(from->ledger);
-	struct misc_cg *common = pin_cgroup_common(cg, to->ledger->cgroup);
-
+	guard(mutex)(&from->ledger->lock);
 	*move = (struct pin_move) {
 		.from = from,
 		.to = to,
 		.owner = owner,
-		.common = common,
+		.common = pin_ledger_common_cgroup(from->ledger, to->ledger),
 	};
-	put_misc_cg(cg);
 }
 EXPORT_SYMBOL_GPL(pin_move_begin);
 
@@ -1012,7 +1033,7 @@ EXPORT_SYMBOL_GPL(pin_move_begin);
  * -ENOMEM: RLIMIT_MEMLOCK does not allow it, or no memory for the ledger.
  * -EBUSY: the limit of a cgroup of @to's does not allow it.
  * -EOVERFLOW: a page has as many pins as it may have.
- * -EFAULT: the page is of a device that is being taken away, or has been.
+ * -EFAULT: pages are of a device that was taken away, or is being.
  * -EINTR: a fatal signal came.
  */
 int pin_move_in(struct pin_move *move, unsigned long pfn, unsigned long npages)
@@ -1020,29 +1041,60 @@ int pin_move_in(struct pin_move *move, unsigned long pfn, unsigned long npages)
 	struct pin_request req = {
 		.acct = move->to,
 		.owner = move->owner,
-		.npages = npages,
 		.move = move,
 	};
-	long ret = account(&req, NULL, pfn, npages);
+	unsigned long done = 0;
+	long ret = 0;
 
-	if (ret < 0 && req.reason == PIN_REASON_CGROUP)
+	/* There may be other pages now, which @from has not pinned */
+	scoped_guard(mutex, &move->from->ledger->lock)
+		if (pin_ledger_any_gone(move->from->ledger, pfn, npages))
+			return -EFAULT;
+
+	while (done < npages && ret >= 0) {
+		req.npages = min(npages - done, MOVE_STEP);
+		ret = account(&req, NULL, pfn + done, req.npages);
+		if (ret >= 0)
+			done += req.npages;
+		cond_resched();
+	}
+	if (ret >= 0)
+		return 0;
+	if (req.reason == PIN_REASON_CGROUP)
 		pin_cgroup_refused(req.full);
-	return min(ret, 0);
+	pin_move_undo(move, pfn, done);
+	return ret;
 }
 EXPORT_SYMBOL_GPL(pin_move_in);
 
-static void take_out(struct pin_account *acct, unsigned long pfn,
-		     unsigned long npages)
+/*
+ * What is not held any more is settled at once: if it were not, other pins of the
+ * ledger could take the room that the move owes.
+ */
+static void take_out(struct pin_move *move, struct pin_account *acct,
+		     unsigned long pfn, unsigned long npages, bool undo)
 {
-	guard(mutex)(&acct->ledger->lock);
-	while (npages) {
-		unsigned long covered, counted;
-		bool gone;
+	enum pin_plane_id plane = pin_account_plane(acct);
+	struct pin_ledger *ledger = acct->ledger;
 
-		covered = pin_ledger_sub(acct->ledger, pin_account_plane(acct),
-					 pfn, npages, &counted, &gone);
-		account_released(acct, counted);
-		pin_ledger_publish(acct->ledger);
+	while (npages) {
+		unsigned long covered, before;
+		struct pin_step step;
+
+		mutex_lock(&ledger->lock);
+		before = charged_pins(acct);
+		if (undo)
+			covered = pin_ledger_undo(ledger, plane, pfn, npages,
+						  &step);
+		else
+			covered = pin_ledger_sub(ledger, plane, pfn, npages,
+						 &step);
+		account_released(acct, step.counted, before);
+		pin_ledger_publish(ledger);
+		pin_ledger_settle(ledger, move);
+		mutex_unlock(&ledger->lock);
+		put_dev_pagemap(step.pgmap);
+
 		pfn += covered;
 		npages -= covered;
 		cond_resched();
@@ -1060,7 +1112,7 @@ static void take_out(struct pin_account *acct, unsigned long pfn,
 void pin_move_undo(struct pin_move *move, unsigned long pfn,
 		   unsigned long npages)
 {
-	take_out(move->to, pfn, npages);
+	take_out(move, move->to, pfn, npages, true);
 }
 EXPORT_SYMBOL_GPL(pin_move_undo);
 
@@ -1077,32 +1129,27 @@ EXPORT_SYMBOL_GPL(pin_move_undo);
 void pin_move_out(struct pin_move *move, unsigned long pfn,
 		  unsigned long npages)
 {
-	take_out(move->from, pfn, npages);
+	take_out(move, move->from, pfn, npages, false);
 }
 EXPORT_SYMBOL_GPL(pin_move_out);
 
 /**
  * pin_move_end() - end a move, or one that was undone
  * @move: the move
- * @loser: @from's account, or @to's if the move was undone
  *
- * Settles both accounts. If @loser's ledger holds the pages all the same, for
- * another holder, then both do now, and cgroups above are charged for both,
- * beyond their limits if need be.
+ * Settles both accounts. If the ledger that lost the pages holds them all the same,
+ * for another holder, then both do now, and cgroups above are charged for both,
+ * beyond their limits if need be: no more is pinned than before.
  *
  * Context: Process context. May sleep.
  */
-void pin_move_end(struct pin_move *move, struct pin_account *loser)
+void pin_move_end(struct pin_move *move)
 {
-	struct pin_account *other = loser == move->to ? move->from : move->to;
-
-	mutex_lock(&loser->ledger->lock);
-	pin_ledger_settle(loser->ledger, move);
-	mutex_unlock(&loser->ledger->lock);
 	if (move->owed)
 		pin_cgroup_force(move->common, move->owed);
 	move->owed = 0;
-	pin_account_settle(other);
+	pin_account_settle(move->from);
+	pin_account_settle(move->to);
 }
 EXPORT_SYMBOL_GPL(pin_move_end);
 

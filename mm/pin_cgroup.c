@@ -124,8 +124,7 @@ int pin_cgroup_charge(struct misc_cg *cg, struct misc_cg *end,
  * @cg: the cgroup; NULL for none
  * @npages: how many pages
  *
- * For memory that another ledger has been charged for, and is still: no more of
- * it is pinned than before.
+ * For memory that two ledgers hold after a move, and that one was charged for.
  *
  * Context: Any context; does not sleep.
  */

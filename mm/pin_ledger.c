@@ -529,6 +529,9 @@ static long add_device(struct pin_ledger *ledger, unsigned long pfn,
 		       unsigned long npages)
 {
 	unsigned int first = pfn % PIN_CHUNK_PAGES, i, end;
+	struct page *page = pfn_to_page(pfn);
+	struct folio *folio = page_folio(page);
+	bool large = folio_test_large(folio);
 	struct pin_device_chunk *chunk;
 	struct dev_pagemap *pgmap;
 
@@ -542,11 +545,12 @@ static long add_device(struct pin_ledger *ledger, unsigned long pfn,
 		return -ENOMEM;
 	}
 
+	/* Folios are small, or have all of a chunk */
 	end = min(first + npages, PIN_CHUNK_PAGES);
-	if (folio_ref_count(page_folio(pfn_to_page(pfn))) > PIN_REFCOUNT_MAX)
-		end = first;
-	for (i = first; i < end; i++) {
-		if (chunk->pins[i] + chunk->gone[i] == PIN_PAGE_MAX)
+	for (i = first; i < end; i++, page++) {
+		if (chunk->pins[i] + chunk->gone[i] == PIN_PAGE_MAX ||
+		    folio_ref_count(large ? folio : page_folio(page)) >
+		    PIN_REFCOUNT_MAX)
 			break;
 		if (!chunk->pins[i]++ && !chunk->gone[i])
 			chunk->used++;
@@ -669,16 +673,16 @@ void pin_ledger_unreserve(struct pin_ledger *ledger, enum pin_plane_id which,
 		struct pin_chunk *chunk;
 		struct folio *folio;
 
+		/* The device may have been taken away meanwhile */
+		device = xa_load(&ledger->devices, pfn >> PIN_CHUNK_SHIFT);
+		if (device)
+			device_chunk_put(ledger, device);
 		if (!pin_account_counts(pfn)) {
 			pfn++;
 			continue;
 		}
 		folio = page_folio(pfn_to_page(pfn));
 		if (PageReserved(pfn_to_page(pfn))) {
-			device = xa_load(&ledger->devices,
-					 pfn >> PIN_CHUNK_SHIFT);
-			if (device)
-				device_chunk_put(ledger, device);
 			pfn++;
 		} else if (folio_test_large(folio)) {
 			xa_cmpxchg(&plane->folios, folio_pfn(folio),
@@ -735,7 +739,7 @@ long pin_ledger_add(struct pin_ledger *ledger, enum pin_plane_id which,
 		else
 			n = add_small(ledger, which, pfn + done, npages - done);
 		if (n < 0) {
-			pin_ledger_sub_all(ledger, which, pfn, done);
+			pin_ledger_undo_all(ledger, which, pfn, done);
 			return n;
 		}
 		done += n;
@@ -822,95 +826,6 @@ static unsigned long sub_large(struct pin_ledger *ledger,
 	return npages;
 }
 
-/**
- * pin_ledger_sub() - take a pin off each of some pages, as far as one step goes
- * @ledger: the ledger
- * @which: the plane, but for pages of device memory
- * @pfn: the first page frame; the pages are still pinned
- * @npages: how many pages, at least 1
- * @counted: set to how many of the pages, from @pfn on, had a pin taken off
- * @gone: set to whether their pins went with the device. If not, just the
- *	@counted ones may be unpinned
- *
- * A step ends with the folio, or with a run of small pages that lie together, or
- * with one of frames that do not count, of which it has a batch at most.
- *
- * Context: Process context. ledger->lock is held.
- * Return: how many pages the step covers, at least 1.
- */
-unsigned long pin_ledger_sub(struct pin_ledger *ledger, enum pin_plane_id which,
-			     unsigned long pfn, unsigned long npages,
-			     unsigned long *counted, bool *gone)
-{
-	unsigned long covered;
-	struct folio *folio;
-	struct page *page;
-
-	lockdep_assert_held(&ledger->lock);
-
-	*counted = 0;
-	*gone = false;
-	/*
-	 * First, whatever is in that place now. If somebody has pinned that as
-	 * well, it does not matter who of them puts first: the last unpins.
-	 */
-	if (unlikely(ledger->gone_pins)) {
-		*counted = sub_device(ledger, pfn, npages, true);
-		*gone = *counted;
-		if (*gone)
-			return *counted;
-	}
-
-	if (!pin_account_counts(pfn)) {
-		npages = ledger->gone_pins ? 1 : min(npages, PIN_BATCH_PAGES);
-		for (covered = 1; covered < npages; covered++)
-			if (pin_account_counts(pfn + covered))
-				break;
-		return covered;
-	}
-
-	page = pfn_to_page(pfn);
-	folio = page_folio(page);
-	if (PageReserved(page)) {
-		*counted = sub_device(ledger, pfn, npages, false);
-		covered = max(*counted, 1);
-	} else if (folio_test_large(folio)) {
-		covered = pages_in_folio(folio, pfn, npages);
-		*counted = sub_large(ledger, which, folio, covered);
-	} else {
-		*counted = sub_small(ledger, which, pfn, npages);
-		covered = max(*counted, 1);
-	}
-	WARN_ONCE(*counted < covered,
-		  "pin_ledger: %lu pages at PFN %#lx put but not pinned\n",
-		  covered - *counted, pfn + *counted);
-	return covered;
-}
-
-/**
- * pin_ledger_sub_all() - take a pin off each of some pages
- * @ledger: the ledger
- * @which: the plane, but for pages of device memory
- * @pfn: the first page frame; the pages are still pinned
- * @npages: how many pages
- *
- * Context: Process context. ledger->lock is held.
- */
-void pin_ledger_sub_all(struct pin_ledger *ledger, enum pin_plane_id which,
-			unsigned long pfn, unsigned long npages)
-{
-	while (npages) {
-		unsigned long counted, n;
-		bool gone;
-
-		n = pin_ledger_sub(ledger, which, pfn, npages, &counted, &gone);
-		pfn += n;
-		npages -= n;
-		cond_resched();
-	}
-}
-
-#ifdef CONFIG_ZONE_DEVICE
 /*
  * The pins in a chunk of device memory go with its pages. Whoever has taken them
  * has not put them yet, so their number is kept.
@@ -929,9 +844,204 @@ static void forget_chunk(struct pin_ledger *ledger,
 		chunk->pins[i] = 0;
 	}
 	ledger->gone_pins += pins;
+	ledger->went |= pins;
 	mod_node_page_state(pgdat, NR_FOLL_PIN_RELEASED, pins);
 }
 
+/*
+ * Pins on device memory. While it is taken away nobody may touch the pages any
+ * more: then its pins go here, before longterm_pins_forget() comes.
+ */
+static void take_device(struct pin_ledger *ledger, unsigned long pfn,
+			unsigned long npages, struct pin_step *step)
+{
+	struct pin_device_chunk *chunk;
+
+	step->pgmap = get_dev_pagemap(pfn, NULL);
+	if (step->pgmap) {
+		step->counted = sub_device(ledger, pfn, npages, false);
+		return;
+	}
+	chunk = xa_load(&ledger->devices, pfn >> PIN_CHUNK_SHIFT);
+	if (chunk)
+		forget_chunk(ledger, chunk, page_pgdat(pfn_to_page(pfn)));
+	step->counted = sub_device(ledger, pfn, npages, true);
+	step->gone = step->counted;
+}
+
+/* As pin_ledger_sub(), for pages that are there */
+static unsigned long sub_page(struct pin_ledger *ledger,
+			      enum pin_plane_id which, unsigned long pfn,
+			      unsigned long npages, struct pin_step *step)
+{
+	struct page *page = pfn_to_page(pfn);
+	struct folio *folio = page_folio(page);
+	enum pin_plane_id i = which;
+
+	if (PageReserved(page)) {
+		take_device(ledger, pfn, npages, step);
+		return max(step->counted, 1);
+	}
+	if (folio_test_large(folio))
+		npages = pages_in_folio(folio, pfn, npages);
+	do {
+		step->counted = folio_test_large(folio) ?
+				sub_large(ledger, i, folio, npages) :
+				sub_small(ledger, i, pfn, npages);
+		/*
+		 * A holder whose pins had gone finds none of its kind if one of
+		 * another kind has put first, and taken them: see below
+		 */
+		i = (i + 1) % PIN_PLANE_NR;
+	} while (!step->counted && ledger->went && i != which);
+	return folio_test_large(folio) ? npages : max(step->counted, 1);
+}
+
+static unsigned long warn_if_less(struct pin_step *step, unsigned long pfn,
+				  unsigned long covered)
+{
+	WARN_ONCE(step->counted < covered,
+		  "pin_ledger: %lu pages at PFN %#lx put but not pinned\n",
+		  covered - step->counted, pfn + step->counted);
+	return covered;
+}
+
+static unsigned long take_gone(struct pin_ledger *ledger, unsigned long pfn,
+			       unsigned long npages, struct pin_step *step)
+{
+	step->counted = sub_device(ledger, pfn, npages, true);
+	step->gone = step->counted;
+	return step->counted;
+}
+
+/**
+ * pin_ledger_sub() - take a pin off each of some pages, as far as one step goes
+ * @ledger: the ledger
+ * @which: the plane, but for pages of device memory
+ * @pfn: the first page frame; the pages are still pinned
+ * @npages: how many pages, at least 1
+ * @step: set to what was taken off
+ *
+ * A step ends with the folio, or with a run of small pages that lie together, or
+ * with one of frames that do not count, of which it has a batch at most.
+ *
+ * Context: Process context. ledger->lock is held.
+ * Return: how many pages the step covers, at least 1.
+ */
+unsigned long pin_ledger_sub(struct pin_ledger *ledger, enum pin_plane_id which,
+			     unsigned long pfn, unsigned long npages,
+			     struct pin_step *step)
+{
+	unsigned long covered;
+
+	lockdep_assert_held(&ledger->lock);
+
+	*step = (struct pin_step) {};
+	/*
+	 * First, whatever is in that place now. If somebody has pinned that as
+	 * well, it does not matter who of them puts first: the last unpins.
+	 */
+	if (unlikely(ledger->gone_pins) && take_gone(ledger, pfn, npages, step))
+		return step->counted;
+
+	if (!pin_account_counts(pfn)) {
+		npages = ledger->gone_pins ? 1 : min(npages, PIN_BATCH_PAGES);
+		for (covered = 1; covered < npages; covered++)
+			if (pin_account_counts(pfn + covered))
+				break;
+		return covered;
+	}
+	return warn_if_less(step, pfn,
+			    sub_page(ledger, which, pfn, npages, step));
+}
+
+/**
+ * pin_ledger_undo() - take off what pin_ledger_add() has just added, as far as one
+ *	step goes
+ * @ledger: the ledger
+ * @which: the plane, but for pages of device memory
+ * @pfn: the first page frame; the pages are still pinned
+ * @npages: how many pages, at least 1
+ * @step: set to what was taken off
+ *
+ * As pin_ledger_sub(), but the pins are those on what is in that place now. Only
+ * if the device has been taken away since, they have gone.
+ *
+ * Context: Process context. ledger->lock is held.
+ * Return: how many pages the step covers, at least 1.
+ */
+unsigned long pin_ledger_undo(struct pin_ledger *ledger,
+			      enum pin_plane_id which, unsigned long pfn,
+			      unsigned long npages, struct pin_step *step)
+{
+	unsigned long covered;
+
+	lockdep_assert_held(&ledger->lock);
+
+	*step = (struct pin_step) {};
+	if (!pin_account_counts(pfn)) {
+		take_gone(ledger, pfn, npages, step);
+		return max(step->counted, 1);
+	}
+	covered = sub_page(ledger, which, pfn, npages, step);
+	if (!step->counted && take_gone(ledger, pfn, npages, step))
+		return step->counted;
+	return warn_if_less(step, pfn, covered);
+}
+
+/**
+ * pin_ledger_undo_all() - take off what pin_ledger_add() has just added
+ * @ledger: the ledger
+ * @which: the plane, but for pages of device memory
+ * @pfn: the first page frame; the pages are still pinned
+ * @npages: how many pages
+ *
+ * Context: Process context. ledger->lock is held.
+ */
+void pin_ledger_undo_all(struct pin_ledger *ledger, enum pin_plane_id which,
+			 unsigned long pfn, unsigned long npages)
+{
+	while (npages) {
+		struct pin_step step;
+		unsigned long n;
+
+		n = pin_ledger_undo(ledger, which, pfn, npages, &step);
+		put_dev_pagemap(step.pgmap);
+		pfn += n;
+		npages -= n;
+		cond_resched();
+	}
+}
+
+/**
+ * pin_ledger_any_gone() - tell whether pages have pins that went with a device
+ * @ledger: the ledger
+ * @pfn: the first page frame
+ * @npages: how many pages
+ *
+ * Context: Process context. ledger->lock is held.
+ * Return: whether one of them has.
+ */
+bool pin_ledger_any_gone(struct pin_ledger *ledger, unsigned long pfn,
+			 unsigned long npages)
+{
+	unsigned long end = pfn + npages;
+
+	lockdep_assert_held(&ledger->lock);
+
+	for (; ledger->gone_pins && pfn < end; pfn++) {
+		struct pin_device_chunk *chunk;
+
+		chunk = xa_load(&ledger->devices, pfn >> PIN_CHUNK_SHIFT);
+		if (!chunk)
+			pfn |= PIN_CHUNK_PAGES - 1;
+		else if (chunk->gone[pfn % PIN_CHUNK_PAGES])
+			return true;
+	}
+	return false;
+}
+
+#ifdef CONFIG_ZONE_DEVICE
 static void ledger_forget(struct pin_ledger *ledger, unsigned long pfn,
 			  unsigned long npages)
 {
@@ -943,6 +1053,7 @@ static void ledger_forget(struct pin_ledger *ledger, unsigned long pfn,
 	xa_for_each_range(&ledger->devices, index, chunk,
 			  pfn >> PIN_CHUNK_SHIFT, last) {
 		forget_chunk(ledger, chunk, pgdat);
+		device_chunk_put(ledger, chunk);
 		cond_resched();
 	}
 }
@@ -1145,6 +1256,28 @@ static unsigned long settle_past(struct pin_ledger *ledger,
 }
 
 /**
+ * pin_ledger_common_cgroup() - find the nearest cgroup above all that two ledgers
+ *	are charged to
+ * @from: a ledger; ledger->lock is held
+ * @to: another one, or the same; it cannot be adopted meanwhile
+ *
+ * Context: Process context; does not sleep.
+ * Return: that cgroup, which one of them may be in; or NULL.
+ */
+struct misc_cg *pin_ledger_common_cgroup(struct pin_ledger *from,
+					 struct pin_ledger *to)
+{
+	struct misc_cg *common = pin_cgroup_common(from->cgroup, to->cgroup);
+	struct pin_past_cgroup *past;
+
+	lockdep_assert_held(&from->lock);
+
+	list_for_each_entry(past, &from->past, list)
+		common = pin_cgroup_common(common, past->cgroup);
+	return common;
+}
+
+/**
  * pin_ledger_settle() - give the cgroup back what is no longer held
  * @ledger: the ledger
  * @move: of a move that has just taken pins out; or NULL
@@ -1190,11 +1323,11 @@ static unsigned long pins_unclaimed(struct pin_account *acct,
 {
 	struct pin_ledger *ledger = acct->ledger;
 	struct pin_account *other;
-	unsigned long pins = 0;
+	unsigned long pins = ledger->lost;
 
 	list_for_each_entry(other, &ledger->accounts, in_ledger)
 		if (other != acct && (other->unclaimed || ledger->mm != mm))
-			pins += other->pages;
+			pins += other->charged;
 	return pins;
 }
 
@@ -1208,8 +1341,9 @@ static int may_adopt(struct pin_account *acct, const struct pin_owner *owner,
 		return -EBUSY;
 	if (ledger->mm != mm && rcu_access_pointer(mm->pin_ledger))
 		return -EEXIST;
-	due = min(ledger->charge, pin_ledger_pins(ledger) - unclaimed);
-	if (limit_applies(owner) &&
+	due = min(ledger->charge,
+		  ledger->planes[PIN_PLANE_CHARGED].pins - unclaimed);
+	if (due > mm->pin_charge && limit_applies(owner) &&
 	    !is_below_limit(owner, due + mm->locked_vm))
 		return -ENOMEM;
 	return 0;
@@ -1231,12 +1365,20 @@ static void change_cgroup(struct pin_ledger *ledger,
 {
 	struct misc_cg *old = ledger->cgroup, *new = get_current_misc_cg();
 	unsigned long npages = ledger->in_cgroup - in_past(ledger);
+	struct pin_past_cgroup *past;
 
 	if (new == old) {
 		put_misc_cg(new);
 		return;
 	}
 	WRITE_ONCE(ledger->cgroup, new);
+	/* It may have been of that one twice */
+	list_for_each_entry(past, &ledger->past, list) {
+		if (past->cgroup == old) {
+			past->npages += npages;
+			npages = 0;
+		}
+	}
 	if (!npages) {
 		put_misc_cg(old);
 		return;

@@ -21,6 +21,7 @@
 
 #include "pin_cgroup.h"
 
+struct dev_pagemap;
 struct pin_chunk;
 
 /*
@@ -99,10 +100,13 @@ struct pin_past_cgroup {
  *	PIN_CHUNK_SHIFT
  * @device_pins: all pins there
  * @gone_pins: those of them whose pages went with the device
+ * @went: there have been such
  * @charge: pages, sum over folios of min(pins, pages of the folio), of the pins
  *	in PIN_PLANE_CHARGED
- * @unclaimed: pins of any kind that nobody has claimed since the ledger was
+ * @unclaimed: pins in that plane that nobody has claimed since the ledger was
  *	adopted, see pin_account_adopt()
+ * @lost: pins in that plane of accounts that have ended with pins, as an IOMMU
+ *	did not unmap them; nobody will claim them
  * @held: pages, sum over folios with any pin of their whole size
  * @held_now: @held as others see it; as mm->pin_charge is of @charge, it has
  *	only what the limits have allowed
@@ -125,8 +129,10 @@ struct pin_ledger {
 	struct xarray devices;
 	unsigned long device_pins;
 	unsigned long gone_pins;
+	bool went;
 	unsigned long charge;
 	unsigned long unclaimed;
+	unsigned long lost;
 	unsigned long held;
 	unsigned long held_now;
 	struct misc_cg *cgroup;
@@ -144,9 +150,11 @@ struct pin_ledger {
  * @flags: PIN_ACCOUNT_*
  * @unclaimed: its mm has ended, another one has adopted the ledger, and its
  *	holder has not asked for that; changes under both locks
- * @pid: of the process that set the account up or adopted it; changes under
- *	both locks
+ * @pid: of the process that set the account up, or got what it has pinned;
+ *	changes under ledger->lock
  * @comm: its name then, likewise
+ * @charged: pins in PIN_PLANE_CHARGED, which are less than @pages if it pins
+ *	device memory; 0 with PIN_ACCOUNT_UNCHARGED
  * @pages: pins that the holder keeps now
  * @peak: the most that @pages has been
  * @acquired: pins taken since the account was made
@@ -166,6 +174,7 @@ struct pin_account {
 	bool unclaimed;
 	pid_t pid;
 	char comm[TASK_COMM_LEN];
+	unsigned long charged;
 	u64 pages;
 	u64 peak;
 	u64 acquired;
@@ -173,6 +182,19 @@ struct pin_account {
 	u64 refused[PIN_REASON_NR];
 	struct rcu_head free;
 	char name[];
+};
+
+/**
+ * struct pin_step - pins that were taken off the ledger by one step
+ * @counted: how many of the pages, from the first on, had a pin taken off
+ * @gone: their pages went with the device: there is nothing to be unpinned
+ * @pgmap: of device memory, with a reference: put_dev_pagemap() when the pages are
+ *	unpinned, so that they stay until then; else NULL
+ */
+struct pin_step {
+	unsigned long counted;
+	bool gone;
+	struct dev_pagemap *pgmap;
 };
 
 /*
@@ -196,25 +218,6 @@ static inline unsigned long pin_ledger_charge(struct pin_ledger *ledger)
 }
 
 /**
- * pin_ledger_pins() - count all pins of a ledger
- * @ledger: the ledger
- *
- * Context: Process context. ledger->lock is held.
- * Return: pins of any kind.
- */
-static inline unsigned long pin_ledger_pins(struct pin_ledger *ledger)
-{
-	unsigned long pins = ledger->device_pins;
-	int i;
-
-	lockdep_assert_held(&ledger->lock);
-
-	for (i = 0; i < PIN_PLANE_NR; i++)
-		pins += ledger->planes[i].pins;
-	return pins;
-}
-
-/**
  * pin_ledger_charge_due() - count what RLIMIT_MEMLOCK is to be compared with
  * @ledger: the ledger
  *
@@ -230,7 +233,8 @@ static inline unsigned long pin_ledger_charge_due(struct pin_ledger *ledger)
 
 	if (likely(!ledger->unclaimed))
 		return ledger->charge;
-	return min(ledger->charge, pin_ledger_pins(ledger) - ledger->unclaimed);
+	return min(ledger->charge, ledger->planes[PIN_PLANE_CHARGED].pins -
+				   ledger->unclaimed);
 }
 
 /**
@@ -268,9 +272,14 @@ long pin_ledger_add(struct pin_ledger *ledger, enum pin_plane_id plane,
 		    unsigned long pfn, unsigned long npages);
 unsigned long pin_ledger_sub(struct pin_ledger *ledger, enum pin_plane_id plane,
 			     unsigned long pfn, unsigned long npages,
-			     unsigned long *counted, bool *gone);
-void pin_ledger_sub_all(struct pin_ledger *ledger, enum pin_plane_id plane,
-			unsigned long pfn, unsigned long npages);
+			     struct pin_step *step);
+unsigned long pin_ledger_undo(struct pin_ledger *ledger,
+			      enum pin_plane_id plane, unsigned long pfn,
+			      unsigned long npages, struct pin_step *step);
+void pin_ledger_undo_all(struct pin_ledger *ledger, enum pin_plane_id plane,
+			 unsigned long pfn, unsigned long npages);
+bool pin_ledger_any_gone(struct pin_ledger *ledger, unsigned long pfn,
+			 unsigned long npages);
 int pin_ledger_lock(struct pin_ledger *ledger, const struct pin_owner *owner,
 		    struct mm_struct **locked);
 void pin_ledger_unlock(struct pin_ledger *ledger, struct mm_struct *locked);
@@ -278,6 +287,8 @@ int pin_ledger_commit(struct pin_ledger *ledger, const struct pin_owner *owner,
 		      unsigned long left, struct pin_move *move,
 		      struct misc_cg **full);
 void pin_ledger_settle(struct pin_ledger *ledger, struct pin_move *move);
+struct misc_cg *pin_ledger_common_cgroup(struct pin_ledger *from,
+					 struct pin_ledger *to);
 int pin_ledger_reserve(struct pin_ledger *ledger, enum pin_plane_id plane,
 		       unsigned long pfn, unsigned long npages);
 void pin_ledger_unreserve(struct pin_ledger *ledger, enum pin_plane_id plane,

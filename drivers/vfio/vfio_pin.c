@@ -337,12 +337,12 @@ static int move_account(struct vfio_pinner *pinner,
 	pin_move_begin(&move, pinner->account->acct, account->acct, owner);
 	ret = move_in(&move, pinner);
 	if (ret) {
-		pin_move_end(&move, account->acct);
+		pin_move_end(&move);
 		account->users--;
 		return ret;
 	}
 	move_runs(&move, pinner, pin_move_out, NULL, 0);
-	pin_move_end(&move, pinner->account->acct);
+	pin_move_end(&move);
 	pinner->account->users--;
 	pinner->account = account;
 	return 0;
@@ -366,6 +366,7 @@ static int move_account(struct vfio_pinner *pinner,
  * -EBUSY: the limit of the new owner's cgroup does not allow it.
  * -EINTR: a fatal signal came.
  * -EOVERFLOW: a page has as many pins as can be counted.
+ * -EFAULT: pages are of a device that was taken away.
  */
 int vfio_pinner_change_owner(struct vfio_pinner *pinner,
 			     struct list_head *accounts)

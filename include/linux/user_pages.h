@@ -222,7 +222,7 @@ void pin_move_undo(struct pin_move *move, unsigned long pfn,
 		   unsigned long npages);
 void pin_move_out(struct pin_move *move, unsigned long pfn,
 		  unsigned long npages);
-void pin_move_end(struct pin_move *move, struct pin_account *loser);
+void pin_move_end(struct pin_move *move);
 
 void longterm_pins_show(struct seq_file *m, struct mm_struct *mm,
 			struct task_struct *task);

@@ -1100,7 +1100,7 @@ static void moved_pins_are_in_both_accounts_between(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, t->base.mm->pin_charge, MOVE_PAGES);
 
 	move_test_out(t, &move, pin_move_out);
-	pin_move_end(&move, t->acct);
+	pin_move_end(&move);
 	EXPECT_ACCOUNT(test, t->acct, 0, MOVE_PAGES, MOVE_PAGES);
 	EXPECT_CHARGE(test, t->acct, 0, 0);
 	KUNIT_EXPECT_EQ(test, t->base.mm->pin_charge, 0);
@@ -1127,7 +1127,7 @@ static void move_can_be_undone(struct kunit *test)
 	pin_move_begin(&move, t->acct, to, &t->owner);
 	KUNIT_EXPECT_EQ(test, move_test_in(t, &move), 0);
 	move_test_out(t, &move, pin_move_undo);
-	pin_move_end(&move, to);
+	pin_move_end(&move);
 	KUNIT_EXPECT_TRUE(test, account_at_rest(to));
 	KUNIT_EXPECT_EQ(test, mm->pin_charge, 0);
 	EXPECT_CHARGE(test, t->acct, MOVE_PAGES, MOVE_PAGES);
@@ -1156,7 +1156,7 @@ static void move_keeps_to_limit_and_leaves_nothing(struct kunit *test)
 	/* There it is charged for already */
 	KUNIT_EXPECT_EQ(test, pin_move_in(&move, pfn, 1), -ENOMEM);
 	pin_move_undo(&move, pfn, TABLE_PAGES - 1);
-	pin_move_end(&move, to);
+	pin_move_end(&move);
 	account_put(t, t->acct, 0, MOVE_PAGES);
 	pin_account_destroy(to);
 }
@@ -1183,7 +1183,7 @@ static void move_keeps_to_cgroup_and_leaves_nothing(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, move_test_in(t, &move), 0);
 	KUNIT_EXPECT_EQ(test, pin_test_usage(cg), MOVE_PAGES);
 	move_test_out(t, &move, pin_move_undo);
-	pin_move_end(&move, to);
+	pin_move_end(&move);
 	KUNIT_EXPECT_EQ(test, pin_test_usage(cg), 0);
 	account_put(t, t->acct, 0, MOVE_PAGES);
 	pin_account_destroy(to);
@@ -1211,7 +1211,7 @@ static void move_needs_no_room_above_both(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, pin_test_usage(other), MOVE_PAGES);
 	KUNIT_EXPECT_EQ(test, pin_test_usage(&cg[1]), MOVE_PAGES);
 	move_test_out(t, &move, pin_move_undo);
-	pin_move_end(&move, to);
+	pin_move_end(&move);
 	KUNIT_EXPECT_EQ(test, pin_test_usage(other), 0);
 	KUNIT_EXPECT_EQ(test, pin_test_usage(cg), MOVE_PAGES);
 	KUNIT_EXPECT_EQ(test, pin_test_usage(&cg[1]), MOVE_PAGES);
@@ -1220,7 +1220,7 @@ static void move_needs_no_room_above_both(struct kunit *test)
 	pin_move_begin(&move, t->acct, to, &t->owner);
 	KUNIT_EXPECT_EQ(test, move_test_in(t, &move), 0);
 	move_test_out(t, &move, pin_move_out);
-	pin_move_end(&move, t->acct);
+	pin_move_end(&move);
 	KUNIT_EXPECT_EQ(test, pin_test_usage(other), MOVE_PAGES);
 	KUNIT_EXPECT_EQ(test, pin_test_usage(cg), 0);
 	KUNIT_EXPECT_EQ(test, pin_test_usage(&cg[1]), MOVE_PAGES);
@@ -1231,17 +1231,17 @@ static void move_needs_no_room_above_both(struct kunit *test)
 	pin_move_begin(&move, to, b, &t->owner);
 	KUNIT_EXPECT_EQ(test, pin_move_in(&move, page_to_pfn(t->pages[0]), 1),
 			0);
-	pin_move_end(&move, b);
+	pin_move_end(&move);
 	pin_move_begin(&move, to, t->acct, &t->owner);
 	KUNIT_EXPECT_EQ(test, move_test_in(t, &move), 0);
 	move_test_out(t, &move, pin_move_out);
-	pin_move_end(&move, to);
+	pin_move_end(&move);
 	KUNIT_EXPECT_EQ(test, pin_test_usage(other), 1);
 	KUNIT_EXPECT_EQ(test, pin_test_usage(cg), MOVE_PAGES);
 	KUNIT_EXPECT_EQ(test, pin_test_usage(&cg[1]), MOVE_PAGES + 1);
 	pin_move_begin(&move, b, t->acct, &t->owner);
 	pin_move_out(&move, page_to_pfn(t->pages[0]), 1);
-	pin_move_end(&move, b);
+	pin_move_end(&move);
 	KUNIT_EXPECT_EQ(test, pin_test_usage(&cg[1]), MOVE_PAGES);
 
 	account_put(t, t->acct, 0, MOVE_PAGES);
@@ -1408,7 +1408,7 @@ static void any_failed_allocation_leaves_nothing_moved(struct kunit *test)
 			pin_move_undo(&move, pfn, 1);
 		KUNIT_EXPECT_TRUE(test, account_at_rest(to));
 	} while (more);
-	pin_move_end(&move, to);
+	pin_move_end(&move);
 	KUNIT_EXPECT_GT(test, sweep->failures, 0);
 	EXPECT_CHARGE(test, t->acct, MOVE_PAGES, MOVE_PAGES);
 	account_put(t, t->acct, 0, MOVE_PAGES);
@@ -1477,12 +1477,12 @@ static void gigantic_page_is_charged_once(struct kunit *test)
 static void put_of_more_than_was_pinned_is_told(struct kunit *test)
 {
 	struct account_test *t = test->priv;
-	unsigned long huge = pin_test_map_huge(test, PMD_SIZE), counted;
+	unsigned long huge = pin_test_map_huge(test, PMD_SIZE);
 	bool tainted = test_taint(TAINT_WARN);
 	struct pin_ledger *ledger = t->acct->ledger;
 	struct pin_move move = { .from = t->acct };
 	struct page *page[2], *others;
-	bool gone;
+	struct pin_step step;
 
 	/* Somebody else's pins, which are in no ledger */
 	KUNIT_ASSERT_EQ(test, 1, pin_user_pages_fast(t->addr, 1, FOLL_WRITE,
@@ -1514,10 +1514,9 @@ static void put_of_more_than_was_pinned_is_told(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, account_pin(t, t->acct, huge, 0, 5), 5);
 	mutex_lock(&ledger->lock);
 	KUNIT_EXPECT_EQ(test, pin_ledger_sub(ledger, PIN_PLANE_CHARGED,
-					     page_to_pfn(others), 8, &counted,
-					     &gone), 8);
-	KUNIT_EXPECT_EQ(test, counted, 5);
-	KUNIT_EXPECT_FALSE(test, gone);
+					     page_to_pfn(others), 8, &step), 8);
+	KUNIT_EXPECT_EQ(test, step.counted, 5);
+	KUNIT_EXPECT_FALSE(test, step.gone);
 	KUNIT_EXPECT_EQ(test, pin_ledger_add(ledger, PIN_PLANE_CHARGED,
 					     page_to_pfn(others), 5), 5);
 	mutex_unlock(&ledger->lock);

@@ -133,9 +133,9 @@ static void bench_runs(struct kunit *test, unsigned long nr)
 
 static void bench_ledger(struct kunit *test, int repetition)
 {
-	unsigned long i, j, n, counted, all = 0;
+	unsigned long i, j, n, all = 0;
 	struct bench_test *t = test->priv;
-	bool gone;
+	struct pin_step step;
 	unsigned long *runs, nr = 0;
 	ktime_t start;
 	long ret = 0;
@@ -158,10 +158,10 @@ static void bench_ledger(struct kunit *test, int repetition)
 
 	start = ktime_get();
 	for (i = j = 0; j < nr; i += runs[j++])
-		for (n = 0; n < runs[j]; all += counted)
+		for (n = 0; n < runs[j]; all += step.counted)
 			n += pin_ledger_sub(t->ledger, PIN_PLANE_CHARGED,
 					    page_to_pfn(t->pages[i]) + n,
-					    runs[j] - n, &counted, &gone);
+					    runs[j] - n, &step);
 	bench_row(test, "ledger-sub", repetition, start);
 	mutex_unlock(&t->ledger->lock);
 	KUNIT_EXPECT_EQ(test, all, t->npages);

@@ -153,7 +153,16 @@ static void ledger_sub(struct ledger_test *t, unsigned long pfn,
 		       unsigned long npages)
 {
 	guard(mutex)(&t->ledger->lock);
-	pin_ledger_sub_all(t->ledger, PIN_PLANE_CHARGED, pfn, npages);
+	while (npages) {
+		struct pin_step step;
+		unsigned long n;
+
+		n = pin_ledger_sub(t->ledger, PIN_PLANE_CHARGED, pfn, npages,
+				   &step);
+		put_dev_pagemap(step.pgmap);
+		pfn += n;
+		npages -= n;
+	}
 	pin_ledger_publish(t->ledger);
 }
 
@@ -413,14 +422,14 @@ static bool device_sub(struct kunit *test, unsigned long pfn,
 		       unsigned long npages)
 {
 	struct ledger_test *t = test->priv;
-	unsigned long counted;
-	bool gone;
+	struct pin_step step;
 
 	guard(mutex)(&t->ledger->lock);
 	KUNIT_EXPECT_EQ(test, pin_ledger_sub(t->ledger, PIN_PLANE_CHARGED, pfn,
-					     npages, &counted, &gone), npages);
-	KUNIT_EXPECT_EQ(test, counted, npages);
-	return gone;
+					     npages, &step), npages);
+	KUNIT_EXPECT_EQ(test, step.counted, npages);
+	put_dev_pagemap(step.pgmap);
+	return step.gone;
 }
 
 /* The device is unbound while it is pinned, and bound again */
@@ -481,6 +490,14 @@ static void memory_that_comes_to_the_place_is_apart(struct kunit *test)
 	EXPECT_LEDGER(test, t->ledger, 0, 0);
 	KUNIT_EXPECT_EQ(test, ledger_add(t, t->pfn, 5), 5);
 	EXPECT_LEDGER(test, t->ledger, 5, 5);
+	/* Who takes back what it has just added leaves the others */
+	mutex_lock(&t->ledger->lock);
+	KUNIT_EXPECT_EQ(test, pin_ledger_add(t->ledger, PIN_PLANE_UNCHARGED,
+					     t->pfn, 4), 4);
+	pin_ledger_undo_all(t->ledger, PIN_PLANE_UNCHARGED, t->pfn, 4);
+	mutex_unlock(&t->ledger->lock);
+	KUNIT_EXPECT_EQ(test, t->ledger->gone_pins, 1);
+	EXPECT_LEDGER(test, t->ledger, 5, 5);
 	/* A step ends where the other kind begins */
 	KUNIT_EXPECT_FALSE(test, device_sub(test, t->pfn, 1));
 	EXPECT_LEDGER(test, t->ledger, 4, 4);
@@ -506,14 +523,13 @@ static void frames_that_may_be_freed_or_unplugged_count(struct kunit *test)
 static bool ledger_sub_one(struct kunit *test, unsigned long pfn)
 {
 	struct ledger_test *t = test->priv;
-	unsigned long counted = 7;
-	bool gone;
+	struct pin_step step;
 
 	guard(mutex)(&t->ledger->lock);
 	KUNIT_EXPECT_EQ(test, pin_ledger_sub(t->ledger, PIN_PLANE_CHARGED, pfn,
-					     1, &counted, &gone), 1);
-	KUNIT_EXPECT_LE(test, counted, 1);
-	return counted;
+					     1, &step), 1);
+	KUNIT_EXPECT_LE(test, step.counted, 1);
+	return step.counted;
 }
 
 /* Who remembers only PFNs may put it all the same: no warning */
@@ -549,20 +565,20 @@ static void step_is_as_long_as_frames_do_not_count(struct kunit *test)
 {
 	struct ledger_test *t = test->priv;
 	unsigned long none = PIN_TEST_NO_PFN;
-	unsigned long pfn = t->pfn + AREA_RESERVED, counted;
-	bool gone;
+	unsigned long pfn = t->pfn + AREA_RESERVED;
+	struct pin_step step;
 
 	ledger_add(t, pfn, 2);
 	mutex_lock(&t->ledger->lock);
 	KUNIT_EXPECT_EQ(test, pin_ledger_sub(t->ledger, PIN_PLANE_CHARGED, pfn,
-					     2, &counted, &gone), 1);
-	KUNIT_EXPECT_EQ(test, counted, 0);
+					     2, &step), 1);
+	KUNIT_EXPECT_EQ(test, step.counted, 0);
 	KUNIT_EXPECT_EQ(test, pin_ledger_sub(t->ledger, PIN_PLANE_CHARGED, none,
-					     7, &counted, &gone), 7);
-	KUNIT_EXPECT_EQ(test, counted, 0);
+					     7, &step), 7);
+	KUNIT_EXPECT_EQ(test, step.counted, 0);
 	KUNIT_EXPECT_EQ(test, pin_ledger_sub(t->ledger, PIN_PLANE_CHARGED, none,
-					     10 * PIN_BATCH_PAGES, &counted,
-					     &gone), PIN_BATCH_PAGES);
+					     10 * PIN_BATCH_PAGES, &step),
+			PIN_BATCH_PAGES);
 	mutex_unlock(&t->ledger->lock);
 	ledger_sub(t, pfn + 1, 1);
 }
@@ -625,8 +641,8 @@ static void charge_of_folio_is_min_of_pins_and_size(struct kunit *test)
 static void run_may_mix_small_and_large(struct kunit *test)
 {
 	struct ledger_test *t = test->priv;
-	unsigned long pfn = t->pfn + AREA_FOLIO, counted = 0;
-	bool gone;
+	unsigned long pfn = t->pfn + AREA_FOLIO;
+	struct pin_step step;
 
 	KUNIT_EXPECT_EQ(test, ledger_add(t, pfn - 30, 130), 130);
 	EXPECT_LEDGER(test, t->ledger, 130, 30 + AREA_FOLIO_SIZE);
@@ -634,13 +650,12 @@ static void run_may_mix_small_and_large(struct kunit *test)
 	/* A step of puts ends where the folio begins */
 	mutex_lock(&t->ledger->lock);
 	KUNIT_EXPECT_EQ(test, pin_ledger_sub(t->ledger, PIN_PLANE_CHARGED,
-					     pfn - 30, 130, &counted, &gone),
-			30);
-	KUNIT_EXPECT_EQ(test, counted, 30);
+					     pfn - 30, 130, &step), 30);
+	KUNIT_EXPECT_EQ(test, step.counted, 30);
 	EXPECT_LEDGER(test, t->ledger, 100, AREA_FOLIO_SIZE);
 	KUNIT_EXPECT_EQ(test, pin_ledger_sub(t->ledger, PIN_PLANE_CHARGED, pfn,
-					     100, &counted, &gone), 100);
-	KUNIT_EXPECT_EQ(test, counted, 100);
+					     100, &step), 100);
+	KUNIT_EXPECT_EQ(test, step.counted, 100);
 	mutex_unlock(&t->ledger->lock);
 }
 
@@ -1494,8 +1509,8 @@ static void store_that_fails_half_way_leaves_no_entry(struct kunit *test)
 			KUNIT_EXPECT_FALSE(test, has_entries(folios));
 			nodes += !xa_empty(folios);
 		} else {
-			pin_ledger_sub_all(ledger, PIN_PLANE_CHARGED,
-					   t->pfn + AREA_FOLIO, 1);
+			pin_ledger_undo_all(ledger, PIN_PLANE_CHARGED,
+					    t->pfn + AREA_FOLIO, 1);
 		}
 		mutex_unlock(&ledger->lock);
 		pin_ledger_put(ledger);

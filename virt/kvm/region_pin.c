@@ -110,22 +110,27 @@ void kvm_pinned_regions_destroy(struct kvm_pinned_regions *regions)
 }
 EXPORT_SYMBOL_GPL(kvm_pinned_regions_destroy);
 
-static struct kvm_pinned_region *alloc_region(unsigned long addr,
-					      unsigned long size)
+/* The pages that a range touches; 0 if it makes no sense */
+static unsigned long pages_of(unsigned long addr, unsigned long size)
 {
-	struct kvm_pinned_region *region;
 	unsigned long npages, last;
 
 	/* The end is the last byte: the whole address space is a range, too */
 	if (!size || check_add_overflow(addr, size - 1, &last))
-		return ERR_PTR(-EINVAL);
+		return 0;
 	npages = (last >> PAGE_SHIFT) - (addr >> PAGE_SHIFT) + 1;
-	if (npages > INT_MAX)
-		return ERR_PTR(-EINVAL);
+	return npages > INT_MAX ? 0 : npages;
+}
+
+static struct kvm_pinned_region *alloc_region(unsigned long addr,
+					      unsigned long size,
+					      unsigned long npages)
+{
+	struct kvm_pinned_region *region;
 
 	region = kzalloc(sizeof(*region), GFP_KERNEL_ACCOUNT);
 	if (!region)
-		return ERR_PTR(-ENOMEM);
+		return NULL;
 	/* kvmalloc() ends at 2 GiB, which is the array of 1 TiB */
 	if (npages <= PAGE_SIZE / sizeof(*region->pages))
 		region->pages = kmalloc_array(npages, sizeof(*region->pages),
@@ -135,7 +140,7 @@ static struct kvm_pinned_region *alloc_region(unsigned long addr,
 						GFP_KERNEL_ACCOUNT);
 	if (!region->pages) {
 		kfree(region);
-		return ERR_PTR(-ENOMEM);
+		return NULL;
 	}
 	region->addr = addr;
 	region->size = size;
@@ -152,15 +157,15 @@ static void free_region(struct kvm_pinned_region *region)
 /* As before there were ledgers: the pages of all regions, however often */
 static int check_limit(struct kvm_pinned_regions *regions,
 		       struct kvm_region_holder *holder,
-		       const struct pin_owner *owner,
-		       struct kvm_pinned_region *region)
+		       const struct pin_owner *owner, unsigned long addr,
+		       unsigned long npages)
 {
 	unsigned long limit = rlimit(RLIMIT_MEMLOCK) >> PAGE_SHIFT;
 
-	if (owner->lock_cap || regions->npages + region->npages <= limit)
+	if (owner->lock_cap || regions->npages + npages <= limit)
 		return 0;
-	pin_account_refused(holder->acct, owner, region->addr & PAGE_MASK,
-			    region->npages, 0, -ENOMEM, PIN_REASON_MEMLOCK);
+	pin_account_refused(holder->acct, owner, addr & PAGE_MASK, npages, 0,
+			    -ENOMEM, PIN_REASON_MEMLOCK);
 	return -ENOMEM;
 }
 
@@ -189,20 +194,21 @@ struct kvm_pinned_region *kvm_pin_region(struct kvm_pinned_regions *regions,
 	struct pin_owner owner = region_owner();
 	struct kvm_region_holder *holder;
 	struct kvm_pinned_region *region;
-	unsigned long done = 0;
+	unsigned long npages = pages_of(addr, size), done = 0;
 	long ret;
 
-	region = alloc_region(addr, size);
-	if (IS_ERR(region))
-		return region;
+	if (!npages)
+		return ERR_PTR(-EINVAL);
 	holder = need_holder(regions);
-	if (IS_ERR(holder)) {
-		ret = PTR_ERR(holder);
-		goto err_free;
-	}
-	ret = check_limit(regions, holder, &owner, region);
+	if (IS_ERR(holder))
+		return ERR_CAST(holder);
+	/* Before the array, which takes memory as well */
+	ret = check_limit(regions, holder, &owner, addr, npages);
 	if (ret)
-		goto err_free;
+		return ERR_PTR(ret);
+	region = alloc_region(addr, size, npages);
+	if (!region)
+		return ERR_PTR(-ENOMEM);
 
 	while (done < region->npages) {
 		ret = pin_user_pages_account(holder->acct, &owner,
@@ -225,7 +231,6 @@ struct kvm_pinned_region *kvm_pin_region(struct kvm_pinned_regions *regions,
 err_put:
 	put_user_pages_account(holder->acct, region->pages, done, false);
 	pin_account_settle(holder->acct);
-err_free:
 	free_region(region);
 	return ERR_PTR(ret);
 }
@@ -275,7 +280,8 @@ void kvm_put_region(struct kvm_pinned_regions *regions,
 	pin_account_settle(holder->acct);
 	free_region(region);
 	/* That of the VM's own process stays, with what it says of refusals */
-	if (!--holder->regions && !list_is_last(&holder->list, &regions->holders))
+	if (!--holder->regions &&
+	    !pin_account_is_for(holder->acct, current->mm))
 		free_holder(holder);
 }
 EXPORT_SYMBOL_GPL(kvm_put_region);
