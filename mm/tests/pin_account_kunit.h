@@ -1220,6 +1220,9 @@ static void move_needs_no_room_above_both(struct kunit *test)
 	pin_move_begin(&move, t->acct, to, &t->owner);
 	KUNIT_EXPECT_EQ(test, move_test_in(t, &move), 0);
 	move_test_out(t, &move, pin_move_out);
+	/* Nobody can take the room in between */
+	KUNIT_EXPECT_EQ(test, t->acct->ledger->in_cgroup, 0);
+	KUNIT_EXPECT_EQ(test, move.owed, 0);
 	pin_move_end(&move);
 	KUNIT_EXPECT_EQ(test, pin_test_usage(other), MOVE_PAGES);
 	KUNIT_EXPECT_EQ(test, pin_test_usage(cg), 0);

@@ -507,6 +507,33 @@ static void memory_that_comes_to_the_place_is_apart(struct kunit *test)
 	EXPECT_LEDGER(test, t->ledger, 0, 0);
 }
 
+/* They would be pins on what is in that place now */
+static void pins_that_have_gone_do_not_move(struct kunit *test)
+{
+	struct ledger_test *t = test->priv;
+	struct test_device *device = device_make(test);
+	unsigned long pfn = device_plug(test, device, 0);
+	struct pin_account *to;
+	struct pin_move move;
+
+	to = pin_account_create(pin_test_other_mm(test), "other", 0);
+	KUNIT_ASSERT_FALSE(test, IS_ERR(to));
+	ledger_add(t, pfn, 20);
+	device_unplug(device);
+	pin_move_begin(&move, device->acct, to, &t->owner);
+	KUNIT_EXPECT_EQ(test, pin_move_in(&move, pfn, 20), -EFAULT);
+	device_plug(test, device, 0);
+	KUNIT_EXPECT_EQ(test, pin_move_in(&move, pfn + 19, 1), -EFAULT);
+	KUNIT_EXPECT_EQ(test, pin_move_in(&move, pfn + 20, 1), 0);
+	pin_move_undo(&move, pfn + 20, 1);
+	pin_move_end(&move);
+	KUNIT_EXPECT_TRUE(test, ledger_is_empty(to->ledger));
+	device_unplug(device);
+	ledger_sub(t, pfn, 20);
+	pin_account_destroy(to);
+	device_free(device);
+}
+
 static void frames_that_may_be_freed_or_unplugged_count(struct kunit *test)
 {
 	struct ledger_test *t = test->priv;
@@ -1580,6 +1607,7 @@ static struct kunit_case pin_ledger_test_cases[] = {
 	KUNIT_CASE(device_page_has_so_many_pins_and_no_more),
 	KUNIT_CASE(pins_go_with_the_device),
 	KUNIT_CASE(memory_that_comes_to_the_place_is_apart),
+	KUNIT_CASE(pins_that_have_gone_do_not_move),
 	KUNIT_CASE(reserved_page_has_no_pins),
 	KUNIT_CASE(frame_without_page_has_no_pins),
 	KUNIT_CASE(step_is_as_long_as_frames_do_not_count),
