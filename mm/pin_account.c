@@ -169,17 +169,18 @@ static void account_acquired(struct pin_account *acct, unsigned long npages,
 	WRITE_ONCE(acct->peak, max(acct->peak, acct->pages));
 }
 
-/* @before: charged_pins() before they were taken off */
-static void account_released(struct pin_account *acct, unsigned long npages,
-			     unsigned long before)
+static void account_released(struct pin_account *acct,
+			     const struct pin_step *step)
 {
-	unsigned long charged = before - charged_pins(acct);
-
-	acct->charged -= charged;
-	if (unlikely(acct->unclaimed))
-		acct->ledger->unclaimed -= charged;
-	WRITE_ONCE(acct->pages, acct->pages - npages);
-	WRITE_ONCE(acct->released, acct->released + npages);
+	/* Not of device memory */
+	if (pin_account_plane(acct) == PIN_PLANE_CHARGED && !step->gone &&
+	    !step->pgmap) {
+		acct->charged -= step->counted;
+		if (unlikely(acct->unclaimed))
+			acct->ledger->unclaimed -= step->counted;
+	}
+	WRITE_ONCE(acct->pages, acct->pages - step->counted);
+	WRITE_ONCE(acct->released, acct->released + step->counted);
 }
 
 /* Pages at the start of @pages that are physically contiguous */
@@ -821,18 +822,17 @@ EXPORT_SYMBOL_GPL(pin_user_extents_account);
 static unsigned long put_pfns(struct pin_account *acct, unsigned long pfn,
 			      unsigned long npages, bool make_dirty)
 {
+	enum pin_plane_id plane = pin_account_plane(acct);
 	struct pin_ledger *ledger = acct->ledger;
 	unsigned long total = 0;
 
 	while (npages) {
-		unsigned long covered, before;
+		unsigned long covered;
 		struct pin_step step;
 
 		mutex_lock(&ledger->lock);
-		before = charged_pins(acct);
-		covered = pin_ledger_sub(ledger, pin_account_plane(acct), pfn,
-					 npages, &step);
-		account_released(acct, step.counted, before);
+		covered = pin_ledger_sub(ledger, plane, pfn, npages, &step);
+		account_released(acct, &step);
 		pin_ledger_publish(ledger);
 		mutex_unlock(&ledger->lock);
 
@@ -1078,18 +1078,17 @@ static void take_out(struct pin_move *move, struct pin_account *acct,
 	struct pin_ledger *ledger = acct->ledger;
 
 	while (npages) {
-		unsigned long covered, before;
 		struct pin_step step;
+		unsigned long covered;
 
 		mutex_lock(&ledger->lock);
-		before = charged_pins(acct);
 		if (undo)
 			covered = pin_ledger_undo(ledger, plane, pfn, npages,
 						  &step);
 		else
 			covered = pin_ledger_sub(ledger, plane, pfn, npages,
 						 &step);
-		account_released(acct, step.counted, before);
+		account_released(acct, &step);
 		pin_ledger_publish(ledger);
 		pin_ledger_settle(ledger, move);
 		mutex_unlock(&ledger->lock);

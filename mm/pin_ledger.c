@@ -366,7 +366,19 @@ static struct pin_chunk *chunk_get(struct pin_plane *plane, unsigned long pfn)
 	       chunk_make(plane, pfn >> PIN_CHUNK_SHIFT, PIN_GFP_LOCKED);
 }
 
-/* Pins on a large folio in the other planes whose folios are held */
+/* Most ledgers use one plane */
+static bool others_have_pins(struct pin_ledger *ledger, enum pin_plane_id which)
+{
+	unsigned long pins = 0;
+	int i;
+
+	for (i = 0; i < PIN_PLANE_NR; i++)
+		if (i != which)
+			pins |= ledger->planes[i].pins;
+	return unlikely(pins);
+}
+
+/* Pins on a large folio in the other planes */
 static unsigned long pins_elsewhere(struct pin_ledger *ledger,
 				    enum pin_plane_id which, unsigned long pfn)
 {
@@ -377,7 +389,7 @@ static unsigned long pins_elsewhere(struct pin_ledger *ledger,
 		struct xarray *folios = &ledger->planes[i].folios;
 		void *entry = NULL;
 
-		if (i != which && !xa_empty(folios))
+		if (i != which)
 			entry = xa_load(folios, pfn);
 		if (entry)
 			pins += xa_to_value(entry);
@@ -389,13 +401,13 @@ static void charge_folio(struct pin_ledger *ledger, enum pin_plane_id which,
 			 struct folio *folio, unsigned long old,
 			 unsigned long new)
 {
-	unsigned long others = pins_elsewhere(ledger, which, folio_pfn(folio));
-	unsigned long size = folio_nr_pages(folio);
+	unsigned long size = folio_nr_pages(folio), others;
 	long more = min(new, size) - min(old, size);
 
 	if (which == PIN_PLANE_CHARGED)
 		ledger->charge += more;
-	if (others) {
+	if (others_have_pins(ledger, which)) {
+		others = pins_elsewhere(ledger, which, folio_pfn(folio));
 		old += others;
 		new += others;
 		more = min(new, size) - min(old, size);
@@ -421,7 +433,7 @@ static unsigned int seen_elsewhere(struct pin_ledger *ledger,
 	for (i = 0; i < PIN_PLANE_NR; i++) {
 		struct pin_plane *plane = &ledger->planes[i];
 
-		if (i == which || xa_empty(&plane->chunks))
+		if (i == which)
 			continue;
 		others[nr] = chunk_find(plane, chunk->index << PIN_CHUNK_SHIFT);
 		if (others[nr])
@@ -452,8 +464,11 @@ static void charge_small(struct pin_ledger *ledger, enum pin_plane_id which,
 		return;
 	if (which == PIN_PLANE_CHARGED)
 		ledger->charge += more;
-	changed -= seen_elsewhere(ledger, which, chunk, first, end, value);
-	more = value ? changed : -(long)changed;
+	if (others_have_pins(ledger, which)) {
+		changed -= seen_elsewhere(ledger, which, chunk, first, end,
+					  value);
+		more = value ? changed : -(long)changed;
+	}
 	ledger->held += more;
 	mod_node_page_state(page_pgdat(page), NR_LONGTERM_PINNED, more);
 }
@@ -744,7 +759,8 @@ long pin_ledger_add(struct pin_ledger *ledger, enum pin_plane_id which,
 		}
 		done += n;
 		counted += n;
-		cond_resched();
+		if (done < npages)
+			cond_resched();
 	}
 	return counted;
 }
@@ -869,6 +885,18 @@ static void take_device(struct pin_ledger *ledger, unsigned long pfn,
 	step->gone = step->counted;
 }
 
+static unsigned long sub_plane(struct pin_ledger *ledger,
+			       enum pin_plane_id which, struct folio *folio,
+			       unsigned long pfn, unsigned long npages,
+			       struct pin_step *step)
+{
+	if (folio_test_large(folio))
+		step->counted = sub_large(ledger, which, folio, npages);
+	else
+		step->counted = sub_small(ledger, which, pfn, npages);
+	return step->counted;
+}
+
 /* As pin_ledger_sub(), for pages that are there */
 static unsigned long sub_page(struct pin_ledger *ledger,
 			      enum pin_plane_id which, unsigned long pfn,
@@ -876,32 +904,34 @@ static unsigned long sub_page(struct pin_ledger *ledger,
 {
 	struct page *page = pfn_to_page(pfn);
 	struct folio *folio = page_folio(page);
-	enum pin_plane_id i = which;
+	enum pin_plane_id i;
 
-	if (PageReserved(page)) {
+	if (unlikely(PageReserved(page))) {
 		take_device(ledger, pfn, npages, step);
 		return max(step->counted, 1);
 	}
 	if (folio_test_large(folio))
 		npages = pages_in_folio(folio, pfn, npages);
-	do {
-		step->counted = folio_test_large(folio) ?
-				sub_large(ledger, i, folio, npages) :
-				sub_small(ledger, i, pfn, npages);
-		/*
-		 * A holder whose pins had gone finds none of its kind if one of
-		 * another kind has put first, and taken them: see below
-		 */
-		i = (i + 1) % PIN_PLANE_NR;
-	} while (!step->counted && ledger->went && i != which);
+	if (likely(sub_plane(ledger, which, folio, pfn, npages, step)))
+		return folio_test_large(folio) ? npages : step->counted;
+
+	/*
+	 * A holder whose pins had gone finds none of its kind, if one of another
+	 * kind has put first and taken them
+	 */
+	for (i = 0; ledger->went && i < PIN_PLANE_NR; i++)
+		if (i != which &&
+		    sub_plane(ledger, i, folio, pfn, npages, step))
+			break;
 	return folio_test_large(folio) ? npages : max(step->counted, 1);
 }
 
 static unsigned long warn_if_less(struct pin_step *step, unsigned long pfn,
 				  unsigned long covered)
 {
-	WARN_ONCE(step->counted < covered,
-		  "pin_ledger: %lu pages at PFN %#lx put but not pinned\n",
+	if (likely(step->counted == covered))
+		return covered;
+	WARN_ONCE(1, "pin_ledger: %lu pages at PFN %#lx put but not pinned\n",
 		  covered - step->counted, pfn + step->counted);
 	return covered;
 }
