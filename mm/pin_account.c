@@ -831,7 +831,7 @@ static unsigned long put_pfns(struct pin_account *acct, unsigned long pfn,
 		struct pin_step step;
 
 		mutex_lock(&ledger->lock);
-		covered = pin_ledger_sub(ledger, plane, pfn, npages, &step);
+		covered = pin_ledger_sub(ledger, plane, pfn, npages, false, &step);
 		account_released(acct, &step);
 		pin_ledger_publish(ledger);
 		mutex_unlock(&ledger->lock);
@@ -1082,12 +1082,8 @@ static void take_out(struct pin_move *move, struct pin_account *acct,
 		unsigned long covered;
 
 		mutex_lock(&ledger->lock);
-		if (undo)
-			covered = pin_ledger_undo(ledger, plane, pfn, npages,
-						  &step);
-		else
-			covered = pin_ledger_sub(ledger, plane, pfn, npages,
-						 &step);
+		covered = pin_ledger_sub(ledger, plane, pfn, npages, undo,
+					 &step);
 		account_released(acct, &step);
 		pin_ledger_publish(ledger);
 		pin_ledger_settle(ledger, move);

@@ -279,7 +279,7 @@ struct misc_cg *pin_ledger_cgroup(struct pin_ledger *ledger)
  * Context: Any context; does not sleep.
  * Return: true if they are.
  */
-bool pin_account_counts(unsigned long pfn)
+bool __flatten pin_account_counts(unsigned long pfn)
 {
 	struct page *page;
 
@@ -299,17 +299,15 @@ static unsigned long pages_in_folio(struct folio *folio, unsigned long pfn,
 }
 
 /*
- * How many small pages, at most @max, from @first on are of one node. Pages of
- * device memory, which are all reserved, are a run each. Page flags have the
- * zone, so one look at them says nearly all.
+ * How many small pages, at most @max, from @first on are of one node. Page flags
+ * have the zone, so one look at them says nearly all.
  */
-static unsigned int run_length(struct page *first, unsigned int max)
+static __always_inline unsigned int run_length(struct page *first,
+					       unsigned int max)
 {
 	const int zone = page_zone_id(first);
 	unsigned int n = 1;
 
-	if (PageReserved(first))
-		return 1;
 	for (; n < max; n++) {
 		struct page *page = first + n;
 
@@ -367,7 +365,8 @@ static struct pin_chunk *chunk_get(struct pin_plane *plane, unsigned long pfn)
 }
 
 /* Most ledgers use one plane */
-static bool others_have_pins(struct pin_ledger *ledger, enum pin_plane_id which)
+static __always_inline bool others_have_pins(struct pin_ledger *ledger,
+					     enum pin_plane_id which)
 {
 	unsigned long pins = 0;
 	int i;
@@ -379,8 +378,9 @@ static bool others_have_pins(struct pin_ledger *ledger, enum pin_plane_id which)
 }
 
 /* Pins on a large folio in the other planes */
-static unsigned long pins_elsewhere(struct pin_ledger *ledger,
-				    enum pin_plane_id which, unsigned long pfn)
+static noinline unsigned long pins_elsewhere(struct pin_ledger *ledger,
+					     enum pin_plane_id which,
+					     unsigned long pfn)
 {
 	unsigned long pins = 0;
 	int i;
@@ -422,10 +422,11 @@ static void charge_folio(struct pin_ledger *ledger, enum pin_plane_id which,
  * Of the counters from @first to @end in @chunk that have just become @value: how
  * many pages have a pin in another plane
  */
-static unsigned int seen_elsewhere(struct pin_ledger *ledger,
-				   enum pin_plane_id which,
-				   struct pin_chunk *chunk, unsigned int first,
-				   unsigned int end, u16 value)
+static noinline unsigned int seen_elsewhere(struct pin_ledger *ledger,
+					    enum pin_plane_id which,
+					    struct pin_chunk *chunk,
+					    unsigned int first,
+					    unsigned int end, u16 value)
 {
 	struct pin_chunk *others[PIN_PLANE_NR];
 	unsigned int nr = 0, seen = 0, i, j;
@@ -453,10 +454,12 @@ static unsigned int seen_elsewhere(struct pin_ledger *ledger,
  * Charge for a run of small pages that begins with @page, from @first to @end in
  * @chunk: @changed counters have just become @value, from 0 or to it
  */
-static void charge_small(struct pin_ledger *ledger, enum pin_plane_id which,
-			 struct pin_chunk *chunk, struct page *page,
-			 unsigned int first, unsigned int end, u16 value,
-			 unsigned int changed)
+static __always_inline void charge_small(struct pin_ledger *ledger,
+					 enum pin_plane_id which,
+					 struct pin_chunk *chunk,
+					 struct page *page, unsigned int first,
+					 unsigned int end, u16 value,
+					 unsigned int changed)
 {
 	long more = value ? changed : -(long)changed;
 
@@ -765,9 +768,10 @@ long pin_ledger_add(struct pin_ledger *ledger, enum pin_plane_id which,
 	return counted;
 }
 
-static unsigned long sub_small(struct pin_ledger *ledger,
-			       enum pin_plane_id which, unsigned long pfn,
-			       unsigned long npages)
+static __always_inline unsigned long sub_small(struct pin_ledger *ledger,
+					       enum pin_plane_id which,
+					       unsigned long pfn,
+					       unsigned long npages)
 {
 	struct pin_plane *plane = &ledger->planes[which];
 	unsigned int first = pfn % PIN_CHUNK_PAGES, i, end;
@@ -819,9 +823,10 @@ static unsigned long sub_device(struct pin_ledger *ledger, unsigned long pfn,
 	return i - first;
 }
 
-static unsigned long sub_large(struct pin_ledger *ledger,
-			       enum pin_plane_id which, struct folio *folio,
-			       unsigned long npages)
+static __always_inline unsigned long sub_large(struct pin_ledger *ledger,
+					       enum pin_plane_id which,
+					       struct folio *folio,
+					       unsigned long npages)
 {
 	struct pin_plane *plane = &ledger->planes[which];
 	XA_STATE_ORDER(xas, &plane->folios, folio_pfn(folio),
@@ -885,57 +890,6 @@ static void take_device(struct pin_ledger *ledger, unsigned long pfn,
 	step->gone = step->counted;
 }
 
-static unsigned long sub_plane(struct pin_ledger *ledger,
-			       enum pin_plane_id which, struct folio *folio,
-			       unsigned long pfn, unsigned long npages,
-			       struct pin_step *step)
-{
-	if (folio_test_large(folio))
-		step->counted = sub_large(ledger, which, folio, npages);
-	else
-		step->counted = sub_small(ledger, which, pfn, npages);
-	return step->counted;
-}
-
-/* As pin_ledger_sub(), for pages that are there */
-static unsigned long sub_page(struct pin_ledger *ledger,
-			      enum pin_plane_id which, unsigned long pfn,
-			      unsigned long npages, struct pin_step *step)
-{
-	struct page *page = pfn_to_page(pfn);
-	struct folio *folio = page_folio(page);
-	enum pin_plane_id i;
-
-	if (unlikely(PageReserved(page))) {
-		take_device(ledger, pfn, npages, step);
-		return max(step->counted, 1);
-	}
-	if (folio_test_large(folio))
-		npages = pages_in_folio(folio, pfn, npages);
-	if (likely(sub_plane(ledger, which, folio, pfn, npages, step)))
-		return folio_test_large(folio) ? npages : step->counted;
-
-	/*
-	 * A holder whose pins had gone finds none of its kind, if one of another
-	 * kind has put first and taken them
-	 */
-	for (i = 0; ledger->went && i < PIN_PLANE_NR; i++)
-		if (i != which &&
-		    sub_plane(ledger, i, folio, pfn, npages, step))
-			break;
-	return folio_test_large(folio) ? npages : max(step->counted, 1);
-}
-
-static unsigned long warn_if_less(struct pin_step *step, unsigned long pfn,
-				  unsigned long covered)
-{
-	if (likely(step->counted == covered))
-		return covered;
-	WARN_ONCE(1, "pin_ledger: %lu pages at PFN %#lx put but not pinned\n",
-		  covered - step->counted, pfn + step->counted);
-	return covered;
-}
-
 static unsigned long take_gone(struct pin_ledger *ledger, unsigned long pfn,
 			       unsigned long npages, struct pin_step *step)
 {
@@ -944,79 +898,102 @@ static unsigned long take_gone(struct pin_ledger *ledger, unsigned long pfn,
 	return step->counted;
 }
 
+/* The rare cases of pin_ledger_sub(): the page has no pins of that kind */
+static noinline void sub_rare(struct pin_ledger *ledger,
+			      enum pin_plane_id which, unsigned long pfn,
+			      unsigned long npages, bool undo,
+			      struct pin_step *step)
+{
+	struct folio *folio = page_folio(pfn_to_page(pfn));
+	enum pin_plane_id i;
+
+	if (undo) {
+		take_gone(ledger, pfn, npages, step);
+		return;
+	}
+	/*
+	 * A holder whose pins had gone finds none of its kind, if one of another
+	 * kind has put first and taken them
+	 */
+	for (i = 0; ledger->went && i < PIN_PLANE_NR && !step->counted; i++) {
+		if (i == which)
+			continue;
+		if (folio_test_large(folio))
+			step->counted = sub_large(ledger, i, folio, npages);
+		else
+			step->counted = sub_small(ledger, i, pfn, npages);
+	}
+}
+
 /**
  * pin_ledger_sub() - take a pin off each of some pages, as far as one step goes
  * @ledger: the ledger
  * @which: the plane, but for pages of device memory
  * @pfn: the first page frame; the pages are still pinned
  * @npages: how many pages, at least 1
+ * @undo: the pins are those that pin_ledger_add() has just added
  * @step: set to what was taken off
  *
  * A step ends with the folio, or with a run of small pages that lie together, or
  * with one of frames that do not count, of which it has a batch at most.
  *
+ * Pins that went with a device come first, whatever is in that place now. If
+ * somebody has pinned that as well, it does not matter who of them puts first:
+ * the last unpins. But @undo takes pins on what is there, as its caller has pinned
+ * just that and will unpin it by itself.
+ *
  * Context: Process context. ledger->lock is held.
  * Return: how many pages the step covers, at least 1.
  */
 unsigned long pin_ledger_sub(struct pin_ledger *ledger, enum pin_plane_id which,
-			     unsigned long pfn, unsigned long npages,
+			     unsigned long pfn, unsigned long npages, bool undo,
 			     struct pin_step *step)
 {
 	unsigned long covered;
+	struct folio *folio;
+	struct page *page;
 
 	lockdep_assert_held(&ledger->lock);
 
-	*step = (struct pin_step) {};
-	/*
-	 * First, whatever is in that place now. If somebody has pinned that as
-	 * well, it does not matter who of them puts first: the last unpins.
-	 */
-	if (unlikely(ledger->gone_pins) && take_gone(ledger, pfn, npages, step))
+	step->counted = 0;
+	step->gone = false;
+	step->pgmap = NULL;
+	if (unlikely(ledger->gone_pins) && !undo &&
+	    take_gone(ledger, pfn, npages, step))
 		return step->counted;
 
 	if (!pin_account_counts(pfn)) {
-		npages = ledger->gone_pins ? 1 : min(npages, PIN_BATCH_PAGES);
+		if (unlikely(ledger->gone_pins)) {
+			take_gone(ledger, pfn, npages, step);
+			return max(step->counted, 1);
+		}
+		npages = min(npages, PIN_BATCH_PAGES);
 		for (covered = 1; covered < npages; covered++)
 			if (pin_account_counts(pfn + covered))
 				break;
 		return covered;
 	}
-	return warn_if_less(step, pfn,
-			    sub_page(ledger, which, pfn, npages, step));
-}
 
-/**
- * pin_ledger_undo() - take off what pin_ledger_add() has just added, as far as one
- *	step goes
- * @ledger: the ledger
- * @which: the plane, but for pages of device memory
- * @pfn: the first page frame; the pages are still pinned
- * @npages: how many pages, at least 1
- * @step: set to what was taken off
- *
- * As pin_ledger_sub(), but the pins are those on what is in that place now. Only
- * if the device has been taken away since, they have gone.
- *
- * Context: Process context. ledger->lock is held.
- * Return: how many pages the step covers, at least 1.
- */
-unsigned long pin_ledger_undo(struct pin_ledger *ledger,
-			      enum pin_plane_id which, unsigned long pfn,
-			      unsigned long npages, struct pin_step *step)
-{
-	unsigned long covered;
-
-	lockdep_assert_held(&ledger->lock);
-
-	*step = (struct pin_step) {};
-	if (!pin_account_counts(pfn)) {
-		take_gone(ledger, pfn, npages, step);
-		return max(step->counted, 1);
+	page = pfn_to_page(pfn);
+	folio = page_folio(page);
+	if (unlikely(PageReserved(page))) {
+		take_device(ledger, pfn, npages, step);
+		covered = max(step->counted, 1);
+	} else if (folio_test_large(folio)) {
+		covered = pages_in_folio(folio, pfn, npages);
+		step->counted = sub_large(ledger, which, folio, covered);
+	} else {
+		step->counted = sub_small(ledger, which, pfn, npages);
+		covered = max(step->counted, 1);
 	}
-	covered = sub_page(ledger, which, pfn, npages, step);
-	if (!step->counted && take_gone(ledger, pfn, npages, step))
-		return step->counted;
-	return warn_if_less(step, pfn, covered);
+	if (likely(step->counted == covered))
+		return covered;
+	if (!step->counted)
+		sub_rare(ledger, which, pfn, covered, undo, step);
+	WARN_ONCE(step->counted < covered,
+		  "pin_ledger: %lu pages at PFN %#lx put but not pinned\n",
+		  covered - step->counted, pfn + step->counted);
+	return covered;
 }
 
 /**
@@ -1035,7 +1012,7 @@ void pin_ledger_undo_all(struct pin_ledger *ledger, enum pin_plane_id which,
 		struct pin_step step;
 		unsigned long n;
 
-		n = pin_ledger_undo(ledger, which, pfn, npages, &step);
+		n = pin_ledger_sub(ledger, which, pfn, npages, true, &step);
 		put_dev_pagemap(step.pgmap);
 		pfn += n;
 		npages -= n;

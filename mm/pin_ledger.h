@@ -271,11 +271,8 @@ struct misc_cg *pin_ledger_cgroup(struct pin_ledger *ledger);
 long pin_ledger_add(struct pin_ledger *ledger, enum pin_plane_id plane,
 		    unsigned long pfn, unsigned long npages);
 unsigned long pin_ledger_sub(struct pin_ledger *ledger, enum pin_plane_id plane,
-			     unsigned long pfn, unsigned long npages,
+			     unsigned long pfn, unsigned long npages, bool undo,
 			     struct pin_step *step);
-unsigned long pin_ledger_undo(struct pin_ledger *ledger,
-			      enum pin_plane_id plane, unsigned long pfn,
-			      unsigned long npages, struct pin_step *step);
 void pin_ledger_undo_all(struct pin_ledger *ledger, enum pin_plane_id plane,
 			 unsigned long pfn, unsigned long npages);
 bool pin_ledger_any_gone(struct pin_ledger *ledger, unsigned long pfn,

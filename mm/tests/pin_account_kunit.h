@@ -1517,7 +1517,8 @@ static void put_of_more_than_was_pinned_is_told(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, account_pin(t, t->acct, huge, 0, 5), 5);
 	mutex_lock(&ledger->lock);
 	KUNIT_EXPECT_EQ(test, pin_ledger_sub(ledger, PIN_PLANE_CHARGED,
-					     page_to_pfn(others), 8, &step), 8);
+					     page_to_pfn(others), 8, false,
+					     &step), 8);
 	KUNIT_EXPECT_EQ(test, step.counted, 5);
 	KUNIT_EXPECT_FALSE(test, step.gone);
 	KUNIT_EXPECT_EQ(test, pin_ledger_add(ledger, PIN_PLANE_CHARGED,

@@ -158,7 +158,7 @@ static void ledger_sub(struct ledger_test *t, unsigned long pfn,
 		unsigned long n;
 
 		n = pin_ledger_sub(t->ledger, PIN_PLANE_CHARGED, pfn, npages,
-				   &step);
+				   false, &step);
 		put_dev_pagemap(step.pgmap);
 		pfn += n;
 		npages -= n;
@@ -426,7 +426,7 @@ static bool device_sub(struct kunit *test, unsigned long pfn,
 
 	guard(mutex)(&t->ledger->lock);
 	KUNIT_EXPECT_EQ(test, pin_ledger_sub(t->ledger, PIN_PLANE_CHARGED, pfn,
-					     npages, &step), npages);
+					     npages, false, &step), npages);
 	KUNIT_EXPECT_EQ(test, step.counted, npages);
 	put_dev_pagemap(step.pgmap);
 	return step.gone;
@@ -554,7 +554,7 @@ static bool ledger_sub_one(struct kunit *test, unsigned long pfn)
 
 	guard(mutex)(&t->ledger->lock);
 	KUNIT_EXPECT_EQ(test, pin_ledger_sub(t->ledger, PIN_PLANE_CHARGED, pfn,
-					     1, &step), 1);
+					     1, false, &step), 1);
 	KUNIT_EXPECT_LE(test, step.counted, 1);
 	return step.counted;
 }
@@ -598,13 +598,13 @@ static void step_is_as_long_as_frames_do_not_count(struct kunit *test)
 	ledger_add(t, pfn, 2);
 	mutex_lock(&t->ledger->lock);
 	KUNIT_EXPECT_EQ(test, pin_ledger_sub(t->ledger, PIN_PLANE_CHARGED, pfn,
-					     2, &step), 1);
+					     2, false, &step), 1);
 	KUNIT_EXPECT_EQ(test, step.counted, 0);
 	KUNIT_EXPECT_EQ(test, pin_ledger_sub(t->ledger, PIN_PLANE_CHARGED, none,
-					     7, &step), 7);
+					     7, false, &step), 7);
 	KUNIT_EXPECT_EQ(test, step.counted, 0);
 	KUNIT_EXPECT_EQ(test, pin_ledger_sub(t->ledger, PIN_PLANE_CHARGED, none,
-					     10 * PIN_BATCH_PAGES, &step),
+					     10 * PIN_BATCH_PAGES, false, &step),
 			PIN_BATCH_PAGES);
 	mutex_unlock(&t->ledger->lock);
 	ledger_sub(t, pfn + 1, 1);
@@ -677,11 +677,11 @@ static void run_may_mix_small_and_large(struct kunit *test)
 	/* A step of puts ends where the folio begins */
 	mutex_lock(&t->ledger->lock);
 	KUNIT_EXPECT_EQ(test, pin_ledger_sub(t->ledger, PIN_PLANE_CHARGED,
-					     pfn - 30, 130, &step), 30);
+					     pfn - 30, 130, false, &step), 30);
 	KUNIT_EXPECT_EQ(test, step.counted, 30);
 	EXPECT_LEDGER(test, t->ledger, 100, AREA_FOLIO_SIZE);
 	KUNIT_EXPECT_EQ(test, pin_ledger_sub(t->ledger, PIN_PLANE_CHARGED, pfn,
-					     100, &step), 100);
+					     100, false, &step), 100);
 	KUNIT_EXPECT_EQ(test, step.counted, 100);
 	mutex_unlock(&t->ledger->lock);
 }
