@@ -169,8 +169,8 @@ static void account_acquired(struct pin_account *acct, unsigned long npages,
 	WRITE_ONCE(acct->peak, max(acct->peak, acct->pages));
 }
 
-static void account_released(struct pin_account *acct,
-			     const struct pin_step *step)
+static inline void account_released(struct pin_account *acct,
+				    const struct pin_step *step)
 {
 	/* Not of device memory */
 	if (pin_account_plane(acct) == PIN_PLANE_CHARGED && !step->gone &&
@@ -844,7 +844,8 @@ static unsigned long put_pfns(struct pin_account *acct, unsigned long pfn,
 		total += step.counted;
 		pfn += covered;
 		npages -= covered;
-		cond_resched();
+		if (npages)
+			cond_resched();
 	}
 	return total;
 }

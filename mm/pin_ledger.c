@@ -52,6 +52,9 @@
  * in chunks: with an entry for each 4K page, the tree would cost a quarter of
  * the time that it takes to map memory for a device.
  *
+ * What is done for each page that lies alone is inlined: it costs a quarter of
+ * what mapping such a page does. The rare cases are not.
+ *
  * Locks: mmap_lock > pin_ledgers_lock > ledger->lock, which is a leaf: nobody
  * waits in it for memory, a page fault or user space. All who change
  * mm->locked_vm have mmap_lock for writing. So a pin that a limit applies to takes
@@ -332,7 +335,8 @@ static struct pin_chunk *chunk_find(struct pin_plane *plane, unsigned long pfn)
 	return chunk;
 }
 
-static void chunk_free(struct pin_plane *plane, struct pin_chunk *chunk)
+static noinline void chunk_free(struct pin_plane *plane,
+				struct pin_chunk *chunk)
 {
 	if (plane->last_chunk == chunk)
 		plane->last_chunk = NULL;
@@ -341,8 +345,8 @@ static void chunk_free(struct pin_plane *plane, struct pin_chunk *chunk)
 }
 
 /* With @gfp for waiting, ledger->lock is not held */
-static struct pin_chunk *chunk_make(struct pin_plane *plane,
-				    unsigned long index, gfp_t gfp)
+static noinline struct pin_chunk *chunk_make(struct pin_plane *plane,
+					     unsigned long index, gfp_t gfp)
 {
 	struct pin_chunk *chunk, *there;
 
@@ -543,8 +547,8 @@ static void device_chunk_put(struct pin_ledger *ledger,
  * counted, so that a put finds its pins by PFN when the page is no more. Pins on
  * what was there before count against the bound, so that all fit in one counter.
  */
-static long add_device(struct pin_ledger *ledger, unsigned long pfn,
-		       unsigned long npages)
+static noinline long add_device(struct pin_ledger *ledger, unsigned long pfn,
+				unsigned long npages)
 {
 	unsigned int first = pfn % PIN_CHUNK_PAGES, i, end;
 	struct page *page = pfn_to_page(pfn);
@@ -730,8 +734,9 @@ void pin_ledger_unreserve(struct pin_ledger *ledger, enum pin_plane_id which,
  * -ENOMEM: no memory for an entry at once; see pin_ledger_reserve().
  * -EFAULT: the memory is of a device that is being taken away.
  */
-long pin_ledger_add(struct pin_ledger *ledger, enum pin_plane_id which,
-		    unsigned long pfn, unsigned long npages)
+long __flatten pin_ledger_add(struct pin_ledger *ledger,
+			      enum pin_plane_id which, unsigned long pfn,
+			      unsigned long npages)
 {
 	unsigned long done = 0, counted = 0;
 
@@ -873,8 +878,8 @@ static void forget_chunk(struct pin_ledger *ledger,
  * Pins on device memory. While it is taken away nobody may touch the pages any
  * more: then its pins go here, before longterm_pins_forget() comes.
  */
-static void take_device(struct pin_ledger *ledger, unsigned long pfn,
-			unsigned long npages, struct pin_step *step)
+static noinline void take_device(struct pin_ledger *ledger, unsigned long pfn,
+				 unsigned long npages, struct pin_step *step)
 {
 	struct pin_device_chunk *chunk;
 
@@ -890,8 +895,9 @@ static void take_device(struct pin_ledger *ledger, unsigned long pfn,
 	step->gone = step->counted;
 }
 
-static unsigned long take_gone(struct pin_ledger *ledger, unsigned long pfn,
-			       unsigned long npages, struct pin_step *step)
+static noinline unsigned long take_gone(struct pin_ledger *ledger,
+					unsigned long pfn, unsigned long npages,
+					struct pin_step *step)
 {
 	step->counted = sub_device(ledger, pfn, npages, true);
 	step->gone = step->counted;
@@ -945,9 +951,10 @@ static noinline void sub_rare(struct pin_ledger *ledger,
  * Context: Process context. ledger->lock is held.
  * Return: how many pages the step covers, at least 1.
  */
-unsigned long pin_ledger_sub(struct pin_ledger *ledger, enum pin_plane_id which,
-			     unsigned long pfn, unsigned long npages, bool undo,
-			     struct pin_step *step)
+unsigned long __flatten pin_ledger_sub(struct pin_ledger *ledger,
+				       enum pin_plane_id which,
+				       unsigned long pfn, unsigned long npages,
+				       bool undo, struct pin_step *step)
 {
 	unsigned long covered;
 	struct folio *folio;
