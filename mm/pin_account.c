@@ -173,8 +173,8 @@ static inline void account_released(struct pin_account *acct,
 				    const struct pin_step *step)
 {
 	/* Not of device memory */
-	if (pin_account_plane(acct) == PIN_PLANE_CHARGED && !step->gone &&
-	    !step->pgmap) {
+	if (pin_account_plane(acct) == PIN_PLANE_CHARGED &&
+	    likely(!step->gone && !step->pgmap)) {
 		acct->charged -= step->counted;
 		if (unlikely(acct->unclaimed))
 			acct->ledger->unclaimed -= step->counted;

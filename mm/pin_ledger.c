@@ -308,9 +308,12 @@ static unsigned long pages_in_folio(struct folio *folio, unsigned long pfn,
 static __always_inline unsigned int run_length(struct page *first,
 					       unsigned int max)
 {
-	const int zone = page_zone_id(first);
 	unsigned int n = 1;
+	int zone;
 
+	if (max == 1)
+		return 1;
+	zone = page_zone_id(first);
 	for (; n < max; n++) {
 		struct page *page = first + n;
 
