@@ -123,12 +123,6 @@ static int __init pin_chunks_init(void)
 }
 subsys_initcall(pin_chunks_init);
 
-static void ledger_free(struct pin_ledger *ledger)
-{
-	put_misc_cg(ledger->cgroup);
-	kfree(ledger);
-}
-
 /* No reader is left */
 static void ledger_free_work(struct work_struct *work)
 {
@@ -136,7 +130,7 @@ static void ledger_free_work(struct work_struct *work)
 						 struct pin_ledger, free);
 
 	mmdrop(ledger->mm);
-	ledger_free(ledger);
+	kfree(ledger);
 }
 
 /**
@@ -189,8 +183,10 @@ struct pin_ledger *pin_ledger_get(struct mm_struct *mm)
 	}
 	mutex_unlock(&pin_ledgers_lock);
 
-	if (new)
-		ledger_free(new);
+	if (new) {
+		put_misc_cg(new->cgroup);
+		kfree(new);
+	}
 	return ledger;
 }
 
@@ -247,12 +243,14 @@ void pin_ledger_put(struct pin_ledger *ledger)
 	}
 	WARN_ON(ledger->device_pins || has_entries(&ledger->devices));
 	xa_destroy(&ledger->devices);
+	/* Who reads it has a reference on the ledger */
+	put_misc_cg(ledger->cgroup);
 	queue_rcu_work(system_wq, &ledger->free);
 }
 
 /**
  * pin_ledger_cgroup() - get the cgroup that is charged for what grows
- * @ledger: the ledger
+ * @ledger: the ledger; the caller has a reference, or an account
  *
  * Context: Any context; does not sleep.
  * Return: the cgroup, which the caller gives back with put_misc_cg(); or NULL in
