@@ -493,8 +493,8 @@ static void memory_that_comes_to_the_place_is_apart(struct kunit *test)
 	/* Who takes back what it has just added leaves the others */
 	mutex_lock(&t->ledger->lock);
 	KUNIT_EXPECT_EQ(test, pin_ledger_add(t->ledger, PIN_PLANE_UNCHARGED,
-					     t->pfn, 4), 4);
-	pin_ledger_undo_all(t->ledger, PIN_PLANE_UNCHARGED, t->pfn, 4);
+					     t->pfn + 1, 4), 4);
+	pin_ledger_undo_all(t->ledger, PIN_PLANE_UNCHARGED, t->pfn + 1, 4);
 	mutex_unlock(&t->ledger->lock);
 	KUNIT_EXPECT_EQ(test, t->ledger->gone_pins, 1);
 	EXPECT_LEDGER(test, t->ledger, 5, 5);
