@@ -475,6 +475,8 @@ TEST_F(faults, two_domains)
 		vfio_close(&self->v);
 		EXPECT_BACK(&base);
 	}
+	if (!found && file_exists("/sys/class/iommu/ivhd0"))
+		SKIP(return, "AMD's IOMMU attaches to a page table without an allocation");
 	EXPECT_LT(0, found) TH_LOG("no failure led to two page tables");
 }
 

@@ -268,14 +268,15 @@ TEST_F(mdev, other_pages)
 	EXPECT_BACK(&bench->base);
 }
 
-/* The last pages of the IOVA space, whose end is 0: only an IOMMU ends before */
+/* The last pages of the IOVA space, whose end is 0: an IOMMU may end before */
 TEST_F(mdev, top)
 {
 	const uint64_t top = -PAGE, first = top - PAGE;
 	struct bench *bench = &self->b;
 	struct vfio *v = &bench->v;
+	long m = variant->beside ? 3 : 0, c = variant->beside ? 2 : 0;
 
-	if (variant->beside) {
+	if (variant->beside && vfio_room(v, top, PAGE) == VFIO_NOWHERE) {
 		EXPECT_EQ(-EINVAL, vfio_map(v, bench->mem, top, PAGE, MAP_RW));
 		return;
 	}
@@ -284,10 +285,10 @@ TEST_F(mdev, top)
 	/* What the count goes on with is not what it wraps to */
 	ASSERT_EQ(0, vfio_map(v, bench->mem, 0, PAGE, MAP_RW));
 	EXPECT_GT(0, pc_pin(bench->pc, top, 2, PIN_CALLER_WRITE));
-	EXPECT_STATE(&bench->base, 0, 0, 0);
+	EXPECT_STATE(&bench->base, m, c, c);
 	EXPECT_EQ(2, pc_pin(bench->pc, first, 2, PIN_CALLER_WRITE));
 	EXPECT_EQ(0, pc_unpin(bench->pc, top, 1));
-	EXPECT_STATE(&bench->base, 1, 1, 1);
+	EXPECT_STATE(&bench->base, m + 1, c ? c : 1, c ? c : 1);
 	EXPECT_EQ(-EINVAL, vfio_unmap(v, top, PAGE));
 	EXPECT_EQ(2 * (long)PAGE, vfio_unmap(v, first, 2 * PAGE));
 	EXPECT_EQ((long)PAGE, vfio_unmap(v, 0, PAGE));

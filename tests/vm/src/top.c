@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The last pages of the IOVA space. AMD's IOMMU translates them: its addresses
- * end at 2^64 - 1, so the end of what is mapped there is 0.
+ * The last pages of the IOVA space. AMD's IOMMU and virtio-iommu translate them:
+ * their addresses end at 2^64 - 1, so the end of what is mapped there is 0.
  */
 #include "test.h"
 
@@ -21,6 +21,7 @@ FIXTURE_SETUP(top)
 {
 	struct vfio_iommu_type1_info_cap_iova_range *cap;
 	struct vfio_iommu_type1_info *info;
+	unsigned long long end;
 
 	NEED_DEVICES(2U);
 	self->v.fd = -1;
@@ -28,12 +29,12 @@ FIXTURE_SETUP(top)
 	ASSERT_NE(NULL, self->mem);
 	ASSERT_EQ(0, snap(&self->before));
 	ASSERT_EQ(0, vfio_open(&self->v, 0));
-	cap = vfio_info_cap(&self->v, VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE,
-			    &info);
+	cap = vfio_ranges(&self->v, &info);
 	ASSERT_NE(NULL, cap);
-	ASSERT_EQ(-1ULL, cap->iova_ranges[cap->nr_iovas - 1].end)
-		TH_LOG("this IOMMU does not reach the top");
+	end = cap->iova_ranges[cap->nr_iovas - 1].end;
 	free(info);
+	if (end != -1ULL)
+		SKIP(return, "this IOMMU's addresses end at 0x%llx", end);
 	ASSERT_EQ(0, snap(&self->base));
 }
 

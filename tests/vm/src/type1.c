@@ -99,9 +99,6 @@ TEST_F(type1, arguments_of_map)
 		{ all, MAP_RW, mem, IOVA, 0, -EINVAL },
 		{ all, MAP_RW, mem, -PAGE, 2 * PAGE, -EINVAL },
 		{ all, MAP_RW, -PAGE, IOVA, 2 * PAGE, -EINVAL },
-		/* of the interrupts, and beyond the IOMMU's reach */
-		{ all, MAP_RW, mem, 0xfee00000, PAGE, -EINVAL },
-		{ all, MAP_RW, mem, 1ULL << 60, PAGE, -EINVAL },
 		{ all, VFIO_DMA_MAP_FLAG_VADDR, mem, IOVA, PAGE, -ENOENT },
 		{ all, MAP_RW, mem, IOVA, PAGE, 0 },
 		{ all, MAP_RW, mem, IOVA, PAGE, -EEXIST },
@@ -118,6 +115,58 @@ TEST_F(type1, arguments_of_map)
 	}
 	EXPECT_EQ(2 * (long)PAGE, vfio_unmap_all(&self->v));
 	EXPECT_BACK(&self->before);
+}
+
+/*
+ * Addresses that the IOMMU does not translate: windows of the interrupts and the
+ * like, and what is beyond its reach. The pages on both sides of each edge.
+ */
+TEST_F(type1, ranges)
+{
+	struct vfio_iommu_type1_info_cap_iova_range *cap;
+	struct vfio_iommu_type1_info *info;
+	unsigned int i;
+
+	cap = vfio_ranges(&self->v, &info);
+	ASSERT_NE(NULL, cap);
+	ASSERT_LT(0U, cap->nr_iovas);
+	for (i = 0; i < cap->nr_iovas; i++) {
+		uint64_t start = cap->iova_ranges[i].start;
+		uint64_t end = cap->iova_ranges[i].end, last = end + 1 - PAGE;
+
+		EXPECT_EQ(0, vfio_map(&self->v, self->mem, start, PAGE,
+				      MAP_RW));
+		EXPECT_EQ(0, vfio_map(&self->v, self->mem, last, PAGE, MAP_RW));
+		EXPECT_EQ((long)PAGE, vfio_unmap(&self->v, start, PAGE));
+		EXPECT_EQ((long)PAGE, vfio_unmap(&self->v, last, PAGE));
+		/* One that reaches all has nothing behind it, nor before it */
+		if (start) {
+			EXPECT_EQ(-EINVAL, vfio_map(&self->v, self->mem,
+						    start - PAGE, PAGE, MAP_RW))
+				TH_LOG("before range %u", i);
+			EXPECT_EQ(-EINVAL, vfio_map(&self->v, self->mem,
+						    start - PAGE, 2 * PAGE,
+						    MAP_RW));
+		}
+		if (end + 1) {
+			EXPECT_EQ(-EINVAL, vfio_map(&self->v, self->mem,
+						    end + 1, PAGE, MAP_RW))
+				TH_LOG("behind range %u", i);
+			EXPECT_EQ(-EINVAL, vfio_map(&self->v, self->mem, last,
+						    2 * PAGE, MAP_RW));
+		}
+	}
+	free(info);
+	EXPECT_BACK(&self->before);
+}
+
+/* QEMU has the window of the interrupts at the same place for each of its IOMMUs */
+TEST_F(type1, window_of_interrupts)
+{
+	EXPECT_EQ(-EINVAL, vfio_map(&self->v, self->mem, 0xfee00000, PAGE,
+				    MAP_RW));
+	EXPECT_EQ(-EINVAL, vfio_map(&self->v, self->mem, 0xfeefffff & -PAGE,
+				    PAGE, MAP_RW));
 }
 
 TEST_F(type1, arguments_of_unmap)

@@ -490,6 +490,35 @@ void *vfio_info_cap(struct vfio *v, unsigned int id,
 	return NULL;
 }
 
+struct vfio_iommu_type1_info_cap_iova_range *
+vfio_ranges(struct vfio *v, struct vfio_iommu_type1_info **info)
+{
+	return vfio_info_cap(v, VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE, info);
+}
+
+uint64_t vfio_room(struct vfio *v, uint64_t iova, uint64_t size)
+{
+	struct vfio_iommu_type1_info_cap_iova_range *cap;
+	struct vfio_iommu_type1_info *info;
+	uint64_t from, at, found = VFIO_NOWHERE;
+	unsigned int i;
+
+	cap = vfio_ranges(v, &info);
+	for (i = 0; cap && i < cap->nr_iovas; i++) {
+		from = cap->iova_ranges[i].start;
+		if (from < iova)
+			from = iova;
+		at = ROUND_UP(from, size);
+		if (at >= from && at <= cap->iova_ranges[i].end &&
+		    cap->iova_ranges[i].end - at >= size - 1) {
+			found = at;
+			break;
+		}
+	}
+	free(info);
+	return found;
+}
+
 long vfio_dma_avail(struct vfio *v)
 {
 	struct vfio_iommu_type1_info_dma_avail *cap;

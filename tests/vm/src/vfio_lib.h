@@ -83,6 +83,18 @@ long vfio_unmap_dirty(struct vfio *v, uint64_t iova, size_t size,
 /* A capability of VFIO_IOMMU_GET_INFO, to be freed with *@info; or NULL */
 void *vfio_info_cap(struct vfio *v, unsigned int id,
 		    struct vfio_iommu_type1_info **info);
+/*
+ * Where the container can map, as it says: ranges in their order, to be freed with
+ * *@info; or NULL
+ */
+struct vfio_iommu_type1_info_cap_iova_range *
+vfio_ranges(struct vfio *v, struct vfio_iommu_type1_info **info);
+/*
+ * Of IOVAs that are multiples of @size, the first from @iova on with room for
+ * @size bytes; or VFIO_NOWHERE, as the IOMMU does not reach so far
+ */
+#define VFIO_NOWHERE	(~0ULL)
+uint64_t vfio_room(struct vfio *v, uint64_t iova, uint64_t size);
 /* How many more mappings the container may have */
 long vfio_dma_avail(struct vfio *v);
 
