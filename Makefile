@@ -72,6 +72,7 @@ help: ## what there is
 	@echo 'make qemu         QEMU with qemu-patches/ in build/qemu-$(QEMU_VERSION)/obj'
 	@echo 'make qemu-stock   QEMU without them'
 	@echo 'make libvirt-11.3 libvirtd of Debian for the VM, unpacked in build/ (also libvirt-9.0)'
+	@echo 'make vfio-selftests VFIO'"'"'s selftests, of the newest kernel that Debian has, in build/vfio-selftests'
 	@echo 'make prometheus   Debian'"'"'s Prometheus, promtool and node exporter, unpacked in build/'
 	@echo 'make qemu-refresh commits in build/qemu-$(QEMU_VERSION) back into qemu-patches/'
 	@echo 'make deps         install the Debian packages all this needs'
@@ -185,6 +186,20 @@ kselftest = $(MAKE) --no-print-directory -j$(JOBS) CC="ccache gcc" ARCH=x86_64 \
 	KHDR_INCLUDES="-isystem $(CURDIR)/$(HDR)/include" \
 	-C $(SELFTESTS)/$(1) OUTPUT=$(SELFTESTBIN)/$(1) TMPOUT=$(SELFTESTBIN)/$(1)/.tmp
 
+# VFIO's, which 6.12 does not have. Where no mirror has the newer kernel's source, their
+# test is skipped.
+VFIO_HDR := $(CURDIR)/build/mainline/obj-headers/usr/include
+PHONY += vfio-selftests
+vfio-selftests: deps
+	@$(LOCK) scripts/mainline-tree || [ $$? = 4 ]
+	@[ ! -e build/mainline/Makefile ] || { mkdir -p build/vfio-selftests && \
+		$(LOCK) $(STEP) mainline-headers --what "headers of $(MAINLINE_PACKAGE)" -- \
+		$(KBUILD) -C build/mainline O=obj-headers headers && \
+		$(LOCK) $(STEP) vfio-selftests --what "VFIO's selftests of $(MAINLINE_PACKAGE)" -- \
+		$(MAKE) --no-print-directory -j$(JOBS) CC="ccache gcc" ARCH=x86_64 KHDR_INCLUDES="-isystem $(VFIO_HDR)" \
+		USERCFLAGS="-include $(CURDIR)/tests/vm/vfio-selftests.h" \
+		-C build/mainline/tools/testing/selftests/vfio OUTPUT=$(CURDIR)/build/vfio-selftests; }
+
 PHONY += programs
 programs: kernel-release pinstat
 	@mkdir -p $(TESTBIN) build/selftests
@@ -248,7 +263,7 @@ PHONY += build-vm
 build-vm: deps
 	@kernels=$$($(VM) --kernels $(VMFLAGS) $(T)) && for k in $$kernels; do \
 		$(MAKE) --no-print-directory $$(case $$k in stock) echo stock FLAVOUR=release;; \
-		stock-debug) echo stock FLAVOUR=debug;; qemu*|libvirt*|prometheus) echo $$k;; *) echo kernel-$$k modules-$$k;; esac) || exit; \
+		stock-debug) echo stock FLAVOUR=debug;; qemu*|libvirt*|prometheus|vfio-selftests) echo $$k;; *) echo kernel-$$k modules-$$k;; esac) || exit; \
 	done && $(MAKE) --no-print-directory programs
 
 PHONY += check-vm
