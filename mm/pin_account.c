@@ -1029,6 +1029,8 @@ EXPORT_SYMBOL_GPL(pin_move_begin);
  * @pfn: the first page frame
  * @npages: how many pages
  *
+ * A refusal is counted and logged as that of a pin.
+ *
  * Context: Process context. May sleep; takes the mmap_lock of the account's mm.
  * Return: 0; or, with nothing changed,
  * -ENOMEM: RLIMIT_MEMLOCK does not allow it, or no memory for the ledger.
@@ -1043,6 +1045,7 @@ int pin_move_in(struct pin_move *move, unsigned long pfn, unsigned long npages)
 		.acct = move->to,
 		.owner = move->owner,
 		.move = move,
+		.reason = PIN_REASON_NR,
 	};
 	unsigned long done = 0;
 	long ret = 0;
@@ -1061,10 +1064,12 @@ int pin_move_in(struct pin_move *move, unsigned long pfn, unsigned long npages)
 	}
 	if (ret >= 0)
 		return 0;
+	pin_move_undo(move, pfn, done);
 	if (req.reason == PIN_REASON_CGROUP)
 		pin_cgroup_refused(req.full);
-	pin_move_undo(move, pfn, done);
-	return ret;
+	/* Which address that is in the new mm, only the holder knows */
+	return pin_refuse(move->to, move->owner, 0, npages, 0, ret, req.reason,
+			  req.full);
 }
 EXPORT_SYMBOL_GPL(pin_move_in);
 

@@ -1150,6 +1150,7 @@ static void move_keeps_to_limit_and_leaves_nothing(struct kunit *test)
 	pin_move_begin(&move, t->acct, to, &t->owner);
 	pin_test_limit(TABLE_PAGES - 1);
 	KUNIT_EXPECT_EQ(test, pin_move_in(&move, pfn, TABLE_PAGES), -ENOMEM);
+	KUNIT_EXPECT_EQ(test, to->refused[PIN_REASON_MEMLOCK], 1);
 	KUNIT_EXPECT_TRUE(test, account_at_rest(to));
 	KUNIT_EXPECT_EQ(test, mm->pin_charge, 0);
 	KUNIT_EXPECT_EQ(test, pin_move_in(&move, pfn, TABLE_PAGES - 1), 0);

@@ -785,6 +785,7 @@ TEST_F(cgroups, moved)
 	EXPECT_EQ(-EBUSY, vfio_vaddr_set(&self->v, mem, IOVA, SIZE));
 	EXPECT_HELD(0, N);
 	EXPECT_EQ(1, refusals(self->a));
+	EXPECT_REFUSED(&self->base, CGROUP, 1);
 	ASSERT_EQ(0, pins_read(0, &p));
 	EXPECT_EQ(0, p.held);
 	EXPECT_EQ(N, cgroup_held(self->top));
