@@ -1199,7 +1199,7 @@ static void move_needs_no_room_above_both(struct kunit *test)
 	struct pin_account *to, *b;
 	struct pin_move move;
 
-	other->css.parent = &cg[1].css;
+	pin_test_cgroup_below(other, &cg[1]);
 	pin_test_join(&t->acct->ledger->cgroup, cg);
 	pin_test_cgroup_limit(&cg[1], MOVE_PAGES);
 	move_test_pin(test);

@@ -169,7 +169,7 @@ static void cgroups_above_a_branch_keep_their_charge(struct kunit *test)
 	struct misc_cg *cg = pin_test_cgroups(test, 3), *full;
 	struct misc_cg *other = pin_test_cgroups(test, 2);
 
-	other[1].css.parent = &cg[1].css;
+	pin_test_cgroup_below(&other[1], &cg[1]);
 	KUNIT_EXPECT_PTR_EQ(test, pin_cgroup_common(cg, other), &cg[1]);
 	KUNIT_EXPECT_PTR_EQ(test, pin_cgroup_common(&cg[2], other), &cg[2]);
 	KUNIT_EXPECT_PTR_EQ(test, pin_cgroup_common(other, other), other);

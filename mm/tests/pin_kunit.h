@@ -247,6 +247,13 @@ static inline struct misc_cg *pin_test_cgroups(struct kunit *test,
 	return cg;
 }
 
+/* Let the last of some cgroups be the child of another */
+static inline void pin_test_cgroup_below(struct misc_cg *last,
+					 struct misc_cg *parent)
+{
+	last->css.parent = &parent->css;
+}
+
 static inline void pin_test_cgroup_limit(struct misc_cg *cg,
 					 unsigned long npages)
 {
@@ -284,6 +291,11 @@ static inline struct misc_cg *pin_test_cgroups(struct kunit *test,
 {
 	kunit_skip(test, "no misc controller in this kernel");
 	return NULL;
+}
+
+static inline void pin_test_cgroup_below(struct misc_cg *last,
+					 struct misc_cg *parent)
+{
 }
 
 static inline void pin_test_cgroup_limit(struct misc_cg *cg,
