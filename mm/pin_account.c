@@ -15,6 +15,7 @@
 
 #include <linux/err.h>
 #include <linux/export.h>
+#include <linux/memremap.h>
 #include <linux/mm.h>
 #include <linux/ratelimit.h>
 #include <linux/sched/mm.h>
@@ -293,7 +294,13 @@ static long try_run(struct pin_request *req, unsigned long pfn,
 
 	if (counted < 0)
 		return counted;
-	ret = commit(req);
+	/* What is moved has been pinned: the device has been taken away since */
+	if (unlikely(req->move && counted < npages)) {
+		req->reason = PIN_REASON_FAULT;
+		ret = -EFAULT;
+	} else {
+		ret = commit(req);
+	}
 	if (ret) {
 		pin_ledger_undo_all(acct->ledger, pin_account_plane(acct), pfn,
 				    npages);
@@ -649,6 +656,22 @@ static long pin_leaf(struct pin_request *req)
 	return pinned;
 }
 
+/* Pins do not keep a device: if it has been taken away, its pages may be gone */
+static void put_refused(struct page **pages, unsigned long npages)
+{
+	unsigned long n;
+
+	for (; npages; pages += n, npages -= n) {
+		unsigned long pfn = page_to_pfn(pages[0]);
+		struct dev_pagemap *pgmap = get_dev_pagemap(pfn, NULL);
+
+		n = contiguous(pages, npages);
+		if (pgmap || (pfn_valid(pfn) && !is_zone_device_page(pages[0])))
+			put_user_pages(pages, n);
+		put_dev_pagemap(pgmap);
+	}
+}
+
 /*
  * Pin and account for at most what one page table maps: GUP-fast does not look
  * for signals, so a caller would go on for as long as there is memory.
@@ -667,7 +690,7 @@ static long pin_batch(struct pin_request *req, struct page **pages)
 
 	ret = account(req, pages, 0, pinned);
 	if (ret < 0) {
-		put_user_pages(pages, pinned);
+		put_refused(pages, pinned);
 		return ret;
 	}
 	req->done += pinned;
@@ -1023,6 +1046,14 @@ void pin_move_begin(struct pin_move *move, struct pin_account *from,
 }
 EXPORT_SYMBOL_GPL(pin_move_begin);
 
+/* There may be other pages now, which @acct has not pinned */
+static bool any_gone(struct pin_account *acct, unsigned long pfn,
+		     unsigned long npages)
+{
+	guard(mutex)(&acct->ledger->lock);
+	return pin_ledger_any_gone(acct->ledger, pfn, npages);
+}
+
 /**
  * pin_move_in() - charge the account that gets pins
  * @move: the move
@@ -1050,10 +1081,8 @@ int pin_move_in(struct pin_move *move, unsigned long pfn, unsigned long npages)
 	unsigned long done = 0;
 	long ret = 0;
 
-	/* There may be other pages now, which @from has not pinned */
-	scoped_guard(mutex, &move->from->ledger->lock)
-		if (pin_ledger_any_gone(move->from->ledger, pfn, npages))
-			return -EFAULT;
+	if (any_gone(move->from, pfn, npages))
+		return -EFAULT;
 
 	while (done < npages && ret >= 0) {
 		req.npages = min(npages - done, MOVE_STEP);
@@ -1061,6 +1090,11 @@ int pin_move_in(struct pin_move *move, unsigned long pfn, unsigned long npages)
 		if (ret >= 0)
 			done += req.npages;
 		cond_resched();
+	}
+	/* And not meanwhile */
+	if (ret >= 0 && any_gone(move->from, pfn, npages)) {
+		req.reason = PIN_REASON_FAULT;
+		ret = -EFAULT;
 	}
 	if (ret >= 0)
 		return 0;

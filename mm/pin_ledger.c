@@ -905,6 +905,25 @@ static noinline unsigned long take_gone(struct pin_ledger *ledger,
 	return step->counted;
 }
 
+/* Pages from @pfn on, at most @npages, that have no pins that went with a device */
+static noinline unsigned long pages_before_gone(struct pin_ledger *ledger,
+						unsigned long pfn,
+						unsigned long npages)
+{
+	unsigned long at = pfn, end = pfn + npages;
+
+	for (; at < end; at++) {
+		struct pin_device_chunk *chunk;
+
+		chunk = xa_load(&ledger->devices, at >> PIN_CHUNK_SHIFT);
+		if (!chunk)
+			at |= PIN_CHUNK_PAGES - 1;
+		else if (chunk->gone[at % PIN_CHUNK_PAGES])
+			return at - pfn;
+	}
+	return npages;
+}
+
 /* The rare cases of pin_ledger_sub(): the page has no pins of that kind */
 static noinline void sub_rare(struct pin_ledger *ledger,
 			      enum pin_plane_id which, unsigned long pfn,
@@ -966,9 +985,11 @@ unsigned long __flatten pin_ledger_sub(struct pin_ledger *ledger,
 	step->counted = 0;
 	step->gone = false;
 	step->pgmap = NULL;
-	if (unlikely(ledger->gone_pins) && !undo &&
-	    take_gone(ledger, pfn, npages, step))
-		return step->counted;
+	if (unlikely(ledger->gone_pins) && !undo) {
+		if (take_gone(ledger, pfn, npages, step))
+			return step->counted;
+		npages = pages_before_gone(ledger, pfn, npages);
+	}
 
 	if (!pin_account_counts(pfn)) {
 		if (unlikely(ledger->gone_pins)) {
@@ -1018,10 +1039,14 @@ void pin_ledger_undo_all(struct pin_ledger *ledger, enum pin_plane_id which,
 {
 	while (npages) {
 		struct pin_step step;
-		unsigned long n;
+		unsigned long n = 1;
 
-		n = pin_ledger_sub(ledger, which, pfn, npages, true, &step);
-		put_dev_pagemap(step.pgmap);
+		/* It has added nothing there; and no device goes meanwhile */
+		if (pin_account_counts(pfn)) {
+			n = pin_ledger_sub(ledger, which, pfn, npages, true,
+					   &step);
+			put_dev_pagemap(step.pgmap);
+		}
 		pfn += n;
 		npages -= n;
 		cond_resched();
@@ -1040,20 +1065,9 @@ void pin_ledger_undo_all(struct pin_ledger *ledger, enum pin_plane_id which,
 bool pin_ledger_any_gone(struct pin_ledger *ledger, unsigned long pfn,
 			 unsigned long npages)
 {
-	unsigned long end = pfn + npages;
-
 	lockdep_assert_held(&ledger->lock);
 
-	for (; ledger->gone_pins && pfn < end; pfn++) {
-		struct pin_device_chunk *chunk;
-
-		chunk = xa_load(&ledger->devices, pfn >> PIN_CHUNK_SHIFT);
-		if (!chunk)
-			pfn |= PIN_CHUNK_PAGES - 1;
-		else if (chunk->gone[pfn % PIN_CHUNK_PAGES])
-			return true;
-	}
-	return false;
+	return ledger->gone_pins && pages_before_gone(ledger, pfn, npages) < npages;
 }
 
 #ifdef CONFIG_ZONE_DEVICE
@@ -1249,16 +1263,35 @@ int pin_ledger_commit(struct pin_ledger *ledger, const struct pin_owner *owner,
 	return ret;
 }
 
+/*
+ * A cgroup gets something back. What a move owes is given back only to those that
+ * the other ledger is not in. One that is not below the common cgroup, since the
+ * ledger was adopted meanwhile, owes nothing.
+ */
+static void uncharge(struct misc_cg *cg, unsigned long npages,
+		     struct pin_move *move)
+{
+	unsigned long n = 0;
+
+	if (move && pin_cgroup_common(cg, move->common) == move->common)
+		n = min(npages, move->owed);
+	if (n) {
+		pin_cgroup_uncharge(cg, move->common, n);
+		move->owed -= n;
+	}
+	pin_cgroup_uncharge(cg, NULL, npages - n);
+}
+
 /* The cgroups of before an adoption get back what they can; returns the rest */
 static unsigned long settle_past(struct pin_ledger *ledger,
-				 unsigned long npages)
+				 unsigned long npages, struct pin_move *move)
 {
 	struct pin_past_cgroup *past, *next;
 
 	list_for_each_entry_safe(past, next, &ledger->past, list) {
 		unsigned long n = min(npages, past->npages);
 
-		pin_cgroup_uncharge(past->cgroup, NULL, n);
+		uncharge(past->cgroup, n, move);
 		npages -= n;
 		past->npages -= n;
 		if (past->npages)
@@ -1297,28 +1330,18 @@ struct misc_cg *pin_ledger_common_cgroup(struct pin_ledger *from,
  * @ledger: the ledger
  * @move: of a move that has just taken pins out; or NULL
  *
- * What a move owes is not given back but to the cgroups that the other ledger is
- * not in.
- *
  * Context: Process context. ledger->lock is held.
  */
 void pin_ledger_settle(struct pin_ledger *ledger, struct pin_move *move)
 {
-	unsigned long npages, n;
+	unsigned long npages;
 
 	lockdep_assert_held(&ledger->lock);
 
 	if (ledger->in_cgroup == ledger->held)
 		return;
-	npages = settle_past(ledger, ledger->in_cgroup - ledger->held);
-	/* A ledger that was adopted meanwhile may be of any other cgroup */
-	n = move && pin_cgroup_common(ledger->cgroup, move->common) == move->common ?
-	    min(npages, move->owed) : 0;
-	if (n) {
-		pin_cgroup_uncharge(ledger->cgroup, move->common, n);
-		move->owed -= n;
-	}
-	pin_cgroup_uncharge(ledger->cgroup, NULL, npages - n);
+	npages = settle_past(ledger, ledger->in_cgroup - ledger->held, move);
+	uncharge(ledger->cgroup, npages, move);
 	WRITE_ONCE(ledger->in_cgroup, ledger->held);
 }
 

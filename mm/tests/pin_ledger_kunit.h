@@ -507,6 +507,26 @@ static void memory_that_comes_to_the_place_is_apart(struct kunit *test)
 	EXPECT_LEDGER(test, t->ledger, 0, 0);
 }
 
+/* A run whose second page has a pin that has gone leaves the one that has not */
+static void step_ends_where_pins_have_gone(struct kunit *test)
+{
+	struct ledger_test *t = test->priv;
+	unsigned long first = t->pfn % PIN_CHUNK_PAGES;
+	struct pin_device_chunk *chunk;
+
+	chunk = device_chunk_get(t->ledger, t->pfn, GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, chunk);
+	chunk->used = 1;
+	chunk->gone[first + 1] = 1;
+	t->ledger->device_pins = 1;
+	t->ledger->gone_pins = 1;
+	KUNIT_EXPECT_EQ(test, ledger_add(t, t->pfn, 2), 2);
+	ledger_sub(t, t->pfn, 2);
+	EXPECT_LEDGER(test, t->ledger, 1, 1);
+	KUNIT_EXPECT_EQ(test, t->ledger->gone_pins, 0);
+	ledger_sub(t, t->pfn + 1, 1);
+}
+
 /* They would be pins on what is in that place now */
 static void pins_that_have_gone_do_not_move(struct kunit *test)
 {
@@ -1607,6 +1627,7 @@ static struct kunit_case pin_ledger_test_cases[] = {
 	KUNIT_CASE(device_page_has_so_many_pins_and_no_more),
 	KUNIT_CASE(pins_go_with_the_device),
 	KUNIT_CASE(memory_that_comes_to_the_place_is_apart),
+	KUNIT_CASE(step_ends_where_pins_have_gone),
 	KUNIT_CASE(pins_that_have_gone_do_not_move),
 	KUNIT_CASE(reserved_page_has_no_pins),
 	KUNIT_CASE(frame_without_page_has_no_pins),
