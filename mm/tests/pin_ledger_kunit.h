@@ -471,20 +471,27 @@ static void pins_go_with_the_device(struct kunit *test)
 	device_free(device);
 }
 
+/* As if a device's page had been at @pfn, and had gone with a pin on it */
+static void device_was_here(struct kunit *test, unsigned long pfn)
+{
+	struct ledger_test *t = test->priv;
+	struct pin_device_chunk *chunk;
+
+	chunk = device_chunk_get(t->ledger, pfn, GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, chunk);
+	chunk->used++;
+	chunk->gone[pfn % PIN_CHUNK_PAGES]++;
+	t->ledger->device_pins++;
+	t->ledger->gone_pins++;
+}
+
 /* Memory of the host, as after daxctl reconfigure-device --mode=system-ram */
 static void memory_that_comes_to_the_place_is_apart(struct kunit *test)
 {
 	struct ledger_test *t = test->priv;
-	unsigned long first = t->pfn % PIN_CHUNK_PAGES;
-	struct pin_device_chunk *chunk;
 
-	chunk = device_chunk_get(t->ledger, t->pfn, GFP_KERNEL);
-	KUNIT_ASSERT_NOT_NULL(test, chunk);
-	chunk->used = 2;
-	chunk->gone[first] = 1;
-	chunk->gone[first + 1] = 1;
-	t->ledger->device_pins = 2;
-	t->ledger->gone_pins = 2;
+	device_was_here(test, t->pfn);
+	device_was_here(test, t->pfn + 1);
 
 	KUNIT_EXPECT_TRUE(test, device_sub(test, t->pfn, 1));
 	EXPECT_LEDGER(test, t->ledger, 0, 0);
@@ -511,15 +518,8 @@ static void memory_that_comes_to_the_place_is_apart(struct kunit *test)
 static void step_ends_where_pins_have_gone(struct kunit *test)
 {
 	struct ledger_test *t = test->priv;
-	unsigned long first = t->pfn % PIN_CHUNK_PAGES;
-	struct pin_device_chunk *chunk;
 
-	chunk = device_chunk_get(t->ledger, t->pfn, GFP_KERNEL);
-	KUNIT_ASSERT_NOT_NULL(test, chunk);
-	chunk->used = 1;
-	chunk->gone[first + 1] = 1;
-	t->ledger->device_pins = 1;
-	t->ledger->gone_pins = 1;
+	device_was_here(test, t->pfn + 1);
 	KUNIT_EXPECT_EQ(test, ledger_add(t, t->pfn, 2), 2);
 	ledger_sub(t, t->pfn, 2);
 	EXPECT_LEDGER(test, t->ledger, 1, 1);

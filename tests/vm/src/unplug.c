@@ -67,8 +67,9 @@ FIXTURE_TEARDOWN(unplug)
 		EXPECT_EQ(0, bind(self));
 }
 
-/* Pins of the holders, and pages that are pinned: those of a device that is gone
- * are none
+/*
+ * Pins of the holders, and pages that are pinned: those of a device that is gone
+ * are none.
  */
 #define EXPECT_PINS(_held, _pages)					\
 	do {								\
