@@ -20,28 +20,62 @@
 #include <linux/ratelimit.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
+#include <linux/sched/user.h>
 #include <linux/slab.h>
 #include <trace/events/user_pages.h>
 
 #include "internal.h"
 #include "pin_ledger.h"
 
-/**
- * pin_account_create() - make an account of long-term pins
- * @mm: whose memory is pinned; the caller keeps it alive for the call, the
- *	account keeps its mm_struct afterwards, but not its memory
- * @name: what kind of holder this is, one word
- * @flags: PIN_ACCOUNT_*
- *
- * Reports name the calling process as the one that the account is for.
- *
- * Idea: RFC of vm_account, 2023, which charged per holder and so charged twice.
- *
- * Context: Process context. May sleep.
- * Return: the account, or ERR_PTR(-ENOMEM).
+/* Which plane counts what is part of these counters */
+static enum pin_plane_id plane_of(unsigned int flags, bool gross)
+{
+	switch (flags & PIN_COUNT_MASK) {
+	case 0:
+		return PIN_PLANE_HELD;
+	case PIN_COUNT_LOCKED:
+		return PIN_PLANE_LOCKED;
+	case PIN_COUNT_PINNED:
+		return PIN_PLANE_PINNED;
+	case PIN_COUNT_LOCKED | PIN_COUNT_PINNED:
+		return PIN_PLANE_LOCKED_PINNED;
+	default:
+		return gross ? PIN_PLANE_PINNED : PIN_PLANE_USER_PINNED;
+	}
+}
+
+static enum pin_counter limit_of(struct pin_account *acct)
+{
+	/* Of one that counts gross, pin_account_create() says more */
+	if (acct->flags & PIN_COUNT_USER)
+		return acct->gross ? PIN_COUNTER_NR : PIN_COUNTER_USER;
+	if (acct->flags & PIN_COUNT_LOCKED)
+		return PIN_COUNTER_LOCKED;
+	if (acct->flags & PIN_COUNT_PINNED)
+		return PIN_COUNTER_PINNED;
+	return PIN_COUNTER_NR;
+}
+
+/*
+ * A user's counter has a plane if it is the first one. What is pinned for another
+ * user, since the process has changed its uid, counts in that one's by the
+ * account, as ever, and otherwise by the plane of VmPin.
  */
-struct pin_account *pin_account_create(struct mm_struct *mm, const char *name,
-				       unsigned int flags)
+static void set_plane(struct pin_account *acct)
+{
+	struct pin_ledger *ledger = acct->ledger;
+
+	lockdep_assert_held(&ledger->lock);
+
+	if (acct->user && !ledger->user)
+		ledger->user = get_uid(acct->user);
+	acct->gross = acct->user && acct->user != ledger->user;
+	acct->plane = plane_of(acct->flags, acct->gross);
+	acct->limit = limit_of(acct);
+}
+
+static struct pin_account *new_account(const char *name, unsigned int flags,
+				       const void *key, struct user_struct *user)
 {
 	static atomic_long_t last_id = ATOMIC_LONG_INIT(0);
 	struct pin_account *acct;
@@ -50,54 +84,131 @@ struct pin_account *pin_account_create(struct mm_struct *mm, const char *name,
 	size = strlen(name) + sizeof(".18446744073709551615");
 	acct = kzalloc(struct_size(acct, name, size), GFP_KERNEL_ACCOUNT);
 	if (!acct)
-		return ERR_PTR(-ENOMEM);
+		return NULL;
 	acct->id = atomic_long_inc_return(&last_id);
 	snprintf(acct->name, size, "%s.%lu", name, acct->id);
 	acct->flags = flags;
+	acct->key = key;
+	acct->user = user ? get_uid(user) : NULL;
+	refcount_set(&acct->refs, 1);
 	pin_account_name_process(acct);
+	return acct;
+}
 
+static void free_account(struct pin_account *acct)
+{
+	if (acct->user)
+		free_uid(acct->user);
+	kfree_rcu(acct, free);
+}
+
+/* The account that somebody has got for the same; ledger->lock is held */
+static struct pin_account *find_account(struct pin_ledger *ledger,
+					const struct pin_account *like)
+{
+	struct pin_account *acct;
+
+	list_for_each_entry(acct, &ledger->accounts, in_ledger)
+		if (acct->key == like->key && acct->flags == like->flags &&
+		    acct->user == like->user && !acct->unclaimed &&
+		    refcount_inc_not_zero(&acct->refs))
+			return acct;
+	return NULL;
+}
+
+/**
+ * pin_account_get() - get the account of long-term pins for an object
+ * @mm: whose memory is pinned; the caller keeps it alive for the call, the
+ *	account keeps its mm_struct afterwards, but not its memory
+ * @key: the object, a ring for instance, which may pin memory of several mms and
+ *	for several users; NULL for an account that nobody else gets
+ * @name: what kind of holder this is, one word
+ * @flags: PIN_ACCOUNT_* and PIN_COUNT_*
+ * @user: whose counter is meant, with PIN_COUNT_USER; or NULL
+ *
+ * All who ask for the same get the same account. Reports name the process that
+ * was first as the one that the account is for.
+ *
+ * Idea: RFC of vm_account, 2023, which charged per holder and so charged twice.
+ *
+ * Context: Process context. May sleep.
+ * Return: the account with a reference, for pin_account_put(); or
+ * ERR_PTR(-ENOMEM).
+ */
+struct pin_account *pin_account_get(struct mm_struct *mm, const void *key,
+				    const char *name, unsigned int flags,
+				    struct user_struct *user)
+{
+	struct pin_account *acct, *there = NULL;
+
+	if (WARN_ON_ONCE(!user != !(flags & PIN_COUNT_USER)))
+		return ERR_PTR(-EINVAL);
+	if (WARN_ON_ONCE(user && (flags & PIN_COUNT_MASK) !=
+				 (PIN_COUNT_USER | PIN_COUNT_PINNED)))
+		return ERR_PTR(-EINVAL);
+
+	acct = new_account(name, flags, key, user);
+	if (!acct)
+		return ERR_PTR(-ENOMEM);
 	acct->ledger = pin_ledger_get(mm);
 	if (!acct->ledger)
 		goto err_free;
-	if (xa_insert(&pin_accounts, acct->id, acct, GFP_KERNEL_ACCOUNT))
+	if (xa_reserve(&pin_accounts, acct->id, GFP_KERNEL_ACCOUNT))
 		goto err_ledger;
+
 	mutex_lock(&acct->ledger->lock);
-	list_add_tail_rcu(&acct->in_ledger, &acct->ledger->accounts);
+	if (key)
+		there = find_account(acct->ledger, acct);
+	if (!there) {
+		set_plane(acct);
+		list_add_tail_rcu(&acct->in_ledger, &acct->ledger->accounts);
+		xa_store(&pin_accounts, acct->id, acct, 0);
+	}
 	mutex_unlock(&acct->ledger->lock);
-	return acct;
+	if (!there)
+		return acct;
+
+	xa_release(&pin_accounts, acct->id);
+	pin_ledger_put(acct->ledger);
+	free_account(acct);
+	return there;
 
 err_ledger:
 	pin_ledger_put(acct->ledger);
 err_free:
-	kfree(acct);
+	free_account(acct);
 	return ERR_PTR(-ENOMEM);
 }
-EXPORT_SYMBOL_GPL(pin_account_create);
+EXPORT_SYMBOL_GPL(pin_account_get);
 
 /**
- * pin_account_destroy() - end an account
- * @acct: the account; all that was pinned through it has been put
+ * pin_account_put() - give back a reference on an account
+ * @acct: the account; with the last reference it ends, and all that was pinned
+ *	through it has been put
  *
  * Context: Process context. May sleep.
  */
-void pin_account_destroy(struct pin_account *acct)
+void pin_account_put(struct pin_account *acct)
 {
 	struct pin_ledger *ledger = acct->ledger;
+
+	if (!refcount_dec_and_test(&acct->refs))
+		return;
 
 	WARN_ON(acct->pages);
 
 	xa_erase(&pin_accounts, acct->id);
 	mutex_lock(&ledger->lock);
-	ledger->lost += acct->charged;
+	ledger->planes[acct->plane].lost += acct->counted;
 	list_del_rcu(&acct->in_ledger);
 	pin_ledger_settle(ledger, NULL);
 	mutex_unlock(&ledger->lock);
 
 	/* Of an account that a reader has, it may read the ledger as well */
-	kfree_rcu(acct, free);
+	free_account(acct);
 	pin_ledger_put(ledger);
 }
-EXPORT_SYMBOL_GPL(pin_account_destroy);
+EXPORT_SYMBOL_GPL(pin_account_put);
 
 /**
  * pin_account_is_for() - tell whether an account pins the memory of a mm
@@ -152,33 +263,43 @@ struct mm_struct *pin_account_mm(struct pin_account *acct)
 	return mmget_not_zero(mm) ? mm : NULL;
 }
 
-/* Pins that the account's limit counts, of all accounts of that kind */
-static unsigned long charged_pins(struct pin_account *acct)
+/* Pins of all accounts that are counted with those of @acct */
+static unsigned long plane_pins(struct pin_account *acct)
 {
-	if (pin_account_plane(acct) != PIN_PLANE_CHARGED)
-		return 0;
-	return acct->ledger->planes[PIN_PLANE_CHARGED].pins;
+	return acct->ledger->planes[acct->plane].pins;
 }
 
-/* @before: charged_pins() before they were added. Readers take no lock */
+/* @before: plane_pins() before they were added. Readers take no lock */
 static void account_acquired(struct pin_account *acct, unsigned long npages,
 			     unsigned long before)
 {
-	acct->charged += charged_pins(acct) - before;
+	acct->counted += plane_pins(acct) - before;
 	WRITE_ONCE(acct->pages, acct->pages + npages);
 	WRITE_ONCE(acct->acquired, acct->acquired + npages);
 	WRITE_ONCE(acct->peak, max(acct->peak, acct->pages));
+}
+
+/* Of an account that is in no simple case: others count its pins, or nobody */
+static noinline void released_elsewhere(struct pin_account *acct,
+					unsigned long npages)
+{
+	int i;
+
+	for (i = 0; acct->unclaimed && i < PIN_COUNTER_USER; i++)
+		if (pin_counter_planes(i) & BIT(acct->plane))
+			acct->ledger->unclaimed[i] -= npages;
+	if (acct->gross)
+		pin_user_charge(acct->user, NULL, -(long)npages);
 }
 
 static inline void account_released(struct pin_account *acct,
 				    const struct pin_step *step)
 {
 	/* Not of device memory */
-	if (pin_account_plane(acct) == PIN_PLANE_CHARGED &&
-	    likely(!step->gone && !step->pgmap)) {
-		acct->charged -= step->counted;
-		if (unlikely(acct->unclaimed))
-			acct->ledger->unclaimed -= step->counted;
+	if (likely(!step->gone && !step->pgmap)) {
+		acct->counted -= step->counted;
+		if (unlikely(acct->unclaimed || acct->gross))
+			released_elsewhere(acct, step->counted);
 	}
 	WRITE_ONCE(acct->pages, acct->pages - step->counted);
 	WRITE_ONCE(acct->released, acct->released + step->counted);
@@ -201,7 +322,7 @@ static void unaccount_pages(struct pin_account *acct, struct page **pages,
 
 	for (; npages; pages += n, npages -= n) {
 		n = contiguous(pages, npages);
-		pin_ledger_undo_all(acct->ledger, pin_account_plane(acct),
+		pin_ledger_undo_all(acct->ledger, acct->plane,
 				    page_to_pfn(pages[0]), n);
 	}
 }
@@ -249,19 +370,28 @@ static void append_extent(struct pin_request *req, unsigned long pfn,
 	}
 }
 
-/* NULL if RLIMIT_MEMLOCK is compared by the holder itself */
-static const struct pin_owner *limited_owner(struct pin_request *req)
+/* Only who changes VmLck under a limit needs mmap_lock */
+static const struct pin_owner *locking_owner(struct pin_request *req)
 {
-	return pin_account_plane(req->acct) == PIN_PLANE_CHARGED ? req->owner :
-								   NULL;
+	return req->acct->limit == PIN_COUNTER_LOCKED ? req->owner : NULL;
 }
 
-static int commit(struct pin_request *req)
+/* @before: plane_pins() before they were added */
+static int commit(struct pin_request *req, unsigned long before)
 {
-	int ret = pin_ledger_commit(req->acct->ledger, limited_owner(req),
-				    req->npages - req->done, req->move,
-				    &req->full);
+	struct pin_account *acct = req->acct;
+	long gross = acct->gross ? plane_pins(acct) - before : 0;
+	int ret = 0;
 
+	if (unlikely(gross))
+		ret = pin_user_charge(acct->user, req->owner, gross);
+	if (!ret) {
+		ret = pin_ledger_commit(acct->ledger, acct->limit, req->owner,
+					req->npages - req->done, req->move,
+					&req->full);
+		if (unlikely(ret && gross))
+			pin_user_charge(acct->user, NULL, -gross);
+	}
 	if (ret)
 		req->reason = ret == -EBUSY ? PIN_REASON_CGROUP :
 					      PIN_REASON_MEMLOCK;
@@ -272,7 +402,7 @@ static long add_run(struct pin_request *req, unsigned long pfn,
 		    unsigned long npages)
 {
 	long ret = pin_ledger_add(req->acct->ledger,
-				  pin_account_plane(req->acct), pfn, npages);
+				  req->acct->plane, pfn, npages);
 
 	if (ret == -EOVERFLOW)
 		req->reason = PIN_REASON_OVERFLOW;
@@ -288,7 +418,7 @@ static long try_run(struct pin_request *req, unsigned long pfn,
 		    unsigned long npages)
 {
 	struct pin_account *acct = req->acct;
-	unsigned long before = charged_pins(acct);
+	unsigned long before = plane_pins(acct);
 	long counted = add_run(req, pfn, npages);
 	int ret;
 
@@ -299,10 +429,10 @@ static long try_run(struct pin_request *req, unsigned long pfn,
 		req->reason = PIN_REASON_FAULT;
 		ret = -EFAULT;
 	} else {
-		ret = commit(req);
+		ret = commit(req, before);
 	}
 	if (ret) {
-		pin_ledger_undo_all(acct->ledger, pin_account_plane(acct), pfn,
+		pin_ledger_undo_all(acct->ledger, acct->plane, pfn,
 				    npages);
 		return ret;
 	}
@@ -320,7 +450,7 @@ static long try_pages(struct pin_request *req, struct page **pages,
 	unsigned long done = 0, n;
 	unsigned int nr = req->nr_extents;
 	unsigned long last = nr ? req->extents[nr - 1].npages : 0;
-	unsigned long before = charged_pins(req->acct);
+	unsigned long before = plane_pins(req->acct);
 	long ret;
 
 	for (; done < npages; done += n) {
@@ -338,7 +468,7 @@ static long try_pages(struct pin_request *req, struct page **pages,
 			append_extent(req, page_to_pfn(pages[done]), n);
 	}
 
-	ret = commit(req);
+	ret = commit(req, before);
 	if (ret)
 		goto undo;
 	account_acquired(req->acct, npages, before);
@@ -356,7 +486,7 @@ undo:
 static int reserve(struct pin_account *acct, struct page **pages,
 		   unsigned long pfn, unsigned long npages)
 {
-	enum pin_plane_id plane = pin_account_plane(acct);
+	enum pin_plane_id plane = acct->plane;
 	unsigned long n;
 	int ret = 0;
 
@@ -373,7 +503,7 @@ static int reserve(struct pin_account *acct, struct page **pages,
 static void unreserve(struct pin_account *acct, struct page **pages,
 		      unsigned long pfn, unsigned long npages)
 {
-	enum pin_plane_id plane = pin_account_plane(acct);
+	enum pin_plane_id plane = acct->plane;
 	unsigned long n;
 
 	if (!pages)
@@ -401,7 +531,7 @@ static long account(struct pin_request *req, struct page **pages,
 	long ret;
 
 	for (;;) {
-		ret = pin_ledger_lock(ledger, limited_owner(req), &locked);
+		ret = pin_ledger_lock(ledger, locking_owner(req), &locked);
 		if (ret)
 			break;
 		ret = pages ? try_pages(req, pages, npages) :
@@ -717,7 +847,8 @@ static long pin_result(struct pin_request *req, long ret)
 	if (req->done) {
 		if (trace_longterm_pin_enabled())
 			trace_longterm_pin(req->acct->name, req->start,
-					   req->done, pin_ledger_charge(ledger),
+					   req->done, pin_ledger_published(ledger,
+							PIN_COUNTER_LOCKED),
 					   READ_ONCE(ledger->held_now));
 		return req->done;
 	}
@@ -845,7 +976,6 @@ EXPORT_SYMBOL_GPL(pin_user_extents_account);
 static unsigned long put_pfns(struct pin_account *acct, unsigned long pfn,
 			      unsigned long npages, bool make_dirty)
 {
-	enum pin_plane_id plane = pin_account_plane(acct);
 	struct pin_ledger *ledger = acct->ledger;
 	unsigned long total = 0;
 
@@ -854,7 +984,8 @@ static unsigned long put_pfns(struct pin_account *acct, unsigned long pfn,
 		struct pin_step step;
 
 		mutex_lock(&ledger->lock);
-		covered = pin_ledger_sub(ledger, plane, pfn, npages, false, &step);
+		covered = pin_ledger_sub(ledger, acct->plane, pfn, npages,
+					 false, &step);
 		account_released(acct, &step);
 		pin_ledger_publish(ledger);
 		mutex_unlock(&ledger->lock);
@@ -879,7 +1010,8 @@ static void trace_put_pages(struct pin_account *acct, unsigned long npages)
 
 	if (trace_longterm_put_enabled())
 		trace_longterm_put(acct->name, npages,
-				   pin_ledger_charge(ledger),
+				   pin_ledger_published(ledger,
+							PIN_COUNTER_LOCKED),
 				   READ_ONCE(ledger->held_now));
 }
 
@@ -957,7 +1089,7 @@ EXPORT_SYMBOL_GPL(pin_account_settle);
  * @reason: PIN_REASON_PFNMAP, or PIN_REASON_MEMLOCK
  *
  * For holders with PIN_ACCOUNT_PFNMAP, when they could not map VM_PFNMAP memory
- * by themselves either; and for those with PIN_ACCOUNT_UNCHARGED, when they do not
+ * by themselves either; and for those with no counter, when they do not
  * pin because of the limit. All other refusals are reported where they happen.
  *
  * Context: Process context. May sleep; takes the mmap_lock of the account's mm.
@@ -1114,7 +1246,6 @@ EXPORT_SYMBOL_GPL(pin_move_in);
 static void take_out(struct pin_move *move, struct pin_account *acct,
 		     unsigned long pfn, unsigned long npages, bool undo)
 {
-	enum pin_plane_id plane = pin_account_plane(acct);
 	struct pin_ledger *ledger = acct->ledger;
 
 	while (npages) {
@@ -1122,7 +1253,7 @@ static void take_out(struct pin_move *move, struct pin_account *acct,
 		unsigned long covered;
 
 		mutex_lock(&ledger->lock);
-		covered = pin_ledger_sub(ledger, plane, pfn, npages, undo,
+		covered = pin_ledger_sub(ledger, acct->plane, pfn, npages, undo,
 					 &step);
 		account_released(acct, &step);
 		pin_ledger_publish(ledger);

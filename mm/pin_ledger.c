@@ -11,17 +11,17 @@
  *
  * Rules
  *
- *  1. charge(folio) = min(pins, pages of the folio). It is never below the
+ *  1. For each counter, charge(folio) = min(pins, pages of the folio). It is never below the
  *     number of distinct pages pinned and never above the size of the folio;
  *     it is exact when pins do not overlap or when one holder pins the whole
  *     folio, and an upper bound otherwise.
- *  2. ledger->charge is the sum of all charge(folio), ledger->held the sum of
- *     the sizes of folios with any pin. Both are 0 when nothing is pinned, and
- *     then the ledger has no entry.
- *  3. The charge counts against RLIMIT_MEMLOCK beside mm->locked_vm. It is
- *     mm->pin_charge, which mm_locked_pages() adds for all who compare. A pin
- *     computes the charge that there would be, compares it, and only then lets
- *     others see it: a request that is refused refuses no other.
+ *  2. The charge is the sum of all charge(folio), ledger->held the sum of the sizes
+ *     of folios with any pin. Both are 0 when nothing is pinned, and then the ledger
+ *     has no entry.
+ *  3. The charge of VFIO's pins counts against RLIMIT_MEMLOCK beside
+ *     mm->locked_vm. It is mm->pin_charge, which mm_locked_pages() adds for all who
+ *     compare. A pin computes the charge that there would be, compares it, and only
+ *     then lets others see it: a request that is refused refuses no other.
  *  4. An entry changes only while its folio is pinned: before the first entry
  *     comes the pin, and the entry goes before the last unpin. A pinned folio
  *     is neither split nor freed, so folio and size found again are the same.
@@ -45,8 +45,13 @@
  *     back to the oldest first.
  * 10. A limit refuses only what makes charge or held grow. What is pinned
  *     already may be pinned again.
- * 11. Pins that different limits count are in planes of their own. A folio with
- *     pins in two of them is held once, and in each counts for that one's limit.
+ * 11. User space reads several counters, and RLIMIT_MEMLOCK is compared with one or
+ *     the other. Each holder is part of those that it was part of before there were
+ *     ledgers. The pins of each set of counters are in a plane of their own. A folio
+ *     with pins in two planes counts once in a counter that both are part of, and
+ *     is held once. So no counter shows more than it did.
+ * 12. Others add to mm->pinned_vm and to user_struct.locked_vm, too, without a lock.
+ *     What the ledger adds there is compared and added in one step.
  *
  * Large folios have an entry each, order-0 pages a counter each. Counters come
  * in chunks: with an entry for each 4K page, the tree would cost a quarter of
@@ -69,6 +74,7 @@
 #include <linux/mmzone.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
+#include <linux/sched/user.h>
 #include <linux/sizes.h>
 #include <linux/slab.h>
 #include <linux/vmstat.h>
@@ -228,15 +234,18 @@ void pin_ledger_put(struct pin_ledger *ledger)
 		return;
 	/* Without the lock, it may be the charge of the mm's next ledger */
 	WARN_ON(ledger->mm->pin_charge);
+	WARN_ON(ledger->published[PIN_COUNTER_PINNED] ||
+		ledger->published[PIN_COUNTER_USER]);
 	RCU_INIT_POINTER(ledger->mm->pin_ledger, NULL);
 	mutex_unlock(&pin_ledgers_lock);
 
-	WARN_ON(ledger->charge || ledger->held || ledger->in_cgroup ||
+	WARN_ON(ledger->held || ledger->in_cgroup ||
 		!list_empty(&ledger->past));
 	for (i = 0; i < PIN_PLANE_NR; i++) {
 		struct pin_plane *plane = &ledger->planes[i];
 
-		WARN_ON(plane->pins || has_entries(&plane->folios) ||
+		WARN_ON(plane->pins || plane->charge ||
+			has_entries(&plane->folios) ||
 			has_entries(&plane->chunks));
 		xa_destroy(&plane->folios);
 		xa_destroy(&plane->chunks);
@@ -245,6 +254,7 @@ void pin_ledger_put(struct pin_ledger *ledger)
 	xa_destroy(&ledger->devices);
 	/* Who reads it has a reference on the ledger */
 	put_misc_cg(ledger->cgroup);
+	free_uid(ledger->user);
 	queue_rcu_work(system_wq, &ledger->free);
 }
 
@@ -370,88 +380,125 @@ static struct pin_chunk *chunk_get(struct pin_plane *plane, unsigned long pfn)
 }
 
 /* Most ledgers use one plane */
-static __always_inline bool others_have_pins(struct pin_ledger *ledger,
-					     enum pin_plane_id which)
+static __always_inline bool others_used(struct pin_ledger *ledger,
+					enum pin_plane_id which)
 {
-	unsigned long pins = 0;
-	int i;
-
-	for (i = 0; i < PIN_PLANE_NR; i++)
-		if (i != which)
-			pins |= ledger->planes[i].pins;
-	return unlikely(pins);
+	return unlikely(ledger->used & ~BIT(which));
 }
 
-/* Pins on a large folio in the other planes */
-static noinline unsigned long pins_elsewhere(struct pin_ledger *ledger,
-					     enum pin_plane_id which,
-					     unsigned long pfn)
+/*
+ * The charge of plane @which changes by @more pages, but that of a counter by
+ * @joint[] pages, as other planes have pins on the same pages
+ */
+static void charge_joint(struct pin_ledger *ledger, enum pin_plane_id which,
+			 long more, const long joint[PIN_COUNTER_NR])
 {
-	unsigned long pins = 0;
 	int i;
 
+	for (i = 0; i < PIN_COUNTER_NR; i++)
+		if (pin_counter_planes(i) & BIT(which))
+			ledger->twice[i] += more - joint[i];
+}
+
+/* How the charge of a folio changes that has @others pins in other planes */
+static long charge_change(unsigned long size, unsigned long others,
+			  unsigned long old, unsigned long new)
+{
+	return min(others + new, size) - min(others + old, size);
+}
+
+/* The same for each counter, and held; returns the pins in all other planes */
+static noinline unsigned long
+charge_folio_joint(struct pin_ledger *ledger, enum pin_plane_id which,
+		   struct folio *folio, unsigned long old, unsigned long new)
+{
+	unsigned long size = folio_nr_pages(folio), pins[PIN_PLANE_NR] = {};
+	long joint[PIN_COUNTER_NR];
+	unsigned long all = 0;
+	int i, j;
+
 	for (i = 0; i < PIN_PLANE_NR; i++) {
-		struct xarray *folios = &ledger->planes[i].folios;
 		void *entry = NULL;
 
-		if (i != which)
-			entry = xa_load(folios, pfn);
+		if (i != which && ledger->used & BIT(i))
+			entry = xa_load(&ledger->planes[i].folios,
+					folio_pfn(folio));
 		if (entry)
-			pins += xa_to_value(entry);
+			pins[i] = xa_to_value(entry);
+		all += pins[i];
 	}
-	return pins;
+	for (i = 0; all && i < PIN_COUNTER_NR; i++) {
+		unsigned long others = 0;
+
+		for (j = 0; j < PIN_PLANE_NR; j++)
+			if (pin_counter_planes(i) & BIT(j))
+				others += pins[j];
+		joint[i] = charge_change(size, others, old, new);
+	}
+	if (all)
+		charge_joint(ledger, which, charge_change(size, 0, old, new),
+			     joint);
+	return all;
 }
 
 static void charge_folio(struct pin_ledger *ledger, enum pin_plane_id which,
 			 struct folio *folio, unsigned long old,
 			 unsigned long new)
 {
-	unsigned long size = folio_nr_pages(folio), others;
-	long more = min(new, size) - min(old, size);
+	unsigned long size = folio_nr_pages(folio), others = 0;
+	long more = charge_change(size, 0, old, new);
 
-	if (which == PIN_PLANE_CHARGED)
-		ledger->charge += more;
-	if (others_have_pins(ledger, which)) {
-		others = pins_elsewhere(ledger, which, folio_pfn(folio));
-		old += others;
-		new += others;
-		more = min(new, size) - min(old, size);
-	}
-	if (!old != !new)
+	ledger->planes[which].charge += more;
+	if (others_used(ledger, which))
+		others = charge_folio_joint(ledger, which, folio, old, new);
+	if (others)
+		more = charge_change(size, others, old, new);
+	else if (!old != !new)
 		ledger->held += new ? size : -size;
 	if (more)
 		node_stat_mod_folio(folio, NR_LONGTERM_PINNED, more);
 }
 
 /*
- * Of the counters from @first to @end in @chunk that have just become @value: how
- * many pages have a pin in another plane
+ * The counters from @first to @end in @chunk that have just become @value: charges
+ * those whose page has a pin in another plane, and returns how many these are
  */
-static noinline unsigned int seen_elsewhere(struct pin_ledger *ledger,
-					    enum pin_plane_id which,
-					    struct pin_chunk *chunk,
-					    unsigned int first,
-					    unsigned int end, u16 value)
+static noinline unsigned int
+charge_small_joint(struct pin_ledger *ledger, enum pin_plane_id which,
+		   struct pin_chunk *chunk, unsigned int first,
+		   unsigned int end, u16 value, unsigned int changed)
 {
-	struct pin_chunk *others[PIN_PLANE_NR];
-	unsigned int nr = 0, seen = 0, i, j;
+	struct pin_chunk *others[PIN_PLANE_NR] = {};
+	unsigned int with[PIN_COUNTER_NR] = {};
+	long joint[PIN_COUNTER_NR];
+	unsigned int seen = 0, i, j;
+	bool any = false;
 
 	for (i = 0; i < PIN_PLANE_NR; i++) {
-		struct pin_plane *plane = &ledger->planes[i];
-
-		if (i == which)
+		if (i == which || !(ledger->used & BIT(i)))
 			continue;
-		others[nr] = chunk_find(plane, chunk->index << PIN_CHUNK_SHIFT);
-		if (others[nr])
-			nr++;
+		others[i] = chunk_find(&ledger->planes[i],
+				       chunk->index << PIN_CHUNK_SHIFT);
+		any |= !!others[i];
 	}
-	for (i = first; nr && i < end; i++) {
+	if (!any)
+		return 0;
+
+	for (i = first; i < end; i++) {
+		unsigned int planes = 0;
+
 		if (chunk->pins[i] != value)
 			continue;
-		for (j = 0; j < nr && !others[j]->pins[i]; j++)
-			;
-		seen += j < nr;
+		for (j = 0; j < PIN_PLANE_NR; j++)
+			if (others[j] && others[j]->pins[i])
+				planes |= BIT(j);
+		for (j = 0; j < PIN_COUNTER_NR; j++)
+			with[j] += !!(planes & pin_counter_planes(j));
+		seen += !!planes;
 	}
+	for (i = 0; i < PIN_COUNTER_NR; i++)
+		joint[i] = value ? changed - with[i] : -(long)(changed - with[i]);
+	charge_joint(ledger, which, value ? changed : -(long)changed, joint);
 	return seen;
 }
 
@@ -470,11 +517,10 @@ static __always_inline void charge_small(struct pin_ledger *ledger,
 
 	if (!changed)
 		return;
-	if (which == PIN_PLANE_CHARGED)
-		ledger->charge += more;
-	if (others_have_pins(ledger, which)) {
-		changed -= seen_elsewhere(ledger, which, chunk, first, end,
-					  value);
+	ledger->planes[which].charge += more;
+	if (others_used(ledger, which)) {
+		changed -= charge_small_joint(ledger, which, chunk, first, end,
+					      value, changed);
 		more = value ? changed : -(long)changed;
 	}
 	ledger->held += more;
@@ -743,6 +789,7 @@ long __flatten pin_ledger_add(struct pin_ledger *ledger,
 
 	lockdep_assert_held(&ledger->lock);
 
+	ledger->used |= BIT(which);
 	while (done < npages) {
 		struct folio *folio;
 		struct page *page;
@@ -1127,16 +1174,11 @@ void longterm_pins_forget(unsigned long pfn, unsigned long npages)
 }
 #endif
 
-/* There is no owner for pins that their holder counts by itself */
+/* NULL where the limit is not compared here */
 static bool limit_applies(const struct pin_owner *owner)
 {
 	return owner && !owner->lock_cap &&
 	       task_rlimit(owner->task, RLIMIT_MEMLOCK) != RLIM_INFINITY;
-}
-
-static bool is_below_limit(const struct pin_owner *owner, unsigned long npages)
-{
-	return npages <= task_rlimit(owner->task, RLIMIT_MEMLOCK) >> PAGE_SHIFT;
 }
 
 /**
@@ -1227,10 +1269,112 @@ static int commit_held(struct pin_ledger *ledger, unsigned long left,
 	return 0;
 }
 
+/*
+ * Add to a counter that others change as well, unless that would be more than
+ * @max. What does not fit is not added for a moment either.
+ */
+static bool add_pinned(struct mm_struct *mm, long more, unsigned long max)
+{
+	s64 now = atomic64_read(&mm->pinned_vm);
+
+	do {
+		if (more > 0 && now + more > max)
+			return false;
+	} while (!atomic64_try_cmpxchg(&mm->pinned_vm, &now, now + more));
+	return true;
+}
+
+static bool add_user(struct user_struct *user, long more, unsigned long max)
+{
+	long now = atomic_long_read(&user->locked_vm);
+
+	do {
+		if (more > 0 && now + more > max)
+			return false;
+	} while (!atomic_long_try_cmpxchg(&user->locked_vm, &now, now + more));
+	return true;
+}
+
+/* The most that RLIMIT_MEMLOCK allows, in pages */
+static unsigned long owner_max(const struct pin_owner *owner)
+{
+	return limit_applies(owner) ?
+	       task_rlimit(owner->task, RLIMIT_MEMLOCK) >> PAGE_SHIFT : LONG_MAX;
+}
+
+/* Publish what is part of @counter, unless that makes it more than @max */
+static bool publish(struct pin_ledger *ledger, enum pin_counter counter,
+		    unsigned long max)
+{
+	unsigned long due = pin_ledger_due(ledger, counter);
+	long more = due - ledger->published[counter];
+	bool done;
+
+	if (!more)
+		return true;
+	done = counter == PIN_COUNTER_PINNED ?
+	       add_pinned(ledger->mm, more, max) :
+	       add_user(ledger->user, more, max);
+	if (done)
+		WRITE_ONCE(ledger->published[counter], due);
+	return done;
+}
+
+/**
+ * pin_ledger_publish_shared() - publish in the counters that others change as well
+ * @ledger: the ledger
+ *
+ * Context: Process context. ledger->lock is held.
+ */
+void pin_ledger_publish_shared(struct pin_ledger *ledger)
+{
+	publish(ledger, PIN_COUNTER_PINNED, LONG_MAX);
+	if (ledger->user)
+		publish(ledger, PIN_COUNTER_USER, LONG_MAX);
+}
+
+/* Is there room for what was added? A look that changes nothing */
+static bool has_room(struct pin_ledger *ledger, enum pin_counter limit,
+		     const struct pin_owner *owner)
+{
+	unsigned long before, now;
+	long more;
+
+	if (limit == PIN_COUNTER_NR || !limit_applies(owner))
+		return true;
+	if (limit == PIN_COUNTER_LOCKED) {
+		before = ledger->mm->pin_charge;
+		now = before + ledger->mm->locked_vm;
+	} else {
+		before = ledger->published[limit];
+		now = limit == PIN_COUNTER_PINNED ?
+		      atomic64_read(&ledger->mm->pinned_vm) :
+		      atomic_long_read(&ledger->user->locked_vm);
+	}
+	more = pin_ledger_due(ledger, limit) - before;
+	return more <= 0 || now + more <= owner_max(owner);
+}
+
+/**
+ * pin_user_charge() - count pages for a user who is not that of the ledger
+ * @user: the user
+ * @owner: whose limit applies; NULL if @npages are given back
+ * @npages: how many pages; or fewer than 0
+ *
+ * Context: Any context; does not sleep.
+ * Return: 0; or -ENOMEM: RLIMIT_MEMLOCK does not allow it.
+ */
+int pin_user_charge(struct user_struct *user, const struct pin_owner *owner,
+		    long npages)
+{
+	return add_user(user, npages, owner_max(owner)) ? 0 : -ENOMEM;
+}
+
 /**
  * pin_ledger_commit() - compare what was added with the limits, and publish it
  * @ledger: the ledger
- * @owner: whose limit applies; NULL if no limit of the ledger's does
+ * @limit: the counter that RLIMIT_MEMLOCK applies to; PIN_COUNTER_NR if to none
+ * @owner: whose limit that is
  * @left: pages that the request has yet to pin, and those just added
  * @move: of the move that adds them; or NULL
  * @full: set to the cgroup that has no room, if that is the reason
@@ -1243,24 +1387,25 @@ static int commit_held(struct pin_ledger *ledger, unsigned long left,
  * -ENOMEM: RLIMIT_MEMLOCK does not allow it.
  * -EBUSY: the limit of the cgroup, or of one above it, does not allow it.
  */
-int pin_ledger_commit(struct pin_ledger *ledger, const struct pin_owner *owner,
-		      unsigned long left, struct pin_move *move,
-		      struct misc_cg **full)
+int pin_ledger_commit(struct pin_ledger *ledger, enum pin_counter limit,
+		      const struct pin_owner *owner, unsigned long left,
+		      struct pin_move *move, struct misc_cg **full)
 {
-	unsigned long due = pin_ledger_charge_due(ledger);
-	struct mm_struct *mm = ledger->mm;
 	int ret;
 
 	lockdep_assert_held(&ledger->lock);
 
-	if (due > mm->pin_charge && limit_applies(owner) &&
-	    !is_below_limit(owner, due + mm->locked_vm))
+	if (!has_room(ledger, limit, owner))
 		return -ENOMEM;
-
 	ret = commit_held(ledger, left, move, full);
-	if (!ret)
-		pin_ledger_publish(ledger);
-	return ret;
+	if (ret)
+		return ret;
+	/* mmap_lock keeps VmLck; somebody else may have taken the room of others */
+	if ((limit == PIN_COUNTER_PINNED || limit == PIN_COUNTER_USER) &&
+	    !publish(ledger, limit, owner_max(owner)))
+		return -ENOMEM;
+	pin_ledger_publish(ledger);
+	return 0;
 }
 
 /*
@@ -1355,20 +1500,30 @@ void pin_account_name_process(struct pin_account *acct)
 	get_task_comm(acct->comm, current->group_leader);
 }
 
-/* Pins of other accounts, that nobody will have claimed when @mm has @acct */
+/*
+ * Pins of other accounts in @counter, that nobody will have claimed when @mm has
+ * @acct
+ */
 static unsigned long pins_unclaimed(struct pin_account *acct,
+				    enum pin_counter counter,
 				    struct mm_struct *mm)
 {
+	unsigned int planes = pin_counter_planes(counter), i;
 	struct pin_ledger *ledger = acct->ledger;
 	struct pin_account *other;
-	unsigned long pins = ledger->lost;
+	unsigned long pins = 0;
 
+	for (i = 0; i < PIN_PLANE_NR; i++)
+		if (planes & BIT(i))
+			pins += ledger->planes[i].lost;
 	list_for_each_entry(other, &ledger->accounts, in_ledger)
-		if (other != acct && (other->unclaimed || ledger->mm != mm))
-			pins += other->charged;
+		if (other != acct && planes & BIT(other->plane) &&
+		    (other->unclaimed || ledger->mm != mm))
+			pins += other->counted;
 	return pins;
 }
 
+/* @unclaimed: pins in VmLck that nobody will have claimed */
 static int may_adopt(struct pin_account *acct, const struct pin_owner *owner,
 		     struct mm_struct *mm, unsigned long unclaimed)
 {
@@ -1379,10 +1534,9 @@ static int may_adopt(struct pin_account *acct, const struct pin_owner *owner,
 		return -EBUSY;
 	if (ledger->mm != mm && rcu_access_pointer(mm->pin_ledger))
 		return -EEXIST;
-	due = min(ledger->charge,
-		  ledger->planes[PIN_PLANE_CHARGED].pins - unclaimed);
-	if (due > mm->pin_charge && limit_applies(owner) &&
-	    !is_below_limit(owner, due + mm->locked_vm))
+	due = min(pin_ledger_charge(ledger, PIN_COUNTER_LOCKED),
+		  pin_ledger_pins(ledger, PIN_COUNTER_LOCKED) - unclaimed);
+	if (due > mm->pin_charge && due + mm->locked_vm > owner_max(owner))
 		return -ENOMEM;
 	return 0;
 }
@@ -1438,6 +1592,8 @@ static void give_ledger(struct pin_ledger *ledger, struct mm_struct *mm,
 	mmgrab(mm);
 	RCU_INIT_POINTER(old->pin_ledger, NULL);
 	WRITE_ONCE(old->pin_charge, 0);
+	add_pinned(old, -(long)ledger->published[PIN_COUNTER_PINNED], LONG_MAX);
+	WRITE_ONCE(ledger->published[PIN_COUNTER_PINNED], 0);
 	/* For pin_account_mm(): no account is of the new mm by mistake */
 	smp_store_release(&ledger->mm, mm);
 	rcu_assign_pointer(mm->pin_ledger, ledger);
@@ -1468,7 +1624,7 @@ int pin_ledger_adopt(struct pin_account *acct, const struct pin_owner *owner,
 	struct pin_ledger *ledger = acct->ledger;
 	struct pin_past_cgroup *spare;
 	struct mm_struct *old;
-	unsigned long unclaimed;
+	unsigned long unclaimed[PIN_COUNTER_NR] = {};
 	int ret = 0;
 
 	spare = kmalloc(sizeof(*spare), GFP_KERNEL_ACCOUNT);
@@ -1482,12 +1638,16 @@ int pin_ledger_adopt(struct pin_account *acct, const struct pin_owner *owner,
 	mutex_lock(&ledger->lock);
 	old = ledger->mm;
 	if (old != mm || acct->unclaimed) {
-		unclaimed = pins_unclaimed(acct, mm);
-		ret = may_adopt(acct, owner, mm, unclaimed);
+		/* The user's counter stays as it is: it is no part of the mm */
+		unclaimed[PIN_COUNTER_LOCKED] =
+			pins_unclaimed(acct, PIN_COUNTER_LOCKED, mm);
+		unclaimed[PIN_COUNTER_PINNED] =
+			pins_unclaimed(acct, PIN_COUNTER_PINNED, mm);
+		ret = may_adopt(acct, owner, mm, unclaimed[PIN_COUNTER_LOCKED]);
 		if (!ret) {
 			if (old != mm)
 				give_ledger(ledger, mm, &spare);
-			ledger->unclaimed = unclaimed;
+			memcpy(ledger->unclaimed, unclaimed, sizeof(unclaimed));
 			WRITE_ONCE(acct->unclaimed, false);
 			pin_account_name_process(acct);
 			pin_ledger_publish(ledger);

@@ -47,16 +47,66 @@ struct pin_chunk;
 	MIN((unsigned long)PTRS_PER_PTE, PIN_EXTENTS_MIN)
 
 /**
- * enum pin_plane_id - pins that are counted apart, since different limits count them
- * @PIN_PLANE_CHARGED: RLIMIT_MEMLOCK applies to them, as mm->pin_charge
- * @PIN_PLANE_UNCHARGED: their holder compares them with a limit by itself
+ * enum pin_counter - a number of pages to which RLIMIT_MEMLOCK applies
+ * @PIN_COUNTER_LOCKED: mm->pin_charge, beside mm->locked_vm
+ * @PIN_COUNTER_PINNED: mm->pinned_vm, to which others add as well
+ * @PIN_COUNTER_USER: user_struct.locked_vm of ledger->user, likewise
+ * @PIN_COUNTER_NR: number of counters; or none of them
+ */
+enum pin_counter {
+	PIN_COUNTER_LOCKED,
+	PIN_COUNTER_PINNED,
+	PIN_COUNTER_USER,
+	PIN_COUNTER_NR,
+};
+
+/**
+ * enum pin_plane_id - pins that are counted apart: those of each set of counters
+ * @PIN_PLANE_LOCKED: VFIO
+ * @PIN_PLANE_HELD: in no counter; their holder compares them with a limit by
+ *	itself, or counts them for a user that is not ledger->user
+ * @PIN_PLANE_PINNED: RDMA and vDPA; and holders with CAP_IPC_LOCK
+ * @PIN_PLANE_LOCKED_PINNED: iommufd, as it counts for a process
+ * @PIN_PLANE_USER_PINNED: iommufd, as it counts for a user; io_uring
  * @PIN_PLANE_NR: number of planes
  */
 enum pin_plane_id {
-	PIN_PLANE_CHARGED,
-	PIN_PLANE_UNCHARGED,
+	PIN_PLANE_LOCKED,
+	PIN_PLANE_HELD,
+	PIN_PLANE_PINNED,
+	PIN_PLANE_LOCKED_PINNED,
+	PIN_PLANE_USER_PINNED,
 	PIN_PLANE_NR,
 };
+
+/* Planes whose pins are part of each counter. A user's comes with VmPin */
+#define PIN_PLANES_PINNED	(BIT(PIN_PLANE_PINNED) | \
+				 BIT(PIN_PLANE_LOCKED_PINNED) | \
+				 BIT(PIN_PLANE_USER_PINNED))
+#define PIN_PLANES_LOCKED	(BIT(PIN_PLANE_LOCKED) | \
+				 BIT(PIN_PLANE_LOCKED_PINNED))
+#define PIN_PLANES_USER		BIT(PIN_PLANE_USER_PINNED)
+
+/**
+ * pin_counter_planes() - tell whose pins are part of a counter
+ * @counter: the counter
+ *
+ * Context: Any context; does not sleep.
+ * Return: a mask of planes.
+ */
+static inline unsigned int pin_counter_planes(enum pin_counter counter)
+{
+	switch (counter) {
+	case PIN_COUNTER_LOCKED:
+		return PIN_PLANES_LOCKED;
+	case PIN_COUNTER_PINNED:
+		return PIN_PLANES_PINNED;
+	case PIN_COUNTER_USER:
+		return PIN_PLANES_USER;
+	default:
+		return 0;
+	}
+}
 
 /**
  * struct pin_plane - pins of one kind
@@ -64,12 +114,17 @@ enum pin_plane_id {
  * @chunks: struct pin_chunk of small pages, by PFN >> PIN_CHUNK_SHIFT
  * @last_chunk: the one that was found last; or NULL
  * @pins: all pins
+ * @lost: those of accounts that have ended with pins, as an IOMMU did not unmap
+ *	them
+ * @charge: pages, sum over folios of min(pins, pages of the folio)
  */
 struct pin_plane {
 	struct xarray folios;
 	struct xarray chunks;
 	struct pin_chunk *last_chunk;
 	unsigned long pins;
+	unsigned long lost;
+	unsigned long charge;
 };
 
 /**
@@ -96,17 +151,20 @@ struct pin_past_cgroup {
  *	Changes under both locks; who reads it in a RCU section may use it there.
  *	Whoever sees a new one sees which accounts are unclaimed
  * @planes: the pins
+ * @used: planes that have ever had pins
  * @devices: struct pin_device_chunk of device memory, whoever pins it, by PFN >>
  *	PIN_CHUNK_SHIFT
  * @device_pins: all pins there
  * @gone_pins: those of them whose pages went with the device
  * @went: there have been such
- * @charge: pages, sum over folios of min(pins, pages of the folio), of the pins
- *	in PIN_PLANE_CHARGED
- * @unclaimed: pins in that plane that nobody has claimed since the ledger was
+ * @twice: pages that the planes of a counter have in their charge more than once:
+ *	what pin_ledger_charge() takes off their sum
+ * @unclaimed: pins in a counter that nobody has claimed since the ledger was
  *	adopted, see pin_account_adopt()
- * @lost: pins in that plane of accounts that have ended with pins, as an IOMMU
- *	did not unmap them; nobody will claim them
+ * @published: what the counters have of this ledger; but for PIN_COUNTER_LOCKED,
+ *	which is mm->pin_charge
+ * @user: whose counter PIN_COUNTER_USER is, with a reference: the first user of an
+ *	account with that counter; NULL before
  * @held: pages, sum over folios with any pin of their whole size
  * @held_now: @held as others see it; as mm->pin_charge is of @charge, it has
  *	only what the limits have allowed
@@ -126,13 +184,15 @@ struct pin_ledger {
 	refcount_t refs;
 	struct mm_struct *mm;
 	struct pin_plane planes[PIN_PLANE_NR];
+	unsigned int used;
 	struct xarray devices;
 	unsigned long device_pins;
 	unsigned long gone_pins;
 	bool went;
-	unsigned long charge;
-	unsigned long unclaimed;
-	unsigned long lost;
+	unsigned long twice[PIN_COUNTER_NR];
+	unsigned long unclaimed[PIN_COUNTER_NR];
+	unsigned long published[PIN_COUNTER_NR];
+	struct user_struct *user;
 	unsigned long held;
 	unsigned long held_now;
 	struct misc_cg *cgroup;
@@ -147,14 +207,19 @@ struct pin_ledger {
  * @ledger: never changes; its mm may, see pin_account_adopt()
  * @in_ledger: in the ledger's list
  * @id: in pin_accounts; no other account has had it since boot
- * @flags: PIN_ACCOUNT_*
+ * @flags: PIN_ACCOUNT_* and PIN_COUNT_*
+ * @plane: where its pins are counted, but for pages of device memory
+ * @limit: the counter that RLIMIT_MEMLOCK applies to, PIN_COUNTER_NR if none
+ * @refs: of those who got it by pin_account_get()
+ * @key: for whom, with @user; or NULL
+ * @user: whose counter is part of it, with a reference; or NULL
+ * @gross: @user is not the user of the ledger: its counter has @counted
  * @unclaimed: its mm has ended, another one has adopted the ledger, and its
  *	holder has not asked for that; changes under both locks
  * @pid: of the process that set the account up, or got what it has pinned;
  *	changes under ledger->lock
  * @comm: its name then, likewise
- * @charged: pins in PIN_PLANE_CHARGED, which are less than @pages if it pins
- *	device memory; 0 with PIN_ACCOUNT_UNCHARGED
+ * @counted: pins in @plane, which are less than @pages if it pins device memory
  * @pages: pins that the holder keeps now
  * @peak: the most that @pages has been
  * @acquired: pins taken since the account was made
@@ -171,10 +236,16 @@ struct pin_account {
 	struct list_head in_ledger;
 	unsigned long id;
 	unsigned int flags;
+	enum pin_plane_id plane;
+	enum pin_counter limit;
+	refcount_t refs;
+	const void *key;
+	struct user_struct *user;
+	bool gross;
 	bool unclaimed;
 	pid_t pid;
 	char comm[TASK_COMM_LEN];
-	unsigned long charged;
+	unsigned long counted;
 	u64 pages;
 	u64 peak;
 	u64 acquired;
@@ -205,21 +276,54 @@ extern struct mutex pin_ledgers_lock;
 extern struct xarray pin_accounts;
 
 /**
- * pin_ledger_charge() - read the charge as others see it
- * @ledger: the ledger; its reader has a reference, or is in a RCU section
+ * pin_ledger_charge() - count the pages that are part of a counter
+ * @ledger: the ledger
+ * @counter: the counter
  *
- * Context: Any context; does not sleep.
- * Return: pages.
+ * Context: Process context. ledger->lock is held.
+ * Return: pages, each folio once.
  */
-static inline unsigned long pin_ledger_charge(struct pin_ledger *ledger)
+static __always_inline unsigned long pin_ledger_charge(struct pin_ledger *ledger,
+						       enum pin_counter counter)
 {
-	guard(rcu)();
-	return READ_ONCE(READ_ONCE(ledger->mm)->pin_charge);
+	unsigned int planes = pin_counter_planes(counter);
+	unsigned long charge = 0;
+
+	if (planes & BIT(PIN_PLANE_LOCKED))
+		charge += ledger->planes[PIN_PLANE_LOCKED].charge;
+	if (planes & BIT(PIN_PLANE_PINNED))
+		charge += ledger->planes[PIN_PLANE_PINNED].charge;
+	if (planes & BIT(PIN_PLANE_LOCKED_PINNED))
+		charge += ledger->planes[PIN_PLANE_LOCKED_PINNED].charge;
+	if (planes & BIT(PIN_PLANE_USER_PINNED))
+		charge += ledger->planes[PIN_PLANE_USER_PINNED].charge;
+	return charge - ledger->twice[counter];
 }
 
 /**
- * pin_ledger_charge_due() - count what RLIMIT_MEMLOCK is to be compared with
+ * pin_ledger_pins() - count the pins that are part of a counter
  * @ledger: the ledger
+ * @counter: the counter
+ *
+ * Context: Process context. ledger->lock is held.
+ * Return: pins.
+ */
+static inline unsigned long pin_ledger_pins(struct pin_ledger *ledger,
+					    enum pin_counter counter)
+{
+	unsigned long pins = 0;
+	int i;
+
+	for (i = 0; i < PIN_PLANE_NR; i++)
+		if (pin_counter_planes(counter) & BIT(i))
+			pins += ledger->planes[i].pins;
+	return pins;
+}
+
+/**
+ * pin_ledger_due() - count what a counter is to have of a ledger
+ * @ledger: the ledger
+ * @counter: the counter
  *
  * Of accounts that nobody has claimed, nothing counts. Pins of a folio have no
  * names, so this is an upper bound: at most the pins that somebody has claimed.
@@ -227,28 +331,38 @@ static inline unsigned long pin_ledger_charge(struct pin_ledger *ledger)
  * Context: Process context. ledger->lock is held.
  * Return: pages.
  */
-static inline unsigned long pin_ledger_charge_due(struct pin_ledger *ledger)
+static __always_inline unsigned long pin_ledger_due(struct pin_ledger *ledger,
+						    enum pin_counter counter)
 {
+	unsigned long charge;
+
 	lockdep_assert_held(&ledger->lock);
 
-	if (likely(!ledger->unclaimed))
-		return ledger->charge;
-	return min(ledger->charge, ledger->planes[PIN_PLANE_CHARGED].pins -
-				   ledger->unclaimed);
+	charge = pin_ledger_charge(ledger, counter);
+	if (likely(!ledger->unclaimed[counter]))
+		return charge;
+	return min(charge, pin_ledger_pins(ledger, counter) -
+			   ledger->unclaimed[counter]);
 }
 
 /**
- * pin_account_plane() - tell where the pins of an account are counted
- * @acct: the account
+ * pin_ledger_published() - read what a counter has of a ledger
+ * @ledger: the ledger; its reader has a reference, or is in a RCU section
+ * @counter: the counter
  *
  * Context: Any context; does not sleep.
- * Return: the plane, but for pages of device memory.
+ * Return: pages.
  */
-static inline enum pin_plane_id pin_account_plane(struct pin_account *acct)
+static inline unsigned long pin_ledger_published(struct pin_ledger *ledger,
+						 enum pin_counter counter)
 {
-	return acct->flags & PIN_ACCOUNT_UNCHARGED ? PIN_PLANE_UNCHARGED :
-						     PIN_PLANE_CHARGED;
+	if (counter != PIN_COUNTER_LOCKED)
+		return READ_ONCE(ledger->published[counter]);
+	guard(rcu)();
+	return READ_ONCE(READ_ONCE(ledger->mm)->pin_charge);
 }
+
+void pin_ledger_publish_shared(struct pin_ledger *ledger);
 
 /**
  * pin_ledger_publish() - let others see what was added or taken off
@@ -260,8 +374,11 @@ static inline void pin_ledger_publish(struct pin_ledger *ledger)
 {
 	lockdep_assert_held(&ledger->lock);
 
-	WRITE_ONCE(ledger->mm->pin_charge, pin_ledger_charge_due(ledger));
+	WRITE_ONCE(ledger->mm->pin_charge,
+		   pin_ledger_due(ledger, PIN_COUNTER_LOCKED));
 	WRITE_ONCE(ledger->held_now, ledger->held);
+	if (unlikely(ledger->used & PIN_PLANES_PINNED))
+		pin_ledger_publish_shared(ledger);
 }
 
 struct pin_ledger *pin_ledger_get(struct mm_struct *mm);
@@ -280,9 +397,11 @@ bool pin_ledger_any_gone(struct pin_ledger *ledger, unsigned long pfn,
 int pin_ledger_lock(struct pin_ledger *ledger, const struct pin_owner *owner,
 		    struct mm_struct **locked);
 void pin_ledger_unlock(struct pin_ledger *ledger, struct mm_struct *locked);
-int pin_ledger_commit(struct pin_ledger *ledger, const struct pin_owner *owner,
-		      unsigned long left, struct pin_move *move,
-		      struct misc_cg **full);
+int pin_ledger_commit(struct pin_ledger *ledger, enum pin_counter limit,
+		      const struct pin_owner *owner, unsigned long left,
+		      struct pin_move *move, struct misc_cg **full);
+int pin_user_charge(struct user_struct *user, const struct pin_owner *owner,
+		    long npages);
 void pin_ledger_settle(struct pin_ledger *ledger, struct pin_move *move);
 struct misc_cg *pin_ledger_common_cgroup(struct pin_ledger *from,
 					 struct pin_ledger *to);

@@ -95,9 +95,10 @@ void longterm_pins_show(struct seq_file *m, struct mm_struct *mm,
 			struct task_struct *task)
 {
 	struct pin_ledger *ledger = mm ? pin_ledger_find(mm) : NULL;
-	unsigned long charge = 0, held = 0;
+	unsigned long counters[PIN_COUNTER_NR] = {}, held = 0;
 	struct pin_account *acct;
 	struct misc_cg *cg;
+	int i;
 
 	show_columns(m);
 	seq_putc(m, '\n');
@@ -108,14 +109,18 @@ void longterm_pins_show(struct seq_file *m, struct mm_struct *mm,
 			seq_putc(m, '\n');
 		}
 		rcu_read_unlock();
-		charge = pin_ledger_charge(ledger);
+		for (i = 0; i < PIN_COUNTER_NR; i++)
+			counters[i] = pin_ledger_published(ledger, i);
 		held = READ_ONCE(ledger->held_now);
 	}
-	seq_printf(m, "charge %lu\nheld %lu\n", charge, held);
+	seq_printf(m, "charge %lu\nheld %lu\n", counters[PIN_COUNTER_LOCKED],
+		   held);
 	show_limit(m, task);
 	cg = ledger ? pin_ledger_cgroup(ledger) : NULL;
 	show_cgroup(m, cg);
 	put_misc_cg(cg);
+	seq_printf(m, "pinned %lu\nuser %lu\n", counters[PIN_COUNTER_PINNED],
+		   counters[PIN_COUNTER_USER]);
 	if (ledger)
 		pin_ledger_put(ledger);
 }

@@ -101,7 +101,7 @@ struct vfio_pin_account {
 static void account_free(struct vfio_pin_account *account)
 {
 	list_del(&account->next);
-	pin_account_destroy(account->acct);
+	pin_account_put(account->acct);
 	kfree(account);
 }
 
@@ -135,7 +135,8 @@ static struct vfio_pin_account *account_get(struct list_head *accounts,
 	if (!account)
 		return ERR_PTR(-ENOMEM);
 
-	acct = pin_account_create(mm, "vfio", PIN_ACCOUNT_PFNMAP);
+	acct = pin_account_get(mm, NULL, "vfio",
+			       PIN_ACCOUNT_PFNMAP | PIN_COUNT_LOCKED, NULL);
 	if (IS_ERR(acct)) {
 		kfree(account);
 		return ERR_CAST(acct);

@@ -23,7 +23,9 @@
  *		for one holder
  *   holder	the object that keeps pins, for one mm: struct pin_account
  *   ledger	per mm, what all its holders pin, each folio once
- *   charge	what the ledger counts against RLIMIT_MEMLOCK, in base pages
+ *   counter	a number of pages that user space reads or RLIMIT_MEMLOCK bounds:
+ *		VmLck, VmPin, the locked pages of a user
+ *   charge	the ledger's part of such a counter, in base pages
  *   held	the whole size of folios with any pin: what cannot move
  *   refusal	a pin that was not given, with a reason
  *
@@ -39,6 +41,7 @@ struct misc_cg;
 struct pin_account;
 struct seq_file;
 struct task_struct;
+struct user_struct;
 
 /**
  * mm_locked_pages() - count what RLIMIT_MEMLOCK is compared with
@@ -177,14 +180,21 @@ struct pin_move {
  */
 #define PIN_ACCOUNT_WRITES	BIT(1)
 /*
- * The holder compares its pins with RLIMIT_MEMLOCK by itself, as it always did:
- * they are held and in the cgroup, but not charged
+ * The counters that the holder's pins are part of. In each, all holders of a mm
+ * count a folio once. RLIMIT_MEMLOCK applies to one of them: to the user's if it is
+ * there, else to VmLck, else to VmPin. With none, the pins are only held, and the
+ * holder compares them with a limit by itself. A user's counter comes with VmPin.
  */
-#define PIN_ACCOUNT_UNCHARGED	BIT(2)
+#define PIN_COUNT_LOCKED	BIT(2)	/* mm->pin_charge, which is part of VmLck */
+#define PIN_COUNT_PINNED	BIT(3)	/* mm->pinned_vm: VmPin */
+#define PIN_COUNT_USER		BIT(4)	/* user_struct.locked_vm */
+#define PIN_COUNT_MASK		(PIN_COUNT_LOCKED | PIN_COUNT_PINNED | \
+				 PIN_COUNT_USER)
 
-struct pin_account *pin_account_create(struct mm_struct *mm, const char *name,
-				       unsigned int flags);
-void pin_account_destroy(struct pin_account *acct);
+struct pin_account *pin_account_get(struct mm_struct *mm, const void *key,
+				    const char *name, unsigned int flags,
+				    struct user_struct *user);
+void pin_account_put(struct pin_account *acct);
 bool pin_account_is_for(struct pin_account *acct, struct mm_struct *mm);
 bool pin_account_is_dead(struct pin_account *acct);
 bool pin_account_counts(unsigned long pfn);

@@ -50,7 +50,8 @@ static int account_test_init(struct kunit *test)
 	pin_test_limit(ULONG_MAX >> PAGE_SHIFT);
 	pin_test_begin(test, &t->base);
 	t->addr = pin_test_map_small(test, 2 * PMD_SIZE);
-	t->acct = pin_account_create(t->base.mm, "test", 0);
+	t->acct = pin_account_get(t->base.mm, NULL, "test",
+				  PIN_COUNT_LOCKED, NULL);
 	if (IS_ERR(t->acct))
 		t->acct = NULL;
 	KUNIT_ASSERT_NOT_NULL(test, t->acct);
@@ -79,7 +80,8 @@ static bool account_at_rest(struct pin_account *acct)
 			return false;
 	}
 	return !acct->pages && acct->acquired == acct->released &&
-	       !ledger->charge && !ledger->held && !ledger->device_pins &&
+	       !pin_test_charge(ledger) && !ledger->held &&
+	       !ledger->device_pins &&
 	       no_entries(&ledger->devices);
 }
 
@@ -95,7 +97,7 @@ static void account_test_exit(struct kunit *test)
 
 		KUNIT_EXPECT_TRUE(test, account_at_rest(t->acct));
 		mmgrab(mm);
-		pin_account_destroy(t->acct);
+		pin_account_put(t->acct);
 		KUNIT_EXPECT_EQ(test, mm->pin_charge, 0);
 		mmdrop(mm);
 	}
@@ -105,7 +107,8 @@ static void account_test_exit(struct kunit *test)
 static struct pin_account *account_test_create(struct kunit *test,
 					       struct mm_struct *mm)
 {
-	struct pin_account *acct = pin_account_create(mm, "other", 0);
+	struct pin_account *acct = pin_account_get(mm, NULL, "other",
+				PIN_COUNT_LOCKED, NULL);
 
 	KUNIT_ASSERT_FALSE(test, IS_ERR(acct));
 	return acct;
@@ -151,10 +154,10 @@ static u64 account_refusals(struct pin_account *acct)
 
 #define EXPECT_CHARGE(test_, acct_, charge_, held_)			\
 	do {								\
-		const struct pin_ledger *__ledger = (acct_)->ledger;	\
+		struct pin_ledger *__ledger = (acct_)->ledger;	\
 		struct kunit *__test = (test_);				\
 									\
-		KUNIT_EXPECT_EQ(__test, __ledger->charge, charge_);	\
+		KUNIT_EXPECT_EQ(__test, pin_test_charge(__ledger), charge_);	\
 		KUNIT_EXPECT_EQ(__test, __ledger->held, held_);		\
 	} while (0)
 
@@ -169,8 +172,8 @@ static void accounts_have_names_of_their_own(struct kunit *test)
 	KUNIT_EXPECT_STRNEQ(test, a->name, b->name);
 	KUNIT_EXPECT_EQ(test, a->pid, task_tgid_nr(current));
 	KUNIT_EXPECT_STREQ(test, a->comm, current->group_leader->comm);
-	pin_account_destroy(a);
-	pin_account_destroy(b);
+	pin_account_put(a);
+	pin_account_put(b);
 }
 
 static size_t nr_accounts(void)
@@ -205,7 +208,7 @@ static void accounts_of_one_mm_share_a_ledger(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, list_count_nodes(&ledger->accounts), 2);
 	KUNIT_EXPECT_TRUE(test, account_listed(a));
 	KUNIT_EXPECT_TRUE(test, account_listed(t->acct));
-	pin_account_destroy(a);
+	pin_account_put(a);
 	KUNIT_EXPECT_EQ(test, list_count_nodes(&ledger->accounts), 1);
 	KUNIT_EXPECT_FALSE(test, account_listed(a));
 	KUNIT_EXPECT_EQ(test, refcount_read(&ledger->refs), 1);
@@ -275,7 +278,7 @@ static void end_of_account_settles(struct kunit *test)
 	account_pin(t, t->acct, t->addr, 0, TABLE_PAGES);
 	account_put(t, t->acct, 0, TABLE_PAGES);
 	KUNIT_EXPECT_EQ(test, t->acct->ledger->in_cgroup, TABLE_PAGES);
-	pin_account_destroy(a);
+	pin_account_put(a);
 	KUNIT_EXPECT_EQ(test, t->acct->ledger->in_cgroup, 0);
 }
 
@@ -342,7 +345,7 @@ static void two_holders_are_charged_once(struct kunit *test)
 		/* Then the other way round */
 		swap(a, b);
 	}
-	pin_account_destroy(b);
+	pin_account_put(b);
 }
 
 static void huge_page_is_charged_by_page(struct kunit *test)
@@ -363,7 +366,7 @@ static void huge_page_is_charged_by_page(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, pin_test_pins(t->pages[100]), 30);
 	account_put(t, t->acct, 100, 30);
 	EXPECT_CHARGE(test, t->acct, 0, 0);
-	pin_account_destroy(b);
+	pin_account_put(b);
 }
 
 static void limit_refuses_and_leaves_nothing(struct kunit *test)
@@ -407,7 +410,7 @@ static void limit_allows_again_what_is_pinned(struct kunit *test)
 	EXPECT_CHARGE(test, b, 20, 20);
 	KUNIT_EXPECT_EQ(test, pin_test_pins(t->pages[0]), 1);
 	account_put(t, t->acct, 0, 20);
-	pin_account_destroy(b);
+	pin_account_put(b);
 }
 
 static void refusal_in_second_table_leaves_first_pinned(struct kunit *test)
@@ -487,7 +490,7 @@ static void cgroup_allows_again_what_is_held(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, pin_test_usage(cg), TABLE_PAGES);
 	account_put(t, b, 1, 5);
 	account_put(t, t->acct, 0, 1);
-	pin_account_destroy(b);
+	pin_account_put(b);
 	KUNIT_EXPECT_EQ(test, pin_test_usage(cg), 0);
 }
 
@@ -945,7 +948,7 @@ static void adopter_has_what_it_asked_for(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, new->pin_charge, 29);
 
 	account_put(t, b, 5, 24);
-	pin_account_destroy(b);
+	pin_account_put(b);
 	KUNIT_EXPECT_EQ(test, new->pin_charge, 10);
 	account_put(t, t->acct, 0, 10);
 	KUNIT_EXPECT_EQ(test, new->pin_charge, 0);
@@ -971,8 +974,8 @@ static void adopter_does_not_pay_for_others(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, new->pin_charge, 6);
 	account_put(t, t->acct, 4, 6);
 	KUNIT_EXPECT_EQ(test, new->pin_charge, 0);
-	KUNIT_EXPECT_EQ(test, t->acct->ledger->unclaimed, 0);
-	pin_account_destroy(b);
+	KUNIT_EXPECT_EQ(test, t->acct->ledger->unclaimed[PIN_COUNTER_LOCKED], 0);
+	pin_account_put(b);
 }
 
 /* Pins of another kind count with the others for the host, not for the limit */
@@ -983,7 +986,7 @@ static void uncharged_pins_are_held_once_with_others(struct kunit *test)
 	struct misc_cg *cg = pin_test_cgroups(test, 1);
 	struct pin_account *b;
 
-	b = pin_account_create(t->base.mm, "other", PIN_ACCOUNT_UNCHARGED);
+	b = pin_account_get(t->base.mm, NULL, "other", 0, NULL);
 	KUNIT_ASSERT_FALSE(test, IS_ERR(b));
 	pin_test_join(&b->ledger->cgroup, cg);
 	pin_test_limit(0);
@@ -1021,7 +1024,7 @@ static void uncharged_pins_are_held_once_with_others(struct kunit *test)
 	put_user_pages_account(t->acct, t->pages + 100, 5, false);
 	put_user_pages_account(t->acct, t->pages + 200, TABLE_PAGES, false);
 	KUNIT_EXPECT_TRUE(test, account_at_rest(b));
-	pin_account_destroy(b);
+	pin_account_put(b);
 	KUNIT_EXPECT_EQ(test, pin_test_usage(cg), 0);
 }
 
@@ -1038,7 +1041,7 @@ static void account_is_not_adopted_by_mm_with_ledger(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, pin_account_is_for(t->acct, t->base.mm));
 	KUNIT_EXPECT_EQ(test, new->pin_charge, 0);
 	account_put(t, t->acct, 0, 10);
-	pin_account_destroy(other);
+	pin_account_put(other);
 }
 
 /* A huge page, some small ones: what a VM's memory is made of */
@@ -1112,7 +1115,7 @@ static void moved_pins_are_in_both_accounts_between(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, pin_test_pins(t->pages[0]), 0);
 	KUNIT_EXPECT_EQ(test, pin_test_pins(t->pages[MOVE_SMALL]), 0);
 	KUNIT_EXPECT_TRUE(test, account_at_rest(to));
-	pin_account_destroy(to);
+	pin_account_put(to);
 }
 
 static void move_can_be_undone(struct kunit *test)
@@ -1133,7 +1136,7 @@ static void move_can_be_undone(struct kunit *test)
 	EXPECT_CHARGE(test, t->acct, MOVE_PAGES, MOVE_PAGES);
 	KUNIT_EXPECT_EQ(test, pin_test_pins(t->pages[0]), 1);
 	account_put(t, t->acct, 0, MOVE_PAGES);
-	pin_account_destroy(to);
+	pin_account_put(to);
 }
 
 static void move_keeps_to_limit_and_leaves_nothing(struct kunit *test)
@@ -1159,7 +1162,7 @@ static void move_keeps_to_limit_and_leaves_nothing(struct kunit *test)
 	pin_move_undo(&move, pfn, TABLE_PAGES - 1);
 	pin_move_end(&move);
 	account_put(t, t->acct, 0, MOVE_PAGES);
-	pin_account_destroy(to);
+	pin_account_put(to);
 }
 
 static void move_keeps_to_cgroup_and_leaves_nothing(struct kunit *test)
@@ -1187,7 +1190,7 @@ static void move_keeps_to_cgroup_and_leaves_nothing(struct kunit *test)
 	pin_move_end(&move);
 	KUNIT_EXPECT_EQ(test, pin_test_usage(cg), 0);
 	account_put(t, t->acct, 0, MOVE_PAGES);
-	pin_account_destroy(to);
+	pin_account_put(to);
 }
 
 /* Both below a cgroup that has room for the pages once */
@@ -1251,8 +1254,8 @@ static void move_needs_no_room_above_both(struct kunit *test)
 	account_put(t, t->acct, 0, MOVE_PAGES);
 	pin_account_settle(t->acct);
 	KUNIT_EXPECT_EQ(test, pin_test_usage(&cg[1]), 0);
-	pin_account_destroy(b);
-	pin_account_destroy(to);
+	pin_account_put(b);
+	pin_account_put(to);
 }
 
 static void move_overflow_leaves_nothing(struct kunit *test)
@@ -1272,7 +1275,7 @@ static void move_overflow_leaves_nothing(struct kunit *test)
 	page_ref_sub(page, PIN_REFCOUNT_MAX);
 	KUNIT_EXPECT_TRUE(test, account_at_rest(to));
 	account_put(t, t->acct, 0, MOVE_PAGES);
-	pin_account_destroy(to);
+	pin_account_put(to);
 }
 
 static void holder_can_report_pfnmap_itself(struct kunit *test)
@@ -1296,7 +1299,8 @@ static void account_is_not_made_without_memory(struct kunit *test)
 
 	for (bytes = 0; bytes < SZ_16K; bytes += 8) {
 		pin_test_fail_after(faults, bytes);
-		acct = pin_account_create(mm, "other", 0);
+		acct = pin_account_get(mm, NULL, "other",
+				PIN_COUNT_LOCKED, NULL);
 		pin_test_fail_all(faults, false);
 		if (!IS_ERR(acct))
 			break;
@@ -1307,7 +1311,7 @@ static void account_is_not_made_without_memory(struct kunit *test)
 	}
 	KUNIT_EXPECT_GT(test, failures, 0);
 	KUNIT_ASSERT_FALSE(test, IS_ERR(acct));
-	pin_account_destroy(acct);
+	pin_account_put(acct);
 	KUNIT_EXPECT_NULL(test, rcu_access_pointer(mm->pin_ledger));
 }
 
@@ -1416,7 +1420,7 @@ static void any_failed_allocation_leaves_nothing_moved(struct kunit *test)
 	KUNIT_EXPECT_GT(test, sweep->failures, 0);
 	EXPECT_CHARGE(test, t->acct, MOVE_PAGES, MOVE_PAGES);
 	account_put(t, t->acct, 0, MOVE_PAGES);
-	pin_account_destroy(to);
+	pin_account_put(to);
 }
 
 static void put_of_account_needs_no_memory(struct kunit *test)
@@ -1470,7 +1474,7 @@ static void gigantic_page_is_charged_once(struct kunit *test)
 	account_put(t, b, 100, 7);
 	EXPECT_CHARGE(test, b, 0, 0);
 	KUNIT_EXPECT_EQ(test, pin_test_pins(page), 0);
-	pin_account_destroy(b);
+	pin_account_put(b);
 	vm_munmap(addr, SZ_1G);
 }
 
@@ -1517,12 +1521,12 @@ static void put_of_more_than_was_pinned_is_told(struct kunit *test)
 	/* The ledger says how many it took off */
 	KUNIT_EXPECT_EQ(test, account_pin(t, t->acct, huge, 0, 5), 5);
 	mutex_lock(&ledger->lock);
-	KUNIT_EXPECT_EQ(test, pin_ledger_sub(ledger, PIN_PLANE_CHARGED,
+	KUNIT_EXPECT_EQ(test, pin_ledger_sub(ledger, PIN_PLANE_LOCKED,
 					     page_to_pfn(others), 8, false,
 					     &step), 8);
 	KUNIT_EXPECT_EQ(test, step.counted, 5);
 	KUNIT_EXPECT_FALSE(test, step.gone);
-	KUNIT_EXPECT_EQ(test, pin_ledger_add(ledger, PIN_PLANE_CHARGED,
+	KUNIT_EXPECT_EQ(test, pin_ledger_add(ledger, PIN_PLANE_LOCKED,
 					     page_to_pfn(others), 5), 5);
 	mutex_unlock(&ledger->lock);
 	account_put(t, t->acct, 0, 5);

@@ -52,7 +52,7 @@ static void bench_test_exit(struct kunit *test)
 	if (!t)
 		return;
 	if (t->ledger) {
-		KUNIT_EXPECT_EQ(test, t->ledger->charge, 0);
+		KUNIT_EXPECT_EQ(test, pin_test_charge(t->ledger), 0);
 		KUNIT_EXPECT_EQ(test, t->ledger->held, 0);
 		pin_ledger_put(t->ledger);
 	}
@@ -150,16 +150,16 @@ static void bench_ledger(struct kunit *test, int repetition)
 	mutex_lock(&t->ledger->lock);
 	start = ktime_get();
 	for (i = j = 0; j < nr && ret >= 0; i += runs[j++])
-		ret = pin_ledger_add(t->ledger, PIN_PLANE_CHARGED,
+		ret = pin_ledger_add(t->ledger, PIN_PLANE_LOCKED,
 				     page_to_pfn(t->pages[i]), runs[j]);
 	bench_row(test, "ledger-add", repetition, start);
 	KUNIT_EXPECT_GE(test, ret, 0);
-	KUNIT_EXPECT_EQ(test, t->ledger->charge, t->npages);
+	KUNIT_EXPECT_EQ(test, pin_test_charge(t->ledger), t->npages);
 
 	start = ktime_get();
 	for (i = j = 0; j < nr; i += runs[j++])
 		for (n = 0; n < runs[j]; all += step.counted)
-			n += pin_ledger_sub(t->ledger, PIN_PLANE_CHARGED,
+			n += pin_ledger_sub(t->ledger, PIN_PLANE_LOCKED,
 					    page_to_pfn(t->pages[i]) + n,
 					    runs[j] - n, false, &step);
 	bench_row(test, "ledger-sub", repetition, start);

@@ -42,6 +42,9 @@ struct pin_test {
 	long charged;
 };
 
+/* Pages that are part of VmLck */
+#define pin_test_charge(ledger)	pin_ledger_charge(ledger, PIN_COUNTER_LOCKED)
+
 /* No machine has this page frame, nor those behind it */
 #define PIN_TEST_NO_PFN		BIT(BITS_PER_LONG - 1)
 

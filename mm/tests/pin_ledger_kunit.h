@@ -50,10 +50,10 @@ struct ledger_test {
 
 #define EXPECT_LEDGER(test_, ledger_, charge_, held_)			\
 	do {								\
-		const struct pin_ledger *__ledger = (ledger_);		\
+		struct pin_ledger *__ledger = (ledger_);		\
 		struct kunit *__test = (test_);				\
 									\
-		KUNIT_EXPECT_EQ(__test, __ledger->charge, charge_);	\
+		KUNIT_EXPECT_EQ(__test, pin_test_charge(__ledger), charge_);	\
 		KUNIT_EXPECT_EQ(__test, __ledger->held, held_);		\
 	} while (0)
 
@@ -146,7 +146,7 @@ static long ledger_add(struct ledger_test *t, unsigned long pfn,
 		       unsigned long npages)
 {
 	guard(mutex)(&t->ledger->lock);
-	return pin_ledger_add(t->ledger, PIN_PLANE_CHARGED, pfn, npages);
+	return pin_ledger_add(t->ledger, PIN_PLANE_LOCKED, pfn, npages);
 }
 
 static void ledger_sub(struct ledger_test *t, unsigned long pfn,
@@ -157,7 +157,7 @@ static void ledger_sub(struct ledger_test *t, unsigned long pfn,
 		struct pin_step step;
 		unsigned long n;
 
-		n = pin_ledger_sub(t->ledger, PIN_PLANE_CHARGED, pfn, npages,
+		n = pin_ledger_sub(t->ledger, PIN_PLANE_LOCKED, pfn, npages,
 				   false, &step);
 		put_dev_pagemap(step.pgmap);
 		pfn += n;
@@ -177,7 +177,8 @@ static int ledger_commit_left(struct ledger_test *t, bool lock_cap,
 	ret = pin_ledger_lock(t->ledger, &t->owner, &locked);
 	if (ret)
 		return ret;
-	ret = pin_ledger_commit(t->ledger, &t->owner, left, NULL, &full);
+	ret = pin_ledger_commit(t->ledger, PIN_COUNTER_LOCKED, &t->owner, left,
+				NULL, &full);
 	pin_ledger_unlock(t->ledger, locked);
 	return ret;
 }
@@ -270,7 +271,7 @@ static void no_pages_are_no_pins(struct kunit *test)
 
 static bool has_chunk(struct ledger_test *t, unsigned long pfn)
 {
-	return xa_load(&t->ledger->planes[PIN_PLANE_CHARGED].chunks,
+	return xa_load(&t->ledger->planes[PIN_PLANE_LOCKED].chunks,
 		       pfn >> PIN_CHUNK_SHIFT);
 }
 
@@ -351,7 +352,8 @@ static struct test_device *device_make(struct kunit *test)
 					      DEVICE_PAGES << PAGE_SHIFT,
 					      "pin_test");
 	KUNIT_ASSERT_FALSE(test, IS_ERR(device->res));
-	device->acct = pin_account_create(t->base.mm, "other", 0);
+	device->acct = pin_account_get(t->base.mm, NULL, "other",
+				PIN_COUNT_LOCKED, NULL);
 	KUNIT_ASSERT_FALSE(test, IS_ERR(device->acct));
 	return device;
 #else
@@ -362,7 +364,7 @@ static struct test_device *device_make(struct kunit *test)
 
 static void device_free(struct test_device *device)
 {
-	pin_account_destroy(device->acct);
+	pin_account_put(device->acct);
 	release_mem_region(device->res->start, resource_size(device->res));
 }
 
@@ -425,7 +427,7 @@ static bool device_sub(struct kunit *test, unsigned long pfn,
 	struct pin_step step;
 
 	guard(mutex)(&t->ledger->lock);
-	KUNIT_EXPECT_EQ(test, pin_ledger_sub(t->ledger, PIN_PLANE_CHARGED, pfn,
+	KUNIT_EXPECT_EQ(test, pin_ledger_sub(t->ledger, PIN_PLANE_LOCKED, pfn,
 					     npages, false, &step), npages);
 	KUNIT_EXPECT_EQ(test, step.counted, npages);
 	put_dev_pagemap(step.pgmap);
@@ -499,9 +501,9 @@ static void memory_that_comes_to_the_place_is_apart(struct kunit *test)
 	EXPECT_LEDGER(test, t->ledger, 5, 5);
 	/* Who takes back what it has just added leaves the others */
 	mutex_lock(&t->ledger->lock);
-	KUNIT_EXPECT_EQ(test, pin_ledger_add(t->ledger, PIN_PLANE_UNCHARGED,
+	KUNIT_EXPECT_EQ(test, pin_ledger_add(t->ledger, PIN_PLANE_HELD,
 					     t->pfn + 1, 4), 4);
-	pin_ledger_undo_all(t->ledger, PIN_PLANE_UNCHARGED, t->pfn + 1, 4);
+	pin_ledger_undo_all(t->ledger, PIN_PLANE_HELD, t->pfn + 1, 4);
 	mutex_unlock(&t->ledger->lock);
 	KUNIT_EXPECT_EQ(test, t->ledger->gone_pins, 1);
 	EXPECT_LEDGER(test, t->ledger, 5, 5);
@@ -536,7 +538,8 @@ static void pins_that_have_gone_do_not_move(struct kunit *test)
 	struct pin_account *to;
 	struct pin_move move;
 
-	to = pin_account_create(pin_test_other_mm(test), "other", 0);
+	to = pin_account_get(pin_test_other_mm(test), NULL, "other",
+				PIN_COUNT_LOCKED, NULL);
 	KUNIT_ASSERT_FALSE(test, IS_ERR(to));
 	ledger_add(t, pfn, 20);
 	device_unplug(device);
@@ -550,7 +553,7 @@ static void pins_that_have_gone_do_not_move(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, ledger_is_empty(to->ledger));
 	device_unplug(device);
 	ledger_sub(t, pfn, 20);
-	pin_account_destroy(to);
+	pin_account_put(to);
 	device_free(device);
 }
 
@@ -573,7 +576,7 @@ static bool ledger_sub_one(struct kunit *test, unsigned long pfn)
 	struct pin_step step;
 
 	guard(mutex)(&t->ledger->lock);
-	KUNIT_EXPECT_EQ(test, pin_ledger_sub(t->ledger, PIN_PLANE_CHARGED, pfn,
+	KUNIT_EXPECT_EQ(test, pin_ledger_sub(t->ledger, PIN_PLANE_LOCKED, pfn,
 					     1, false, &step), 1);
 	KUNIT_EXPECT_LE(test, step.counted, 1);
 	return step.counted;
@@ -617,13 +620,13 @@ static void step_is_as_long_as_frames_do_not_count(struct kunit *test)
 
 	ledger_add(t, pfn, 2);
 	mutex_lock(&t->ledger->lock);
-	KUNIT_EXPECT_EQ(test, pin_ledger_sub(t->ledger, PIN_PLANE_CHARGED, pfn,
+	KUNIT_EXPECT_EQ(test, pin_ledger_sub(t->ledger, PIN_PLANE_LOCKED, pfn,
 					     2, false, &step), 1);
 	KUNIT_EXPECT_EQ(test, step.counted, 0);
-	KUNIT_EXPECT_EQ(test, pin_ledger_sub(t->ledger, PIN_PLANE_CHARGED, none,
+	KUNIT_EXPECT_EQ(test, pin_ledger_sub(t->ledger, PIN_PLANE_LOCKED, none,
 					     7, false, &step), 7);
 	KUNIT_EXPECT_EQ(test, step.counted, 0);
-	KUNIT_EXPECT_EQ(test, pin_ledger_sub(t->ledger, PIN_PLANE_CHARGED, none,
+	KUNIT_EXPECT_EQ(test, pin_ledger_sub(t->ledger, PIN_PLANE_LOCKED, none,
 					     10 * PIN_BATCH_PAGES, false, &step),
 			PIN_BATCH_PAGES);
 	mutex_unlock(&t->ledger->lock);
@@ -676,7 +679,8 @@ static void charge_of_folio_is_min_of_pins_and_size(struct kunit *test)
 					npages);
 		else
 			ledger_sub(t, first, npages);
-		KUNIT_EXPECT_EQ_MSG(test, t->ledger->charge, steps[i].charge,
+		KUNIT_EXPECT_EQ_MSG(test, pin_test_charge(t->ledger),
+				    steps[i].charge,
 				    "after step %d", i);
 		KUNIT_EXPECT_EQ_MSG(test, t->ledger->held,
 				    steps[i].charge ? 512 : 0, "after step %d",
@@ -696,11 +700,11 @@ static void run_may_mix_small_and_large(struct kunit *test)
 
 	/* A step of puts ends where the folio begins */
 	mutex_lock(&t->ledger->lock);
-	KUNIT_EXPECT_EQ(test, pin_ledger_sub(t->ledger, PIN_PLANE_CHARGED,
+	KUNIT_EXPECT_EQ(test, pin_ledger_sub(t->ledger, PIN_PLANE_LOCKED,
 					     pfn - 30, 130, false, &step), 30);
 	KUNIT_EXPECT_EQ(test, step.counted, 30);
 	EXPECT_LEDGER(test, t->ledger, 100, AREA_FOLIO_SIZE);
-	KUNIT_EXPECT_EQ(test, pin_ledger_sub(t->ledger, PIN_PLANE_CHARGED, pfn,
+	KUNIT_EXPECT_EQ(test, pin_ledger_sub(t->ledger, PIN_PLANE_LOCKED, pfn,
 					     100, false, &step), 100);
 	KUNIT_EXPECT_EQ(test, step.counted, 100);
 	mutex_unlock(&t->ledger->lock);
@@ -769,7 +773,7 @@ static bool model_agrees(struct ledger_model *model, struct pin_ledger *ledger)
 	charge += min(model->pins[AREA_FOLIO], AREA_FOLIO_SIZE);
 	if (model->pins[AREA_FOLIO])
 		held += AREA_FOLIO_SIZE;
-	return ledger->charge == charge && ledger->held == held;
+	return pin_test_charge(ledger) == charge && ledger->held == held;
 }
 
 /* Random ranges, put in other pieces than they were pinned in */
@@ -813,7 +817,7 @@ static void any_sequence_agrees_with_model(struct kunit *test)
 		}
 		if (!model_agrees(model, t->ledger)) {
 			KUNIT_FAIL(test, "step %u: charge %lu, held %lu", i,
-				   t->ledger->charge, t->ledger->held);
+				   pin_test_charge(t->ledger), t->ledger->held);
 			break;
 		}
 	}
@@ -849,7 +853,7 @@ static void folio_has_so_many_pins_and_no_more(struct kunit *test)
 {
 	struct ledger_test *t = test->priv;
 	unsigned long pfn = t->pfn + AREA_FOLIO;
-	struct pin_plane *plane = &t->ledger->planes[PIN_PLANE_CHARGED];
+	struct pin_plane *plane = &t->ledger->planes[PIN_PLANE_LOCKED];
 	XA_STATE_ORDER(xas, &plane->folios, pfn, ilog2(AREA_FOLIO_SIZE));
 
 	/* Two million calls are too many: start near the end */
@@ -874,7 +878,7 @@ static void folio_has_so_many_pins_and_no_more(struct kunit *test)
 	xas_lock(&xas);
 	xas_store(&xas, xa_mk_value(1));
 	xas_unlock(&xas);
-	t->ledger->charge -= AREA_FOLIO_SIZE - 1;
+	t->ledger->planes[PIN_PLANE_LOCKED].charge -= AREA_FOLIO_SIZE - 1;
 	plane->pins = 1;
 	node_stat_mod_folio(page_folio(t->area + AREA_FOLIO),
 			    NR_LONGTERM_PINNED, 1 - (long)AREA_FOLIO_SIZE);
@@ -897,7 +901,7 @@ static void no_pins_on_page_with_too_many_references(struct kunit *test)
 		page_ref_inc(page);
 		KUNIT_EXPECT_EQ(test, ledger_add(t, pfn, 1), -EOVERFLOW);
 		KUNIT_EXPECT_EQ(test, ledger_add(t, pfn - 2, 4), -EOVERFLOW);
-		KUNIT_EXPECT_EQ(test, t->ledger->charge, 1);
+		KUNIT_EXPECT_EQ(test, pin_test_charge(t->ledger), 1);
 		/* What is there can go */
 		ledger_sub(t, pfn, 1);
 		EXPECT_LEDGER(test, t->ledger, 0, 0);
@@ -1052,9 +1056,11 @@ static void limit_is_that_of_owner(struct kunit *test)
 		kunit_skip(test, "init_task may not lock anything");
 	ledger_add(t, t->pfn, 1);
 	mutex_lock(&t->ledger->lock);
-	KUNIT_EXPECT_EQ(test, pin_ledger_commit(t->ledger, &t->owner, 1,
+	KUNIT_EXPECT_EQ(test, pin_ledger_commit(t->ledger, PIN_COUNTER_LOCKED,
+						&t->owner, 1,
 						NULL, &full), -ENOMEM);
-	KUNIT_EXPECT_EQ(test, pin_ledger_commit(t->ledger, &init, 1, NULL,
+	KUNIT_EXPECT_EQ(test, pin_ledger_commit(t->ledger, PIN_COUNTER_LOCKED,
+						&init, 1, NULL,
 						&full), 0);
 	mutex_unlock(&t->ledger->lock);
 	ledger_sub(t, t->pfn, 1);
@@ -1544,10 +1550,10 @@ static void store_that_fails_half_way_leaves_no_entry(struct kunit *test)
 		struct xarray *folios;
 
 		KUNIT_ASSERT_NOT_NULL(test, ledger);
-		folios = &ledger->planes[PIN_PLANE_CHARGED].folios;
+		folios = &ledger->planes[PIN_PLANE_LOCKED].folios;
 		mutex_lock(&ledger->lock);
 		pin_test_fail_after(faults, bytes);
-		ret = pin_ledger_add(ledger, PIN_PLANE_CHARGED,
+		ret = pin_ledger_add(ledger, PIN_PLANE_LOCKED,
 				     t->pfn + AREA_FOLIO, 1);
 		pin_test_fail_all(faults, false);
 		if (ret < 0) {
@@ -1556,7 +1562,7 @@ static void store_that_fails_half_way_leaves_no_entry(struct kunit *test)
 			KUNIT_EXPECT_FALSE(test, has_entries(folios));
 			nodes += !xa_empty(folios);
 		} else {
-			pin_ledger_undo_all(ledger, PIN_PLANE_CHARGED,
+			pin_ledger_undo_all(ledger, PIN_PLANE_LOCKED,
 					    t->pfn + AREA_FOLIO, 1);
 		}
 		mutex_unlock(&ledger->lock);
@@ -1576,7 +1582,7 @@ static void any_failed_allocation_leaves_ledger_as_it_was(struct kunit *test)
 
 	pin_test_slab_faults(test);
 	ledger_add(t, t->pfn, 1);
-	charge = t->ledger->charge;
+	charge = pin_test_charge(t->ledger);
 	held = t->ledger->held;
 
 	sweep = pin_test_sweep(test);

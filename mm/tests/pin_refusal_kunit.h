@@ -37,7 +37,8 @@ static int refusal_test_init(struct kunit *test)
 	t->owner.task = current;
 	pin_test_limit(ULONG_MAX >> PAGE_SHIFT);
 	pin_test_begin(test, &t->base);
-	t->acct = pin_account_create(t->base.mm, "test", 0);
+	t->acct = pin_account_get(t->base.mm, NULL, "test",
+				  PIN_COUNT_LOCKED, NULL);
 	if (IS_ERR(t->acct))
 		t->acct = NULL;
 	KUNIT_ASSERT_NOT_NULL(test, t->acct);
@@ -52,7 +53,7 @@ static void refusal_test_exit(struct kunit *test)
 		return;
 	if (t->acct) {
 		KUNIT_EXPECT_EQ(test, t->acct->pages, 0);
-		pin_account_destroy(t->acct);
+		pin_account_put(t->acct);
 	}
 	pin_test_end(test, &t->base);
 }

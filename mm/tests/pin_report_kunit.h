@@ -42,7 +42,8 @@ static int report_test_init(struct kunit *test)
 	t->m.size = SZ_16K;
 	t->m.buf = kunit_kzalloc(test, t->m.size, GFP_KERNEL);
 	KUNIT_ASSERT_NOT_NULL(test, t->m.buf);
-	t->acct = pin_account_create(t->base.mm, "test", 0);
+	t->acct = pin_account_get(t->base.mm, NULL, "test",
+				  PIN_COUNT_LOCKED, NULL);
 	if (IS_ERR(t->acct))
 		t->acct = NULL;
 	KUNIT_ASSERT_NOT_NULL(test, t->acct);
@@ -55,6 +56,8 @@ static int report_test_init(struct kunit *test)
 		t->acct->refused[i] = 15 + i;
 	t->base.mm->pin_charge = 101;
 	t->acct->ledger->held_now = 102;
+	t->acct->ledger->published[PIN_COUNTER_PINNED] = 104;
+	t->acct->ledger->published[PIN_COUNTER_USER] = 105;
 	return 0;
 }
 
@@ -68,7 +71,9 @@ static void report_test_exit(struct kunit *test)
 		t->acct->pages = 0;
 		t->base.mm->pin_charge = 0;
 		t->acct->ledger->held_now = 0;
-		pin_account_destroy(t->acct);
+		t->acct->ledger->published[PIN_COUNTER_PINNED] = 0;
+		t->acct->ledger->published[PIN_COUNTER_USER] = 0;
+		pin_account_put(t->acct);
 	}
 	pin_test_end(test, &t->base);
 }
@@ -86,7 +91,8 @@ static const char *report_want(struct report_test *t, const char *limit)
 	snprintf(t->want, sizeof(t->want),
 		 COLUMNS "\n"
 		 "%s 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27\n"
-		 "charge 101\nheld 102\nlimit %s\ncgroup %s\n", t->acct->name,
+		 "charge 101\nheld 102\nlimit %s\ncgroup %s\n"
+		 "pinned 104\nuser 105\n", t->acct->name,
 		 limit, REPORT_CGROUP);
 	return t->want;
 }
@@ -127,7 +133,8 @@ static void process_without_ledger_has_totals(struct kunit *test)
 	pin_test_limit(103);
 	longterm_pins_show(&t->m, mm, current);
 	KUNIT_EXPECT_STREQ(test, report_text(t),
-			   COLUMNS "\ncharge 0\nheld 0\nlimit 103\ncgroup -\n");
+			   COLUMNS "\ncharge 0\nheld 0\nlimit 103\ncgroup -\n"
+			   "pinned 0\nuser 0\n");
 	KUNIT_EXPECT_NULL(test, rcu_access_pointer(mm->pin_ledger));
 }
 
@@ -313,7 +320,8 @@ static void list_ends_with_refusals_since_boot(struct kunit *test)
 static void list_goes_on_where_it_was(struct kunit *test)
 {
 	struct report_test *t = test->priv;
-	struct pin_account *next = pin_account_create(t->base.mm, "test", 0);
+	struct pin_account *next = pin_account_get(t->base.mm, NULL, "test",
+				  PIN_COUNT_LOCKED, NULL);
 	loff_t pos = t->acct->id;
 
 	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, next);
@@ -321,7 +329,7 @@ static void list_goes_on_where_it_was(struct kunit *test)
 	KUNIT_EXPECT_PTR_EQ(test, pins_next(&t->m, t->acct, &pos), next);
 	KUNIT_EXPECT_EQ(test, pos, next->id);
 	pins_stop(&t->m, NULL);
-	pin_account_destroy(next);
+	pin_account_put(next);
 
 	/* Its account has gone meanwhile */
 	KUNIT_EXPECT_PTR_EQ(test, pins_start(&t->m, &pos), (void *)refusals);

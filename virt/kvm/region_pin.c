@@ -14,8 +14,7 @@
  *     writable shared mapping of a file whose file system must see each write
  *     is refused (PIN_ACCOUNT_WRITES).
  *  2. RLIMIT_MEMLOCK is compared with all pages of a VM's regions, as it was
- *     before there were ledgers: PIN_ACCOUNT_UNCHARGED. So they are no part of
- *     VmLck, and a page counts in each region that has it.
+ *     before there were ledgers. So they are part of no counter, and a page counts in each region that has it.
  *  3. A VM that takes over from another gets the regions as they are, pinned
  *     through the account of the process that had them first. So that takes no
  *     time, and cannot fail. They stay charged to the cgroup of that process,
@@ -54,9 +53,8 @@ static struct kvm_region_holder *need_holder(struct kvm_pinned_regions *regions)
 	holder = kzalloc(sizeof(*holder), GFP_KERNEL_ACCOUNT);
 	if (!holder)
 		return ERR_PTR(-ENOMEM);
-	holder->acct = pin_account_create(current->mm, regions->name,
-					  PIN_ACCOUNT_WRITES |
-					  PIN_ACCOUNT_UNCHARGED);
+	holder->acct = pin_account_get(current->mm, NULL, regions->name,
+				       PIN_ACCOUNT_WRITES, NULL);
 	if (IS_ERR(holder->acct)) {
 		struct pin_account *err = holder->acct;
 
@@ -70,7 +68,7 @@ static struct kvm_region_holder *need_holder(struct kvm_pinned_regions *regions)
 static void free_holder(struct kvm_region_holder *holder)
 {
 	list_del(&holder->list);
-	pin_account_destroy(holder->acct);
+	pin_account_put(holder->acct);
 	kfree(holder);
 }
 

@@ -130,7 +130,7 @@ static void expect_regions(struct kunit *test,
 	if (!acct)
 		return;
 	KUNIT_EXPECT_EQ(test, acct->pages, npages);
-	KUNIT_EXPECT_EQ(test, acct->ledger->charge, 0);
+	KUNIT_EXPECT_EQ(test, acct->ledger->planes[PIN_PLANE_LOCKED].charge, 0);
 	KUNIT_EXPECT_EQ(test, acct->ledger->held, held);
 }
 
@@ -205,7 +205,7 @@ static void holder_has_the_name_and_knows_of_writes(struct kunit *test)
 	acct = region_test_acct(&t->regions);
 	KUNIT_EXPECT_TRUE(test, strstarts(acct->name, "kvm-test."));
 	KUNIT_EXPECT_EQ(test, acct->flags,
-			PIN_ACCOUNT_WRITES | PIN_ACCOUNT_UNCHARGED);
+			PIN_ACCOUNT_WRITES);
 }
 
 static void regions_that_overlap_are_held_once(struct kunit *test)
@@ -279,14 +279,14 @@ static void limit_is_apart_from_that_of_devices(struct kunit *test)
 
 	pin_test_limit(REGION_PAGES);
 	region_test_pin(test, t->addr, REGION_SIZE);
-	acct = pin_account_create(t->base.mm, "other", 0);
+	acct = pin_account_get(t->base.mm, NULL, "other", PIN_COUNT_LOCKED, NULL);
 	KUNIT_ASSERT_FALSE(test, IS_ERR(acct));
 	KUNIT_EXPECT_EQ(test, pin_user_pages_account(acct, &owner, t->addr, 1,
 						     FOLL_WRITE, &page), 1);
 	KUNIT_EXPECT_EQ(test, t->base.mm->pin_charge, 1);
 	KUNIT_EXPECT_EQ(test, acct->ledger->held, REGION_PAGES);
 	put_user_pages_account(acct, &page, 1, false);
-	pin_account_destroy(acct);
+	pin_account_put(acct);
 }
 
 /* The first pages are there, in two page tables, then comes a hole */
