@@ -9,7 +9,10 @@
 #define _MM_TESTS_PIN_ACCOUNT_KUNIT_H
 
 #include <linux/anon_inodes.h>
+#include <linux/cred.h>
 #include <linux/file.h>
+#include <linux/sched/user.h>
+#include <linux/uidgid.h>
 
 #include "pin_kunit.h"
 
@@ -978,6 +981,262 @@ static void adopter_does_not_pay_for_others(struct kunit *test)
 	pin_account_put(b);
 }
 
+static struct user_struct *account_test_user(struct kunit *test, uid_t uid)
+{
+	struct user_struct *user = alloc_uid(KUIDT_INIT(uid));
+
+	KUNIT_ASSERT_NOT_NULL(test, user);
+	KUNIT_ASSERT_EQ(test, atomic_long_read(&user->locked_vm), 0);
+	return user;
+}
+
+static struct pin_account *account_test_get(struct kunit *test,
+					    struct mm_struct *mm,
+					    const void *key,
+					    unsigned int flags,
+					    struct user_struct *user)
+{
+	struct pin_account *acct = pin_account_get(mm, key, "other", flags,
+						   user);
+
+	KUNIT_ASSERT_FALSE(test, IS_ERR(acct));
+	return acct;
+}
+
+/* VmLck, VmPin and the user's */
+#define EXPECT_COUNTERS(test_, mm_, user_, locked_, pinned_, user_pages_)	\
+	do {									\
+		struct mm_struct *__mm = (mm_);					\
+		struct kunit *__test = (test_);					\
+										\
+		KUNIT_EXPECT_EQ(__test, __mm->pin_charge, locked_);		\
+		KUNIT_EXPECT_EQ(__test, atomic64_read(&__mm->pinned_vm),	\
+				pinned_);					\
+		KUNIT_EXPECT_EQ(__test, atomic_long_read(&(user_)->locked_vm),	\
+				user_pages_);					\
+	} while (0)
+
+/* Each kind of holder pins the same ten pages, and then puts them */
+static void each_counter_has_a_page_once(struct kunit *test)
+{
+	static const struct {
+		unsigned int flags, locked, pinned, user;
+	} kinds[] = {
+		{ 0, 0, 0, 0 },
+		{ PIN_COUNT_PINNED, 0, 10, 0 },
+		{ PIN_COUNT_USER | PIN_COUNT_PINNED, 0, 10, 10 },
+		{ PIN_COUNT_LOCKED | PIN_COUNT_PINNED, 10, 10, 10 },
+		{ PIN_COUNT_LOCKED, 10, 10, 10 },
+	};
+	struct pin_account *accts[ARRAY_SIZE(kinds)];
+	struct account_test *t = test->priv;
+	struct mm_struct *mm = t->base.mm;
+	struct user_struct *user = account_test_user(test, 70001);
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(kinds); i++) {
+		accts[i] = account_test_get(test, mm, NULL, kinds[i].flags,
+					    kinds[i].flags & PIN_COUNT_USER ?
+					    user : NULL);
+		KUNIT_EXPECT_EQ(test, account_pin(t, accts[i], t->addr, 0, 10),
+				10);
+		EXPECT_COUNTERS(test, mm, user, kinds[i].locked,
+				kinds[i].pinned, kinds[i].user);
+		KUNIT_EXPECT_EQ(test, accts[i]->ledger->held_now, 10);
+	}
+	/* The array has the same pages for each */
+	while (i--) {
+		EXPECT_COUNTERS(test, mm, user, kinds[i].locked,
+				kinds[i].pinned, kinds[i].user);
+		KUNIT_EXPECT_EQ(test, accts[i]->ledger->held_now, 10);
+		account_put(t, accts[i], 0, 10);
+		pin_account_settle(accts[i]);
+		pin_account_put(accts[i]);
+	}
+	EXPECT_COUNTERS(test, mm, user, 0, 0, 0);
+	free_uid(user);
+}
+
+/* To the page, beside what others have added; and CAP_IPC_LOCK lifts it */
+static void limit_is_of_the_holders_counter(struct kunit *test)
+{
+	static const unsigned int kinds[] = {
+		PIN_COUNT_PINNED,
+		PIN_COUNT_USER | PIN_COUNT_PINNED,
+		PIN_COUNT_LOCKED | PIN_COUNT_PINNED,
+	};
+	struct account_test *t = test->priv;
+	struct mm_struct *mm = t->base.mm;
+	struct user_struct *user = account_test_user(test, 70002);
+	struct pin_account *acct;
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(kinds); i++) {
+		bool users = kinds[i] & PIN_COUNT_USER;
+		bool locked = kinds[i] & PIN_COUNT_LOCKED;
+
+		acct = account_test_get(test, mm, NULL, kinds[i],
+					users ? user : NULL);
+		/* What counts for one kind does not for the others */
+		mm->locked_vm = locked ? 5 : 100;
+		atomic64_set(&mm->pinned_vm, kinds[i] == PIN_COUNT_PINNED ?
+			     5 : 100);
+		atomic_long_set(&user->locked_vm, users ? 5 : 100);
+		pin_test_limit(15);
+		KUNIT_EXPECT_EQ(test, account_pin(t, acct, t->addr, 0, 11),
+				-ENOMEM);
+		KUNIT_EXPECT_EQ(test, acct->refused[PIN_REASON_MEMLOCK], 1);
+		KUNIT_EXPECT_EQ(test, account_pin(t, acct, t->addr, 0, 10), 10);
+		KUNIT_EXPECT_EQ(test, account_pin(t, acct, t->addr, 10, 1),
+				-ENOMEM);
+		/* What is pinned already may be pinned again */
+		pin_test_limit(0);
+		KUNIT_EXPECT_EQ(test, account_pin(t, acct, t->addr, 0, 10), 10);
+		t->owner.lock_cap = true;
+		KUNIT_EXPECT_EQ(test, account_pin(t, acct, t->addr, 10, 1), 1);
+		t->owner.lock_cap = false;
+		account_put(t, acct, 0, 11);
+		account_put(t, acct, 0, 10);
+		KUNIT_EXPECT_EQ(test, mm->locked_vm, locked ? 5 : 100);
+		EXPECT_COUNTERS(test, mm, user, 0,
+				kinds[i] == PIN_COUNT_PINNED ? 5 : 100,
+				users ? 5 : 100);
+		KUNIT_EXPECT_TRUE(test, account_at_rest(acct));
+		pin_account_put(acct);
+		mm->locked_vm = 0;
+	}
+	atomic64_set(&mm->pinned_vm, 0);
+	atomic_long_set(&user->locked_vm, 0);
+	free_uid(user);
+}
+
+/* A process that has changed its uid: the second user has no plane */
+static void second_user_counts_by_holder(struct kunit *test)
+{
+	struct account_test *t = test->priv;
+	struct mm_struct *mm = t->base.mm;
+	struct user_struct *first = account_test_user(test, 70003);
+	struct user_struct *user = account_test_user(test, 70004);
+	const unsigned int flags = PIN_COUNT_USER | PIN_COUNT_PINNED;
+	struct pin_account *a = account_test_get(test, mm, t, flags, first);
+	struct pin_account *b = account_test_get(test, mm, t, flags, user);
+
+	KUNIT_ASSERT_PTR_NE(test, a, b);
+	account_pin(t, a, t->addr, 0, 10);
+	EXPECT_COUNTERS(test, mm, first, 0, 10, 10);
+	account_pin(t, b, t->addr, 0, 10);
+	account_pin(t, b, t->addr, 0, 10);
+	EXPECT_COUNTERS(test, mm, first, 0, 10, 10);
+	EXPECT_COUNTERS(test, mm, user, 0, 10, 20);
+	KUNIT_EXPECT_EQ(test, a->ledger->held_now, 10);
+
+	/* Each pin counts, and a refused one does not stay */
+	pin_test_limit(20);
+	KUNIT_EXPECT_EQ(test, account_pin(t, b, t->addr, 10, 1), -ENOMEM);
+	KUNIT_EXPECT_EQ(test, b->refused[PIN_REASON_MEMLOCK], 1);
+	EXPECT_COUNTERS(test, mm, user, 0, 10, 20);
+	account_put(t, a, 0, 10);
+	EXPECT_COUNTERS(test, mm, first, 0, 10, 0);
+	account_put(t, b, 0, 10);
+	account_put(t, b, 0, 10);
+	EXPECT_COUNTERS(test, mm, user, 0, 0, 0);
+	pin_account_put(a);
+	pin_account_put(b);
+	free_uid(first);
+	free_uid(user);
+}
+
+/* A cgroup that refuses leaves no counter changed, of no user either */
+static void refusal_by_cgroup_changes_no_counter(struct kunit *test)
+{
+	const unsigned int flags = PIN_COUNT_USER | PIN_COUNT_PINNED;
+	struct account_test *t = test->priv;
+	struct mm_struct *mm = t->base.mm;
+	struct misc_cg *cg = pin_test_cgroups(test, 1);
+	struct user_struct *first = account_test_user(test, 70005);
+	struct user_struct *user = account_test_user(test, 70006);
+	struct pin_account *a = account_test_get(test, mm, NULL, flags, first);
+	struct pin_account *b = account_test_get(test, mm, NULL, flags, user);
+
+	pin_test_join(&a->ledger->cgroup, cg);
+	pin_test_cgroup_limit(cg, 10);
+	KUNIT_EXPECT_EQ(test, account_pin(t, a, t->addr, 0, 11), -EBUSY);
+	KUNIT_EXPECT_EQ(test, account_pin(t, b, t->addr, 0, 11), -EBUSY);
+	EXPECT_COUNTERS(test, mm, first, 0, 0, 0);
+	EXPECT_COUNTERS(test, mm, user, 0, 0, 0);
+	KUNIT_EXPECT_EQ(test, pin_test_usage(cg), 0);
+	KUNIT_EXPECT_EQ(test, account_pin(t, b, t->addr, 0, 10), 10);
+	account_put(t, b, 0, 10);
+	pin_account_put(a);
+	pin_account_put(b);
+	KUNIT_EXPECT_EQ(test, pin_test_usage(cg), 0);
+	free_uid(first);
+	free_uid(user);
+}
+
+/* Who asks for the same object gets the same account, as long as it lives */
+static void object_has_one_account_for_each_mm_and_user(struct kunit *test)
+{
+	struct account_test *t = test->priv;
+	struct mm_struct *mm = t->base.mm, *other = pin_test_other_mm(test);
+	size_t before = nr_accounts();
+	int object[2];
+	struct pin_account *a, *b, *same;
+
+	a = account_test_get(test, mm, object, PIN_COUNT_PINNED, NULL);
+	same = account_test_get(test, mm, object, PIN_COUNT_PINNED, NULL);
+	KUNIT_EXPECT_PTR_EQ(test, a, same);
+	KUNIT_EXPECT_EQ(test, nr_accounts(), before + 1);
+	b = account_test_get(test, mm, object + 1, PIN_COUNT_PINNED, NULL);
+	KUNIT_EXPECT_PTR_NE(test, a, b);
+	pin_account_put(b);
+	b = account_test_get(test, other, object, PIN_COUNT_PINNED, NULL);
+	KUNIT_EXPECT_PTR_NE(test, a, b);
+	pin_account_put(b);
+	b = account_test_get(test, mm, object, 0, NULL);
+	KUNIT_EXPECT_PTR_NE(test, a, b);
+	pin_account_put(b);
+
+	KUNIT_EXPECT_EQ(test, account_pin(t, a, t->addr, 0, 3), 3);
+	pin_account_put(a);
+	KUNIT_EXPECT_EQ(test, nr_accounts(), before + 1);
+	account_put(t, same, 0, 3);
+	pin_account_put(same);
+	KUNIT_EXPECT_EQ(test, nr_accounts(), before);
+}
+
+/* After exec() VmPin is 0, as ever, but a user's counter stays */
+static void adoption_leaves_vmpin_behind(struct kunit *test)
+{
+	const unsigned int flags = PIN_COUNT_USER | PIN_COUNT_PINNED;
+	struct account_test *t = test->priv;
+	struct mm_struct *new = pin_test_other_mm(test);
+	struct user_struct *user = account_test_user(test, 70007);
+	struct pin_account *a, *b;
+
+	a = account_test_get(test, t->base.mm, NULL, flags, user);
+	account_pin(t, t->acct, t->addr, 0, 5);
+	account_pin(t, a, t->addr, 10, 20);
+	EXPECT_COUNTERS(test, t->base.mm, user, 5, 20, 20);
+	pin_test_mm_dies(test, &t->base);
+	KUNIT_EXPECT_EQ(test, pin_account_adopt(t->acct, &t->owner, new), 0);
+	EXPECT_COUNTERS(test, new, user, 5, 0, 20);
+	KUNIT_EXPECT_EQ(test, a->ledger->held_now, 25);
+
+	/* What the new process pins by itself is in its VmPin */
+	b = account_test_get(test, new, NULL, PIN_COUNT_PINNED, NULL);
+	EXPECT_COUNTERS(test, new, user, 5, 0, 20);
+	account_put(t, a, 10, 8);
+	EXPECT_COUNTERS(test, new, user, 5, 0, 12);
+	account_put(t, a, 18, 12);
+	EXPECT_COUNTERS(test, new, user, 5, 0, 0);
+	account_put(t, t->acct, 0, 5);
+	EXPECT_COUNTERS(test, new, user, 0, 0, 0);
+	pin_account_put(a);
+	pin_account_put(b);
+	free_uid(user);
+}
+
 /* Pins of another kind count with the others for the host, not for the limit */
 static void uncharged_pins_are_held_once_with_others(struct kunit *test)
 {
@@ -1585,6 +1844,12 @@ static struct kunit_case pin_account_test_cases[] = {
 	KUNIT_CASE(holder_can_report_pfnmap_itself),
 	KUNIT_CASE(account_is_not_made_without_memory),
 	KUNIT_CASE(any_failed_allocation_leaves_nothing_pinned),
+	KUNIT_CASE(each_counter_has_a_page_once),
+	KUNIT_CASE(limit_is_of_the_holders_counter),
+	KUNIT_CASE(second_user_counts_by_holder),
+	KUNIT_CASE(refusal_by_cgroup_changes_no_counter),
+	KUNIT_CASE(object_has_one_account_for_each_mm_and_user),
+	KUNIT_CASE(adoption_leaves_vmpin_behind),
 	KUNIT_CASE(any_failed_fault_leaves_nothing_pinned),
 	KUNIT_CASE(any_failed_allocation_leaves_no_extent_pinned),
 	KUNIT_CASE(any_failed_allocation_leaves_nothing_moved),

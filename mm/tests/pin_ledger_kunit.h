@@ -823,6 +823,105 @@ static void any_sequence_agrees_with_model(struct kunit *test)
 	}
 }
 
+static unsigned long model_charge(const struct ledger_model *models,
+				  unsigned int planes, unsigned long *held)
+{
+	unsigned long charge = 0, folio = 0;
+	unsigned int i, j;
+
+	for (i = 0; i < AREA_FOLIO; i++) {
+		for (j = 0; j < PIN_PLANE_NR; j++)
+			if (planes & BIT(j) && models[j].pins[i])
+				break;
+		charge += j < PIN_PLANE_NR;
+	}
+	for (j = 0; j < PIN_PLANE_NR; j++)
+		if (planes & BIT(j))
+			folio += models[j].pins[AREA_FOLIO];
+	*held = charge + (folio ? AREA_FOLIO_SIZE : 0);
+	return charge + min(folio, AREA_FOLIO_SIZE);
+}
+
+/* For each counter, held and NR_LONGTERM_PINNED: a page counts once */
+static bool models_agree(const struct ledger_model *models,
+			 struct ledger_test *t)
+{
+	unsigned long held, all;
+	int i;
+
+	for (i = 0; i < PIN_COUNTER_NR; i++)
+		if (pin_ledger_charge(t->ledger, i) !=
+		    model_charge(models, pin_counter_planes(i), &held))
+			return false;
+	all = model_charge(models, BIT(PIN_PLANE_NR) - 1, &held);
+	return t->ledger->held == held &&
+	       pin_test_charged() == t->base.charged + all;
+}
+
+/* Random ranges of random planes, on the same pages */
+static void any_sequence_in_planes_agrees_with_model(struct kunit *test)
+{
+	struct { unsigned int plane, first, npages; } ranges[32], *r;
+	struct ledger_test *t = test->priv;
+	struct ledger_model *models;
+	unsigned int nr = 0, i, n;
+	struct rnd_state rnd;
+	struct pin_step step;
+
+	models = kunit_kcalloc(test, PIN_PLANE_NR, sizeof(*models), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, models);
+	prandom_seed_state(&rnd, 1);
+
+	for (i = 0; i < 3000 || nr; i++) {
+		bool more = i < 3000 && nr < ARRAY_SIZE(ranges) &&
+			    prandom_u32_state(&rnd) % 2;
+		unsigned long pfn;
+
+		if (more || !nr) {
+			r = &ranges[nr++];
+			r->plane = prandom_u32_state(&rnd) % PIN_PLANE_NR;
+			/* From behind the reserved page on */
+			r->first = AREA_RESERVED + 1;
+			r->first += prandom_u32_state(&rnd) %
+				    (AREA_PAGES - r->first);
+			r->npages = 1 + prandom_u32_state(&rnd) %
+				    (AREA_PAGES - r->first);
+			mutex_lock(&t->ledger->lock);
+			KUNIT_EXPECT_EQ(test,
+					pin_ledger_add(t->ledger, r->plane,
+						       t->pfn + r->first,
+						       r->npages), r->npages);
+			mutex_unlock(&t->ledger->lock);
+			model_change(models + r->plane, r->first, r->npages, 1);
+		} else {
+			r = &ranges[prandom_u32_state(&rnd) % nr];
+			n = 1 + prandom_u32_state(&rnd) % r->npages;
+			model_change(models + r->plane, r->first, n, -1);
+			r->npages -= n;
+			pfn = t->pfn + r->first;
+			r->first += n;
+			mutex_lock(&t->ledger->lock);
+			while (n) {
+				unsigned long covered;
+
+				covered = pin_ledger_sub(t->ledger, r->plane,
+							 pfn, n, false, &step);
+				KUNIT_EXPECT_EQ(test, step.counted, covered);
+				pfn += covered;
+				n -= covered;
+			}
+			mutex_unlock(&t->ledger->lock);
+			if (!r->npages)
+				*r = ranges[--nr];
+		}
+		if (!models_agree(models, t)) {
+			KUNIT_FAIL(test, "step %u: held %lu", i,
+				   t->ledger->held);
+			break;
+		}
+	}
+}
+
 static void small_page_has_so_many_pins_and_no_more(struct kunit *test)
 {
 	struct ledger_test *t = test->priv;
@@ -1644,6 +1743,7 @@ static struct kunit_case pin_ledger_test_cases[] = {
 	KUNIT_CASE(neighbouring_folios_are_told_apart),
 	KUNIT_CASE(vmstat_counts_the_charge),
 	KUNIT_CASE(any_sequence_agrees_with_model),
+	KUNIT_CASE(any_sequence_in_planes_agrees_with_model),
 	KUNIT_CASE(small_page_has_so_many_pins_and_no_more),
 	KUNIT_CASE(folio_has_so_many_pins_and_no_more),
 	KUNIT_CASE(no_pins_on_page_with_too_many_references),
