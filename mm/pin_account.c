@@ -46,7 +46,7 @@ static enum pin_plane_id plane_of(unsigned int flags, bool gross)
 
 static enum pin_counter limit_of(struct pin_account *acct)
 {
-	/* Of one that counts gross, pin_account_create() says more */
+	/* What counts gross is compared as it is counted, see commit() */
 	if (acct->flags & PIN_COUNT_USER)
 		return acct->gross ? PIN_COUNTER_NR : PIN_COUNTER_USER;
 	if (acct->flags & PIN_COUNT_LOCKED)
