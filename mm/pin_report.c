@@ -113,14 +113,13 @@ void longterm_pins_show(struct seq_file *m, struct mm_struct *mm,
 			counters[i] = pin_ledger_published(ledger, i);
 		held = READ_ONCE(ledger->held_now);
 	}
-	seq_printf(m, "charge %lu\nheld %lu\n", counters[PIN_COUNTER_LOCKED],
-		   held);
+	seq_printf(m, "charge %lu\nheld %lu\npinned %lu\nuser %lu\n",
+		   counters[PIN_COUNTER_LOCKED], held,
+		   counters[PIN_COUNTER_PINNED], counters[PIN_COUNTER_USER]);
 	show_limit(m, task);
 	cg = ledger ? pin_ledger_cgroup(ledger) : NULL;
 	show_cgroup(m, cg);
 	put_misc_cg(cg);
-	seq_printf(m, "pinned %lu\nuser %lu\n", counters[PIN_COUNTER_PINNED],
-		   counters[PIN_COUNTER_USER]);
 	if (ledger)
 		pin_ledger_put(ledger);
 }

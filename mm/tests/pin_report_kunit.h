@@ -91,8 +91,8 @@ static const char *report_want(struct report_test *t, const char *limit)
 	snprintf(t->want, sizeof(t->want),
 		 COLUMNS "\n"
 		 "%s 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27\n"
-		 "charge 101\nheld 102\nlimit %s\ncgroup %s\n"
-		 "pinned 104\nuser 105\n", t->acct->name,
+		 "charge 101\nheld 102\npinned 104\nuser 105\n"
+		 "limit %s\ncgroup %s\n", t->acct->name,
 		 limit, REPORT_CGROUP);
 	return t->want;
 }
@@ -133,8 +133,8 @@ static void process_without_ledger_has_totals(struct kunit *test)
 	pin_test_limit(103);
 	longterm_pins_show(&t->m, mm, current);
 	KUNIT_EXPECT_STREQ(test, report_text(t),
-			   COLUMNS "\ncharge 0\nheld 0\nlimit 103\ncgroup -\n"
-			   "pinned 0\nuser 0\n");
+			   COLUMNS "\ncharge 0\nheld 0\npinned 0\nuser 0\n"
+			   "limit 103\ncgroup -\n");
 	KUNIT_EXPECT_NULL(test, rcu_access_pointer(mm->pin_ledger));
 }
 

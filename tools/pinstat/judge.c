@@ -530,11 +530,13 @@ static void note(struct judgement *j, const struct vm *vm,
 	if (devdax && !host->kernel)
 		advise(&j->notes, NULL, "This kernel leaks pins of device-dax memory.");
 	if (p->iommufd && vm->libvirt)
-		advise(&j->notes, NULL, "iommufd counts its pins separately, for the process: libvirt sets IOMMU_OPTION_RLIMIT_MODE to 1.");
+		advise(&j->notes, NULL, host->kernel ?
+		       "iommufd counts for the process, memory that other devices have pinned once with them: libvirt sets IOMMU_OPTION_RLIMIT_MODE to 1." :
+		       "iommufd counts its pins separately, for the process: libvirt sets IOMMU_OPTION_RLIMIT_MODE to 1.");
 	else if (p->iommufd)
-		advise(&j->notes, NULL, "iommufd counts its pins separately: it adds up all processes of the user, and compares the sum with the limit of each (IOMMU_OPTION_RLIMIT_MODE 0, the default).");
-	if (p->vdpa)
-		advise(&j->notes, NULL, "vhost-vdpa counts its pins separately, once for each device.");
+		advise(&j->notes, NULL, "iommufd counts for the user: it adds up all processes, and compares the sum with the limit of each (IOMMU_OPTION_RLIMIT_MODE 0, the default).");
+	if (p->vdpa && !host->kernel)
+		advise(&j->notes, NULL, "vhost-vdpa counts its pins separately, once for each device, and those of iommufd with them.");
 	if (p->vdpa && refused)
 		advise(&j->notes, NULL, "A vDPA device that uses virtual addresses pins nothing: alone, it works with memory in any file.");
 	if (vm->locked && j->memlock.set != MEMLOCK_NONE &&
@@ -546,8 +548,10 @@ static void note(struct judgement *j, const struct vm *vm,
 	if (host->hidden)
 		advise(&j->notes, NULL, "It has %u VFIO container%s that its command line does not show: of hot-plugged devices, or of -readconfig.",
 		       host->hidden, host->hidden == 1 ? "" : "s");
-	if (host->untracked && !p->iommufd && !p->vdpa)
-		advise(&j->notes, NULL, "It has pins outside the ledger (VmPin), of devices that its command line does not show, or of io_uring.");
+	if (host->untracked && ((!p->iommufd && !p->vdpa) || host->kernel))
+		advise(&j->notes, NULL, host->kernel ?
+		       "It has pins outside the ledger (VmPin), of RDMA for instance." :
+		       "It has pins outside the ledger (VmPin), of devices that its command line does not show, or of io_uring.");
 	if (vm->config_file)
 		advise(&j->notes, NULL, "pinstat does not read the file of -readconfig.");
 	if (vm->ppc64 && j->pinned)

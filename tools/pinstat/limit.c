@@ -146,29 +146,27 @@ static void count_memlock(struct memlock *m, const struct vm *vm,
 {
 	bool viommu = vm->viommu[0] || vm->viommu[1];
 	uint64_t vfio = (uint64_t)p->vfio + p->mdev;
-	uint64_t stock = p->nvme, ledger, iommufd, others = p->vdpa;
+	uint64_t vmlck = p->nvme, others = p->vdpa, iommufd;
 	/* SEV counts by itself, and compares that alone */
-	uint64_t sev = vm->secret == SECRET_SEV;
+	uint64_t sev = vm->secret == SECRET_SEV, stock, ledger;
 
 	if (vfio)
-		stock += viommu ? vfio : 1;
-	ledger = !!stock;
+		vmlck += viommu ? vfio : 1;
 	/*
-	 * iommufd counts beside the ledger: for the process, in the same counter, if
-	 * libvirt has made it; else for the user, in one that vhost-vdpa's sees.
+	 * iommufd is part of VmLck if libvirt has made it, else of the user's locked
+	 * pages; and always of VmPin, which vhost-vdpa compares.
 	 */
 	iommufd = p->iommufd ? (viommu ? p->iommufd : 1) : 0;
-	if (vm->libvirt) {
-		stock += iommufd;
-		ledger += iommufd;
-	} else {
+	if (vm->libvirt)
+		vmlck += iommufd;
+	if (!vm->libvirt || others)
 		others += iommufd;
-	}
 	/* What is locked and pinned counts twice, on any kernel */
-	stock = max(add_counts(multiply_counts(stock, all), locked),
+	stock = max(add_counts(multiply_counts(vmlck, all), locked),
 		    multiply_counts(max(others, sev), all));
-	ledger = max(add_counts(multiply_counts(ledger, all), locked),
-		     multiply_counts(max(others, sev), all));
+	/* A ledger has it once in each counter */
+	ledger = max(add_counts(vmlck ? all : 0, locked),
+		     others || sev ? all : 0);
 	m->stock = with_room(stock);
 	m->ledger = with_room(ledger);
 }

@@ -32,6 +32,7 @@ struct pins {
 	struct holder *holders;
 	size_t nr;
 	uint64_t charge, held;
+	uint64_t pinned;	/* of VmPin */
 	uint64_t limit;		/* or LIMIT_* */
 	char *cgroup;		/* escaped; NULL: the kernel says none */
 	bool cgroup_removed;

@@ -33,6 +33,7 @@ static void pins_in_bytes(struct pins *pins)
 		holder_in_bytes(&pins->holders[i]);
 	pins->charge = in_bytes(pins->charge);
 	pins->held = in_bytes(pins->held);
+	pins->pinned = in_bytes(pins->pinned);
 	if (pins->limit < LIMIT_UNKNOWN)
 		pins->limit = in_bytes(pins->limit);
 }
@@ -97,7 +98,10 @@ bool process_read(struct process *p, long pid)
 	text = sysroot_read(NULL, "/proc/%ld/status", pid);
 	if (text) {
 		p->vmlck = multiply_counts(status_kb(text, "VmLck:"), 1024);
-		p->untracked = multiply_counts(status_kb(text, "VmPin:"), 1024);
+		p->vmpin = multiply_counts(status_kb(text, "VmPin:"), 1024);
+		/* They are read one after the other, and pins may come between */
+		p->untracked = p->vmpin > p->pins.pinned ?
+			       p->vmpin - p->pins.pinned : 0;
 		if (process_ignores_limit(pid, text))
 			p->pins.limit = LIMIT_UNLIMITED;
 		free(text);

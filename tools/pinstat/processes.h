@@ -12,7 +12,8 @@ struct process {
 	bool gone;		/* has ended; its holders are still there */
 	struct pins pins;	/* counts are in bytes, too */
 	uint64_t vmlck;
-	uint64_t untracked;	/* pins that no holder explains: VmPin */
+	uint64_t vmpin;
+	uint64_t untracked;	/* of VmPin, pins that no holder explains */
 };
 
 struct processes {

@@ -363,7 +363,7 @@ static void expect_pins(struct test *t, const char *when, uint64_t pinned, uint6
 		{ "charge", charge, p.pins.charge },
 		{ "held", held, p.pins.held },
 		{ "VmLck", t->vmlck + charge, p.vmlck },
-		{ "VmPin", t->vmpin, p.untracked },
+		{ "VmPin", t->vmpin, p.vmpin },
 	};
 	for (i = 0; i < sizeof(figures) / sizeof(*figures); i++)
 		if (figures[i].want != figures[i].got)
@@ -896,7 +896,7 @@ static void read_base(struct test *t)
 	if (!process_read(&p, getpid()))
 		err(2, "/proc/%d/longterm_pins", getpid());
 	t->vmlck = p.vmlck;
-	t->vmpin = p.untracked;
+	t->vmpin = p.vmpin;
 	process_free(&p);
 }
 

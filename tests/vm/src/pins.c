@@ -126,8 +126,11 @@ static int cgroup_line(const char *line, struct pins *p)
 
 int pins_parse(const char *text, struct pins *p)
 {
-	static const char *const key[] = { "charge", "held", "limit" };
-	long *value[] = { &p->charge, &p->held, &p->limit };
+	static const char *const key[] = { "charge", "held", "pinned", "user",
+					   "limit" };
+	long *value[] = { &p->charge, &p->held, &p->pinned, &p->user,
+			  &p->limit };
+	const int last = sizeof(key) / sizeof(*key);
 	char *copy, *line, *next, *word[MAX_WORDS + 1];
 	int n, ret = -EBADMSG, totals = 0, lines = 0;
 
@@ -140,7 +143,7 @@ int pins_parse(const char *text, struct pins *p)
 		if (!next)
 			goto out;
 		*next++ = 0;
-		if (totals == 3) {
+		if (totals == last) {
 			if (cgroup_line(line, p))
 				goto out;
 			continue;
@@ -387,6 +390,8 @@ const char *snap_differs(const struct snap *a, const struct snap *b)
 		{ "pages", pins_pages(&a->pins), pins_pages(&b->pins) },
 		{ "charge", a->pins.charge, b->pins.charge },
 		{ "held", a->pins.held, b->pins.held },
+		{ "pinned", a->pins.pinned, b->pins.pinned },
+		{ "user", a->pins.user, b->pins.user },
 		{ "VmLck", a->vmlck, b->vmlck },
 		{ "VmPin", a->vmpin, b->vmpin },
 		{ "nr_longterm_pinned", a->counted, b->counted },

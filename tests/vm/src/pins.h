@@ -53,7 +53,7 @@ struct holder {
 struct pins {
 	int nr;
 	struct holder holder[MAX_HOLDERS];
-	long charge, held, limit;
+	long charge, held, pinned, user, limit;
 	char cgroup[512];	/* as the kernel escapes it */
 	bool removed;		/* that cgroup has been */
 };
