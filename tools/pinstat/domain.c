@@ -672,8 +672,27 @@ static void add_extra(struct domain *d, xmlNode *root, xmlNode *devices)
 		vm->extra = add_counts(vm->extra, 16 << 20);
 }
 
-static void add_devices(struct domain *d, xmlNode *devices)
+/* An assigned PCI device, by iommufd or by a container: it says so, or the VM does */
+static void add_pci(struct domain *d, xmlNode *node, bool by_default)
 {
+	unsigned int libvirt = d->vm->libvirt_version;
+	struct pinners *p = &d->vm->pinners[0];
+	xmlNode *driver = child(node, "driver");
+	bool iommufd = by_default && (!libvirt || libvirt >= LIBVIRT_IOMMUFD_VM);
+
+	if (attribute_is(driver, "iommufd", "no"))
+		iommufd = false;
+	if (attribute_is(driver, "iommufd", "yes"))
+		iommufd = !libvirt || libvirt >= LIBVIRT_IOMMUFD;
+	if (iommufd)
+		p->iommufd++;
+	else
+		p->vfio++;
+}
+
+static void add_devices(struct domain *d, xmlNode *root, xmlNode *devices)
+{
+	bool iommufd = attribute_is(child(root, "iommufd"), "enabled", "yes");
 	struct pinners *p = &d->vm->pinners[0];
 	xmlNode *node;
 
@@ -684,18 +703,14 @@ static void add_devices(struct domain *d, xmlNode *devices)
 		}
 		if (attribute_is(node, "type", "mdev"))
 			p->mdev++;
-		else if (attribute_is(child(node, "driver"), "iommufd", "yes") &&
-			 (!d->vm->libvirt_version ||
-			  d->vm->libvirt_version >= LIBVIRT_IOMMUFD))
-			p->iommufd++;
 		else if (attribute_is(node, "type", "pci"))
-			p->vfio++;
+			add_pci(d, node, iommufd);
 	}
 	for_each_child(node, devices, "interface") {
 		if (is_unassigned(node))
 			continue;
 		if (attribute_is(node, "type", "hostdev"))
-			p->vfio++;
+			add_pci(d, node, iommufd);
 		else if (attribute_is(node, "type", "vdpa"))
 			p->vdpa++;
 		else if (attribute_is(node, "type", "network"))
@@ -807,7 +822,7 @@ static void domain_read(struct domain *d, xmlNode *root)
 	add_ram(d, root);
 	add_extra(d, root, devices);
 	add_shmem(d, devices);
-	add_devices(d, devices);
+	add_devices(d, root, devices);
 	add_commandline(d, root);
 }
 

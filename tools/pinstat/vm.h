@@ -17,6 +17,8 @@
 #define MAX_BACKENDS	1024
 /* Since then libvirt knows <driver iommufd='yes'/> */
 #define LIBVIRT_IOMMUFD	12001
+/* and <iommufd enabled='yes'/>, for all devices that do not say otherwise */
+#define LIBVIRT_IOMMUFD_VM	12002
 #define MEMLOCK_NONE	UINT64_MAX	/* unlimited */
 
 enum backend_kind {
