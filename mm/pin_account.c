@@ -104,16 +104,34 @@ static void free_account(struct pin_account *acct)
 
 /* The account that somebody has got for the same; ledger->lock is held */
 static struct pin_account *find_account(struct pin_ledger *ledger,
-					const struct pin_account *like)
+					const void *key, unsigned int flags,
+					struct user_struct *user)
 {
 	struct pin_account *acct;
 
 	list_for_each_entry(acct, &ledger->accounts, in_ledger)
-		if (acct->key == like->key && acct->flags == like->flags &&
-		    acct->user == like->user && !acct->unclaimed &&
+		if (key && acct->key == key && acct->flags == flags &&
+		    acct->user == user && !acct->unclaimed &&
 		    refcount_inc_not_zero(&acct->refs))
 			return acct;
 	return NULL;
+}
+
+/* The same, of a mm that may have no ledger yet */
+static struct pin_account *find_account_of(struct mm_struct *mm,
+					   const void *key, unsigned int flags,
+					   struct user_struct *user)
+{
+	struct pin_ledger *ledger = key ? pin_ledger_find(mm) : NULL;
+	struct pin_account *acct;
+
+	if (!ledger)
+		return NULL;
+	mutex_lock(&ledger->lock);
+	acct = find_account(ledger, key, flags, user);
+	mutex_unlock(&ledger->lock);
+	pin_ledger_put(ledger);
+	return acct;
 }
 
 /**
@@ -139,13 +157,17 @@ struct pin_account *pin_account_get(struct mm_struct *mm, const void *key,
 				    const char *name, unsigned int flags,
 				    struct user_struct *user)
 {
-	struct pin_account *acct, *there = NULL;
+	struct pin_account *acct, *there;
 
 	if (WARN_ON_ONCE(!user != !(flags & PIN_COUNT_USER)))
 		return ERR_PTR(-EINVAL);
 	if (WARN_ON_ONCE(user && (flags & PIN_COUNT_MASK) !=
 				 (PIN_COUNT_USER | PIN_COUNT_PINNED)))
 		return ERR_PTR(-EINVAL);
+
+	there = find_account_of(mm, key, flags, user);
+	if (there)
+		return there;
 
 	acct = new_account(name, flags, key, user);
 	if (!acct)
@@ -157,8 +179,7 @@ struct pin_account *pin_account_get(struct mm_struct *mm, const void *key,
 		goto err_ledger;
 
 	mutex_lock(&acct->ledger->lock);
-	if (key)
-		there = find_account(acct->ledger, acct);
+	there = find_account(acct->ledger, key, flags, user);
 	if (!there) {
 		set_plane(acct);
 		list_add_tail_rcu(&acct->in_ledger, &acct->ledger->accounts);

@@ -81,6 +81,18 @@ static const char * const reason_texts[PIN_REASON_NR] = {
 		"no huge page of this size is free; raise nr_hugepages, also of the NUMA nodes, or the mount's size=, or the cgroup's hugetlb limit",
 };
 
+/* Of other counters than VmLck */
+static const char *reason_text(struct pin_account *acct, enum pin_reason reason)
+{
+	if (reason != PIN_REASON_MEMLOCK)
+		return reason_texts[reason];
+	if (acct->user)
+		return "the user's locked pages, those of all processes, would exceed this one's RLIMIT_MEMLOCK; raise it, or grant CAP_IPC_LOCK";
+	if (acct->limit == PIN_COUNTER_PINNED)
+		return "the process would pin more (VmPin) than RLIMIT_MEMLOCK, its limit of locked memory, allows; raise it";
+	return reason_texts[reason];
+}
+
 /* Whether one of the pages that are mapped there must stay movable */
 static bool movable_page_in(struct mm_struct *mm, unsigned long start,
 			    unsigned long npages)
@@ -393,7 +405,7 @@ static void log_refusal(struct pin_account *acct, const struct pin_owner *owner,
 		pin_reason_names[reason], acct->name, comm,
 		task_tgid_nr(owner->task),
 		from_kuid(&init_user_ns, task_uid(owner->task)), cgroup ?: "-",
-		about ?: "", reason_texts[reason]);
+		about ?: "", reason_text(acct, reason));
 	kfree(cgroup);
 	kfree(about);
 }

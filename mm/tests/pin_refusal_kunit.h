@@ -12,6 +12,9 @@
 #include <linux/mount.h>
 #include <linux/page-isolation.h>
 
+#include <linux/cred.h>
+#include <linux/sched/user.h>
+
 #include "pin_kunit.h"
 
 #include <trace/events/mmap_lock.h>
@@ -624,6 +627,32 @@ static void each_refusal_is_counted(struct kunit *test)
 			3 * DEFAULT_RATELIMIT_BURST);
 }
 
+/* RLIMIT_MEMLOCK is compared with different counters */
+static void memlock_text_names_the_counter(struct kunit *test)
+{
+	const enum pin_reason reason = PIN_REASON_MEMLOCK;
+	struct refusal_test *t = test->priv;
+	struct user_struct *user = get_uid(current_user());
+	struct pin_account *pinned, *users;
+
+	pinned = pin_account_get(t->base.mm, NULL, "test", PIN_COUNT_PINNED,
+				 NULL);
+	users = pin_account_get(t->base.mm, NULL, "test",
+				PIN_COUNT_USER | PIN_COUNT_PINNED, user);
+	KUNIT_ASSERT_FALSE(test, IS_ERR(pinned) || IS_ERR(users));
+	KUNIT_EXPECT_NOT_NULL(test, strstr(reason_text(t->acct, reason),
+					   "RLIMIT_MEMLOCK, its limit"));
+	KUNIT_EXPECT_NOT_NULL(test, strstr(reason_text(pinned, reason),
+					   "VmPin"));
+	KUNIT_EXPECT_NOT_NULL(test, strstr(reason_text(users, reason),
+					   "the user's"));
+	KUNIT_EXPECT_STREQ(test, reason_text(users, PIN_REASON_NOMEM),
+			   reason_text(t->acct, PIN_REASON_NOMEM));
+	pin_account_put(pinned);
+	pin_account_put(users);
+	free_uid(user);
+}
+
 static struct kunit_case pin_refusal_test_cases[] = {
 	KUNIT_CASE(each_reason_has_name_and_text),
 	KUNIT_CASE(nothing_mapped_is_fault),
@@ -650,6 +679,7 @@ static struct kunit_case pin_refusal_test_cases[] = {
 	KUNIT_CASE(interruption_is_no_refusal),
 	KUNIT_CASE(dead_mm_is_no_refusal),
 	KUNIT_CASE(each_refusal_is_counted),
+	KUNIT_CASE(memlock_text_names_the_counter),
 	{},
 };
 
