@@ -81,15 +81,20 @@ static const char * const reason_texts[PIN_REASON_NR] = {
 		"no huge page of this size is free; raise nr_hugepages, also of the NUMA nodes, or the mount's size=, or the cgroup's hugetlb limit",
 };
 
-/* Of other counters than VmLck */
+/* Of PIN_REASON_MEMLOCK, where it is compared with other counters than VmLck */
+static const char * const counter_texts[PIN_COUNTER_NR] = {
+	[PIN_COUNTER_PINNED] =
+		"the process would pin more (VmPin) than RLIMIT_MEMLOCK, its limit of locked memory, allows; raise it",
+	[PIN_COUNTER_USER] =
+		"the user's locked pages, those of all processes, would exceed this one's RLIMIT_MEMLOCK; raise it, or grant CAP_IPC_LOCK",
+};
+
 static const char *reason_text(struct pin_account *acct, enum pin_reason reason)
 {
-	if (reason != PIN_REASON_MEMLOCK)
-		return reason_texts[reason];
-	if (acct->user)
-		return "the user's locked pages, those of all processes, would exceed this one's RLIMIT_MEMLOCK; raise it, or grant CAP_IPC_LOCK";
-	if (acct->limit == PIN_COUNTER_PINNED)
-		return "the process would pin more (VmPin) than RLIMIT_MEMLOCK, its limit of locked memory, allows; raise it";
+	if (reason == PIN_REASON_MEMLOCK && acct->user)
+		return counter_texts[PIN_COUNTER_USER];
+	if (reason == PIN_REASON_MEMLOCK && acct->limit == PIN_COUNTER_PINNED)
+		return counter_texts[PIN_COUNTER_PINNED];
 	return reason_texts[reason];
 }
 

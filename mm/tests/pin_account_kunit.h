@@ -111,7 +111,7 @@ static struct pin_account *account_test_create(struct kunit *test,
 					       struct mm_struct *mm)
 {
 	struct pin_account *acct = pin_account_get(mm, NULL, "other",
-				PIN_COUNT_LOCKED, NULL);
+						   PIN_COUNT_LOCKED, NULL);
 
 	KUNIT_ASSERT_FALSE(test, IS_ERR(acct));
 	return acct;
@@ -1175,7 +1175,7 @@ static void refusal_by_cgroup_changes_no_counter(struct kunit *test)
 }
 
 /* Who asks for the same object gets the same account, as long as it lives */
-static void object_has_one_account_for_each_mm_and_user(struct kunit *test)
+static void object_has_an_account_per_mm_and_user(struct kunit *test)
 {
 	struct account_test *t = test->priv;
 	struct mm_struct *mm = t->base.mm, *other = pin_test_other_mm(test);
@@ -1559,7 +1559,7 @@ static void account_is_not_made_without_memory(struct kunit *test)
 	for (bytes = 0; bytes < SZ_16K; bytes += 8) {
 		pin_test_fail_after(faults, bytes);
 		acct = pin_account_get(mm, NULL, "other",
-				PIN_COUNT_LOCKED, NULL);
+				       PIN_COUNT_LOCKED, NULL);
 		pin_test_fail_all(faults, false);
 		if (!IS_ERR(acct))
 			break;
@@ -1848,7 +1848,7 @@ static struct kunit_case pin_account_test_cases[] = {
 	KUNIT_CASE(limit_is_of_the_holders_counter),
 	KUNIT_CASE(second_user_counts_by_holder),
 	KUNIT_CASE(refusal_by_cgroup_changes_no_counter),
-	KUNIT_CASE(object_has_one_account_for_each_mm_and_user),
+	KUNIT_CASE(object_has_an_account_per_mm_and_user),
 	KUNIT_CASE(adoption_leaves_vmpin_behind),
 	KUNIT_CASE(any_failed_fault_leaves_nothing_pinned),
 	KUNIT_CASE(any_failed_allocation_leaves_no_extent_pinned),

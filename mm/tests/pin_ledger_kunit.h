@@ -353,7 +353,7 @@ static struct test_device *device_make(struct kunit *test)
 					      "pin_test");
 	KUNIT_ASSERT_FALSE(test, IS_ERR(device->res));
 	device->acct = pin_account_get(t->base.mm, NULL, "other",
-				PIN_COUNT_LOCKED, NULL);
+				       PIN_COUNT_LOCKED, NULL);
 	KUNIT_ASSERT_FALSE(test, IS_ERR(device->acct));
 	return device;
 #else
@@ -539,7 +539,7 @@ static void pins_that_have_gone_do_not_move(struct kunit *test)
 	struct pin_move move;
 
 	to = pin_account_get(pin_test_other_mm(test), NULL, "other",
-				PIN_COUNT_LOCKED, NULL);
+			     PIN_COUNT_LOCKED, NULL);
 	KUNIT_ASSERT_FALSE(test, IS_ERR(to));
 	ledger_add(t, pfn, 20);
 	device_unplug(device);

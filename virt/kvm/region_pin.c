@@ -14,7 +14,8 @@
  *     writable shared mapping of a file whose file system must see each write
  *     is refused (PIN_ACCOUNT_WRITES).
  *  2. RLIMIT_MEMLOCK is compared with all pages of a VM's regions, as it was
- *     before there were ledgers. So they are part of no counter, and a page counts in each region that has it.
+ *     before there were ledgers. So they are part of no counter, and a page
+ *     counts in each region that has it.
  *  3. A VM that takes over from another gets the regions as they are, pinned
  *     through the account of the process that had them first. So that takes no
  *     time, and cannot fail. They stay charged to the cgroup of that process,
