@@ -27,6 +27,17 @@
 #include "internal.h"
 #include "pin_ledger.h"
 
+/* May the ledger have another user? The first has pinned nothing, and will not */
+static bool user_is_free(struct pin_ledger *ledger)
+{
+	struct pin_account *acct;
+
+	list_for_each_entry(acct, &ledger->accounts, in_ledger)
+		if (acct->plane == PIN_PLANE_USER_PINNED)
+			return false;
+	return !ledger->planes[PIN_PLANE_USER_PINNED].pins;
+}
+
 /* Which plane counts what is part of these counters */
 static enum pin_plane_id plane_of(unsigned int flags, bool gross)
 {
@@ -57,9 +68,9 @@ static enum pin_counter limit_of(struct pin_account *acct)
 }
 
 /*
- * A user's counter has a plane if it is the first one. What is pinned for another
- * user, since the process has changed its uid, counts in that one's by the
- * account, as ever, and otherwise by the plane of VmPin.
+ * A user's counter has a plane as long as it is the only one. What is pinned for
+ * another user, since the process has changed its uid, counts in that one's by the
+ * account, each pin, and otherwise by the plane of VmPin.
  */
 static void set_plane(struct pin_account *acct)
 {
@@ -67,8 +78,10 @@ static void set_plane(struct pin_account *acct)
 
 	lockdep_assert_held(&ledger->lock);
 
-	if (acct->user && !ledger->user)
+	if (acct->user && acct->user != ledger->user && user_is_free(ledger)) {
+		free_uid(ledger->user);
 		ledger->user = get_uid(acct->user);
+	}
 	acct->gross = acct->user && acct->user != ledger->user;
 	acct->plane = plane_of(acct->flags, acct->gross);
 	acct->limit = limit_of(acct);
@@ -109,8 +122,10 @@ static struct pin_account *find_account(struct pin_ledger *ledger,
 {
 	struct pin_account *acct;
 
+	if (!key)
+		return NULL;
 	list_for_each_entry(acct, &ledger->accounts, in_ledger)
-		if (key && acct->key == key && acct->flags == flags &&
+		if (acct->key == key && acct->flags == flags &&
 		    acct->user == user && !acct->unclaimed &&
 		    refcount_inc_not_zero(&acct->refs))
 			return acct;
@@ -139,7 +154,8 @@ static struct pin_account *find_account_of(struct mm_struct *mm,
  * @mm: whose memory is pinned; the caller keeps it alive for the call, the
  *	account keeps its mm_struct afterwards, but not its memory
  * @key: the object, a ring for instance, which may pin memory of several mms and
- *	for several users; NULL for an account that nobody else gets
+ *	for several users; NULL for an account that nobody else gets. If a new object
+ *	comes to its place while the account lives, that gets the account, too
  * @name: what kind of holder this is, one word
  * @flags: PIN_ACCOUNT_* and PIN_COUNT_*
  * @user: whose counter is meant, with PIN_COUNT_USER; or NULL
@@ -151,7 +167,7 @@ static struct pin_account *find_account_of(struct mm_struct *mm,
  *
  * Context: Process context. May sleep.
  * Return: the account with a reference, for pin_account_put(); or
- * ERR_PTR(-ENOMEM).
+ * ERR_PTR(-ENOMEM); or ERR_PTR(-EINVAL): there are no such counters.
  */
 struct pin_account *pin_account_get(struct mm_struct *mm, const void *key,
 				    const char *name, unsigned int flags,
@@ -202,6 +218,19 @@ err_free:
 }
 EXPORT_SYMBOL_GPL(pin_account_get);
 
+/* Of an account that is in no simple case: others count its pins, or nobody */
+static noinline void released_elsewhere(struct pin_account *acct,
+					unsigned long npages)
+{
+	int i;
+
+	for (i = 0; acct->unclaimed && i < PIN_COUNTER_USER; i++)
+		if (pin_counter_planes(i) & BIT(acct->plane))
+			acct->ledger->unclaimed[i] -= npages;
+	if (acct->gross)
+		pin_user_uncharge(acct->user, npages);
+}
+
 /**
  * pin_account_put() - give back a reference on an account
  * @acct: the account; with the last reference it ends, and all that was pinned
@@ -220,7 +249,10 @@ void pin_account_put(struct pin_account *acct)
 
 	xa_erase(&pin_accounts, acct->id);
 	mutex_lock(&ledger->lock);
-	ledger->planes[acct->plane].lost += acct->counted;
+	if (likely(!acct->pages))
+		released_elsewhere(acct, acct->counted);
+	else
+		ledger->planes[acct->plane].lost += acct->counted;
 	list_del_rcu(&acct->in_ledger);
 	pin_ledger_settle(ledger, NULL);
 	mutex_unlock(&ledger->lock);
@@ -300,24 +332,17 @@ static void account_acquired(struct pin_account *acct, unsigned long npages,
 	WRITE_ONCE(acct->peak, max(acct->peak, acct->pages));
 }
 
-/* Of an account that is in no simple case: others count its pins, or nobody */
-static noinline void released_elsewhere(struct pin_account *acct,
-					unsigned long npages)
+/* Only who has pins of device memory can have some that went with a device */
+static inline unsigned int sub_flags(struct pin_account *acct)
 {
-	int i;
-
-	for (i = 0; acct->unclaimed && i < PIN_COUNTER_USER; i++)
-		if (pin_counter_planes(i) & BIT(acct->plane))
-			acct->ledger->unclaimed[i] -= npages;
-	if (acct->gross)
-		pin_user_charge(acct->user, NULL, -(long)npages);
+	return likely(acct->pages == acct->counted) ? PIN_SUB_NOT_GONE : 0;
 }
 
 static inline void account_released(struct pin_account *acct,
 				    const struct pin_step *step)
 {
 	/* Not of device memory */
-	if (likely(!step->gone && !step->pgmap)) {
+	if (likely(!step->gone && !step->swapped && !step->pgmap)) {
 		acct->counted -= step->counted;
 		if (unlikely(acct->unclaimed || acct->gross))
 			released_elsewhere(acct, step->counted);
@@ -401,18 +426,10 @@ static const struct pin_owner *locking_owner(struct pin_request *req)
 static int commit(struct pin_request *req, unsigned long before)
 {
 	struct pin_account *acct = req->acct;
-	long gross = acct->gross ? plane_pins(acct) - before : 0;
-	int ret = 0;
+	int ret = pin_ledger_commit(acct, req->owner, plane_pins(acct) - before,
+				    req->npages - req->done, req->move,
+				    &req->full);
 
-	if (unlikely(gross))
-		ret = pin_user_charge(acct->user, req->owner, gross);
-	if (!ret) {
-		ret = pin_ledger_commit(acct->ledger, acct->limit, req->owner,
-					req->npages - req->done, req->move,
-					&req->full);
-		if (unlikely(ret && gross))
-			pin_user_charge(acct->user, NULL, -gross);
-	}
 	if (ret)
 		req->reason = ret == -EBUSY ? PIN_REASON_CGROUP :
 					      PIN_REASON_MEMLOCK;
@@ -555,8 +572,15 @@ static long account(struct pin_request *req, struct page **pages,
 		ret = pin_ledger_lock(ledger, locking_owner(req), &locked);
 		if (ret)
 			break;
-		ret = pages ? try_pages(req, pages, npages) :
-			      try_run(req, pfn, npages);
+		if (unlikely(req->acct->unclaimed))
+			ret = -ESRCH;
+		else if (pages)
+			ret = try_pages(req, pages, npages);
+		else
+			ret = try_run(req, pfn, npages);
+		/* What is not held all the same is no longer charged */
+		if (unlikely(ret < 0))
+			pin_ledger_settle(ledger, req->move);
 		if (unlikely(reserved))
 			unreserve(req->acct, pages, pfn, npages);
 		pin_ledger_unlock(ledger, locked);
@@ -1006,7 +1030,7 @@ static unsigned long put_pfns(struct pin_account *acct, unsigned long pfn,
 
 		mutex_lock(&ledger->lock);
 		covered = pin_ledger_sub(ledger, acct->plane, pfn, npages,
-					 false, &step);
+					 sub_flags(acct), &step);
 		account_released(acct, &step);
 		pin_ledger_publish(ledger);
 		mutex_unlock(&ledger->lock);
@@ -1138,6 +1162,7 @@ EXPORT_SYMBOL_GPL(pin_account_refused);
  *
  * Context: Process context. May sleep; takes the mmap_lock of @mm.
  * Return: 0, also if @mm owns the account already; or, with nothing changed,
+ * -EINVAL: the account is part of another counter than VmLck.
  * -EBUSY: the account's mm is alive.
  * -EEXIST: @mm has a ledger of its own.
  * -ENOMEM: RLIMIT_MEMLOCK does not allow it, or no memory.
@@ -1274,7 +1299,8 @@ static void take_out(struct pin_move *move, struct pin_account *acct,
 		unsigned long covered;
 
 		mutex_lock(&ledger->lock);
-		covered = pin_ledger_sub(ledger, acct->plane, pfn, npages, undo,
+		covered = pin_ledger_sub(ledger, acct->plane, pfn, npages,
+					 undo ? PIN_SUB_UNDO : sub_flags(acct),
 					 &step);
 		account_released(acct, &step);
 		pin_ledger_publish(ledger);

@@ -241,6 +241,8 @@ void pin_ledger_put(struct pin_ledger *ledger)
 
 	WARN_ON(ledger->held || ledger->in_cgroup ||
 		!list_empty(&ledger->past));
+	WARN_ON(ledger->twice[PIN_COUNTER_LOCKED] ||
+		ledger->twice[PIN_COUNTER_PINNED]);
 	for (i = 0; i < PIN_PLANE_NR; i++) {
 		struct pin_plane *plane = &ledger->planes[i];
 
@@ -971,30 +973,35 @@ static noinline unsigned long pages_before_gone(struct pin_ledger *ledger,
 	return npages;
 }
 
-/* The rare cases of pin_ledger_sub(): the page has no pins of that kind */
+/* The rare cases of pin_ledger_sub(): there are fewer pins of that kind */
 static noinline void sub_rare(struct pin_ledger *ledger,
 			      enum pin_plane_id which, unsigned long pfn,
-			      unsigned long npages, bool undo,
+			      unsigned long npages, unsigned int flags,
 			      struct pin_step *step)
 {
 	struct folio *folio = page_folio(pfn_to_page(pfn));
 	enum pin_plane_id i;
 
-	if (undo) {
-		take_gone(ledger, pfn, npages, step);
+	if (flags & PIN_SUB_UNDO) {
+		if (!step->counted)
+			take_gone(ledger, pfn, npages, step);
 		return;
 	}
 	/*
 	 * A holder whose pins had gone finds none of its kind, if one of another
 	 * kind has put first and taken them
 	 */
-	for (i = 0; ledger->went && i < PIN_PLANE_NR && !step->counted; i++) {
-		if (i == which)
+	for (i = 0; ledger->went && i < PIN_PLANE_NR; i++) {
+		unsigned long left = npages - step->counted, n;
+
+		if (i == which || !left)
 			continue;
-		if (folio_test_large(folio))
-			step->counted = sub_large(ledger, i, folio, npages);
-		else
-			step->counted = sub_small(ledger, i, pfn, npages);
+		/* Of small pages there is one here */
+		n = folio_test_large(folio) ?
+		    sub_large(ledger, i, folio, left) :
+		    sub_small(ledger, i, pfn, left);
+		step->counted += n;
+		step->swapped |= n;
 	}
 }
 
@@ -1004,16 +1011,16 @@ static noinline void sub_rare(struct pin_ledger *ledger,
  * @which: the plane, but for pages of device memory
  * @pfn: the first page frame; the pages are still pinned
  * @npages: how many pages, at least 1
- * @undo: the pins are those that pin_ledger_add() has just added
+ * @flags: PIN_SUB_*
  * @step: set to what was taken off
  *
  * A step ends with the folio, or with a run of small pages that lie together, or
  * with one of frames that do not count, of which it has a batch at most.
  *
- * Pins that went with a device come first, whatever is in that place now. If
- * somebody has pinned that as well, it does not matter who of them puts first:
- * the last unpins. But @undo takes pins on what is there, as its caller has pinned
- * just that and will unpin it by itself.
+ * Pins that went with a device come first, whatever is in that place now: for who
+ * may have such pins. If he has pinned that as well, it does not matter which he
+ * puts first: the last unpins. PIN_SUB_UNDO takes pins on what is there, as its
+ * caller has pinned just that and will unpin it by itself.
  *
  * Context: Process context. ledger->lock is held.
  * Return: how many pages the step covers, at least 1.
@@ -1021,7 +1028,8 @@ static noinline void sub_rare(struct pin_ledger *ledger,
 unsigned long __flatten pin_ledger_sub(struct pin_ledger *ledger,
 				       enum pin_plane_id which,
 				       unsigned long pfn, unsigned long npages,
-				       bool undo, struct pin_step *step)
+				       unsigned int flags,
+				       struct pin_step *step)
 {
 	unsigned long covered;
 	struct folio *folio;
@@ -1031,15 +1039,16 @@ unsigned long __flatten pin_ledger_sub(struct pin_ledger *ledger,
 
 	step->counted = 0;
 	step->gone = false;
+	step->swapped = false;
 	step->pgmap = NULL;
-	if (unlikely(ledger->gone_pins) && !undo) {
+	if (unlikely(ledger->gone_pins) && !flags) {
 		if (take_gone(ledger, pfn, npages, step))
 			return step->counted;
 		npages = pages_before_gone(ledger, pfn, npages);
 	}
 
 	if (!pin_account_counts(pfn)) {
-		if (unlikely(ledger->gone_pins)) {
+		if (unlikely(ledger->gone_pins) && !(flags & PIN_SUB_NOT_GONE)) {
 			take_gone(ledger, pfn, npages, step);
 			return max(step->counted, 1);
 		}
@@ -1064,8 +1073,7 @@ unsigned long __flatten pin_ledger_sub(struct pin_ledger *ledger,
 	}
 	if (likely(step->counted == covered))
 		return covered;
-	if (!step->counted)
-		sub_rare(ledger, which, pfn, covered, undo, step);
+	sub_rare(ledger, which, pfn, covered, flags, step);
 	WARN_ONCE(step->counted < covered,
 		  "pin_ledger: %lu pages at PFN %#lx put but not pinned\n",
 		  covered - step->counted, pfn + step->counted);
@@ -1090,8 +1098,8 @@ void pin_ledger_undo_all(struct pin_ledger *ledger, enum pin_plane_id which,
 
 		/* It has added nothing there; and no device goes meanwhile */
 		if (pin_account_counts(pfn)) {
-			n = pin_ledger_sub(ledger, which, pfn, npages, true,
-					   &step);
+			n = pin_ledger_sub(ledger, which, pfn, npages,
+					   PIN_SUB_UNDO, &step);
 			put_dev_pagemap(step.pgmap);
 		}
 		pfn += n;
@@ -1271,9 +1279,10 @@ static int commit_held(struct pin_ledger *ledger, unsigned long left,
 
 /*
  * Add to a counter that others change as well, unless that would be more than
- * @max. What does not fit is not added for a moment either.
+ * @max. What does not fit is not added for a moment either. Stock code may have
+ * made it less than 0.
  */
-static bool add_pinned(struct mm_struct *mm, long more, unsigned long max)
+static bool add_pinned(struct mm_struct *mm, long more, long max)
 {
 	s64 now = atomic64_read(&mm->pinned_vm);
 
@@ -1284,19 +1293,20 @@ static bool add_pinned(struct mm_struct *mm, long more, unsigned long max)
 	return true;
 }
 
-static bool add_user(struct user_struct *user, long more, unsigned long max)
+static bool add_user(struct user_struct *user, long more, long max)
 {
-	long now = atomic_long_read(&user->locked_vm);
+	atomic_long_t *counter = pin_user_counter(user);
+	long now = atomic_long_read(counter);
 
 	do {
 		if (more > 0 && now + more > max)
 			return false;
-	} while (!atomic_long_try_cmpxchg(&user->locked_vm, &now, now + more));
+	} while (!atomic_long_try_cmpxchg(counter, &now, now + more));
 	return true;
 }
 
 /* The most that RLIMIT_MEMLOCK allows, in pages */
-static unsigned long owner_max(const struct pin_owner *owner)
+static long owner_max(const struct pin_owner *owner)
 {
 	return limit_applies(owner) ?
 	       task_rlimit(owner->task, RLIMIT_MEMLOCK) >> PAGE_SHIFT : LONG_MAX;
@@ -1304,7 +1314,7 @@ static unsigned long owner_max(const struct pin_owner *owner)
 
 /* Publish what is part of @counter, unless that makes it more than @max */
 static bool publish(struct pin_ledger *ledger, enum pin_counter counter,
-		    unsigned long max)
+		    long max)
 {
 	unsigned long due = pin_ledger_due(ledger, counter);
 	long more = due - ledger->published[counter];
@@ -1333,53 +1343,71 @@ void pin_ledger_publish_shared(struct pin_ledger *ledger)
 		publish(ledger, PIN_COUNTER_USER, LONG_MAX);
 }
 
-/* Is there room for what was added? A look that changes nothing */
-static bool has_room(struct pin_ledger *ledger, enum pin_counter limit,
-		     const struct pin_owner *owner)
+/*
+ * Is there room for what was added, @npages for the user of an account that counts
+ * gross? A look that changes nothing.
+ */
+static bool has_room(struct pin_account *acct, const struct pin_owner *owner,
+		     unsigned long npages)
 {
-	unsigned long before, now;
-	long more;
+	struct pin_ledger *ledger = acct->ledger;
+	enum pin_counter limit = acct->limit;
+	long more, now;
 
-	if (limit == PIN_COUNTER_NR || !limit_applies(owner))
+	if (!limit_applies(owner))
 		return true;
-	if (limit == PIN_COUNTER_LOCKED) {
-		before = ledger->mm->pin_charge;
-		now = before + ledger->mm->locked_vm;
+	if (acct->gross) {
+		more = npages;
+		now = atomic_long_read(pin_user_counter(acct->user));
+	} else if (limit == PIN_COUNTER_LOCKED) {
+		more = pin_ledger_due(ledger, limit) - ledger->mm->pin_charge;
+		now = mm_locked_pages(ledger->mm);
+	} else if (limit == PIN_COUNTER_NR) {
+		return true;
 	} else {
-		before = ledger->published[limit];
+		more = pin_ledger_due(ledger, limit) - ledger->published[limit];
 		now = limit == PIN_COUNTER_PINNED ?
 		      atomic64_read(&ledger->mm->pinned_vm) :
-		      atomic_long_read(&ledger->user->locked_vm);
+		      atomic_long_read(pin_user_counter(ledger->user));
 	}
-	more = pin_ledger_due(ledger, limit) - before;
 	return more <= 0 || now + more <= owner_max(owner);
 }
 
+/* Publish where somebody else may have taken the room meanwhile */
+static bool publish_limited(struct pin_account *acct,
+			    const struct pin_owner *owner, unsigned long npages)
+{
+	if (acct->gross)
+		return add_user(acct->user, npages, owner_max(owner));
+	/* mmap_lock keeps that of VmLck */
+	if (acct->limit == PIN_COUNTER_LOCKED || acct->limit == PIN_COUNTER_NR)
+		return true;
+	return publish(acct->ledger, acct->limit, owner_max(owner));
+}
+
 /**
- * pin_user_charge() - count pages for a user who is not that of the ledger
+ * pin_user_uncharge() - count fewer pages for a user who is not the ledger's
  * @user: the user
- * @owner: whose limit applies; NULL if @npages are given back
- * @npages: how many pages; or fewer than 0
+ * @npages: how many pages
  *
  * Context: Any context; does not sleep.
- * Return: 0; or -ENOMEM: RLIMIT_MEMLOCK does not allow it.
  */
-int pin_user_charge(struct user_struct *user, const struct pin_owner *owner,
-		    long npages)
+void pin_user_uncharge(struct user_struct *user, unsigned long npages)
 {
-	return add_user(user, npages, owner_max(owner)) ? 0 : -ENOMEM;
+	atomic_long_sub(npages, pin_user_counter(user));
 }
 
 /**
  * pin_ledger_commit() - compare what was added with the limits, and publish it
- * @ledger: the ledger
- * @limit: the counter that RLIMIT_MEMLOCK applies to; PIN_COUNTER_NR if to none
- * @owner: whose limit that is
+ * @acct: the account that added it to its ledger
+ * @owner: whose RLIMIT_MEMLOCK applies, if there is a counter for it
+ * @npages: pins that were added, but for those of device memory
  * @left: pages that the request has yet to pin, and those just added
  * @move: of the move that adds them; or NULL
  * @full: set to the cgroup that has no room, if that is the reason
  *
- * If it fails, the caller takes off again what it added, before it unlocks.
+ * If it fails, the caller takes off again what it added, before it unlocks, and
+ * settles.
  *
  * Context: Process context; does not sleep. The locks of pin_ledger_lock() are
  * held.
@@ -1387,22 +1415,21 @@ int pin_user_charge(struct user_struct *user, const struct pin_owner *owner,
  * -ENOMEM: RLIMIT_MEMLOCK does not allow it.
  * -EBUSY: the limit of the cgroup, or of one above it, does not allow it.
  */
-int pin_ledger_commit(struct pin_ledger *ledger, enum pin_counter limit,
-		      const struct pin_owner *owner, unsigned long left,
+int pin_ledger_commit(struct pin_account *acct, const struct pin_owner *owner,
+		      unsigned long npages, unsigned long left,
 		      struct pin_move *move, struct misc_cg **full)
 {
+	struct pin_ledger *ledger = acct->ledger;
 	int ret;
 
 	lockdep_assert_held(&ledger->lock);
 
-	if (!has_room(ledger, limit, owner))
+	if (!has_room(acct, owner, npages))
 		return -ENOMEM;
 	ret = commit_held(ledger, left, move, full);
 	if (ret)
 		return ret;
-	/* mmap_lock keeps VmLck; somebody else may have taken the room of others */
-	if ((limit == PIN_COUNTER_PINNED || limit == PIN_COUNTER_USER) &&
-	    !publish(ledger, limit, owner_max(owner)))
+	if (!publish_limited(acct, owner, npages))
 		return -ENOMEM;
 	pin_ledger_publish(ledger);
 	return 0;
@@ -1536,7 +1563,8 @@ static int may_adopt(struct pin_account *acct, const struct pin_owner *owner,
 		return -EEXIST;
 	due = min(pin_ledger_charge(ledger, PIN_COUNTER_LOCKED),
 		  pin_ledger_pins(ledger, PIN_COUNTER_LOCKED) - unclaimed);
-	if (due > mm->pin_charge && due + mm->locked_vm > owner_max(owner))
+	if (due > mm->pin_charge && limit_applies(owner) &&
+	    due + mm->locked_vm > owner_max(owner))
 		return -ENOMEM;
 	return 0;
 }
@@ -1613,6 +1641,7 @@ static void give_ledger(struct pin_ledger *ledger, struct mm_struct *mm,
  * Context: Process context. May sleep; takes the mmap_lock of @mm,
  * pin_ledgers_lock and ledger->lock.
  * Return: 0, also if @mm owns the account already; or, with nothing changed,
+ * -EINVAL: the account is part of another counter than VmLck.
  * -EBUSY: the ledger's mm is alive.
  * -EEXIST: @mm has another ledger.
  * -ENOMEM: RLIMIT_MEMLOCK does not allow it, or no memory.
@@ -1627,6 +1656,9 @@ int pin_ledger_adopt(struct pin_account *acct, const struct pin_owner *owner,
 	unsigned long unclaimed[PIN_COUNTER_NR] = {};
 	int ret = 0;
 
+	if (WARN_ON_ONCE(acct->limit != PIN_COUNTER_LOCKED ||
+			 acct->plane != PIN_PLANE_LOCKED))
+		return -EINVAL;
 	spare = kmalloc(sizeof(*spare), GFP_KERNEL_ACCOUNT);
 	if (!spare)
 		return -ENOMEM;

@@ -14,6 +14,7 @@
 #include <linux/mutex.h>
 #include <linux/refcount.h>
 #include <linux/sched.h>
+#include <linux/sched/user.h>
 #include <linux/sizes.h>
 #include <linux/user_pages.h>
 #include <linux/workqueue.h>
@@ -64,8 +65,9 @@ enum pin_counter {
  * enum pin_plane_id - pins that are counted apart: those of each set of counters
  * @PIN_PLANE_LOCKED: VFIO
  * @PIN_PLANE_HELD: in no counter; their holder compares them with a limit by
- *	itself, or counts them for a user that is not ledger->user
- * @PIN_PLANE_PINNED: RDMA and vDPA; and holders with CAP_IPC_LOCK
+ *	itself
+ * @PIN_PLANE_PINNED: holders that only VmPin has, as vDPA; and what accounts count
+ *	for users that are not ledger->user
  * @PIN_PLANE_LOCKED_PINNED: iommufd, as it counts for a process
  * @PIN_PLANE_USER_PINNED: iommufd, as it counts for a user; io_uring
  * @PIN_PLANE_NR: number of planes
@@ -151,7 +153,7 @@ struct pin_past_cgroup {
  *	Changes under both locks; who reads it in a RCU section may use it there.
  *	Whoever sees a new one sees which accounts are unclaimed
  * @planes: the pins
- * @used: planes that have ever had pins
+ * @used: planes in which pins have ever been, or should have been
  * @devices: struct pin_device_chunk of device memory, whoever pins it, by PFN >>
  *	PIN_CHUNK_SHIFT
  * @device_pins: all pins there
@@ -209,7 +211,8 @@ struct pin_ledger {
  * @id: in pin_accounts; no other account has had it since boot
  * @flags: PIN_ACCOUNT_* and PIN_COUNT_*
  * @plane: where its pins are counted, but for pages of device memory
- * @limit: the counter that RLIMIT_MEMLOCK applies to, PIN_COUNTER_NR if none
+ * @limit: the counter of the ledger that RLIMIT_MEMLOCK applies to, PIN_COUNTER_NR
+ *	if none; of @gross it applies to the counter of @user
  * @refs: of those who got it by pin_account_get()
  * @key: for whom, with @user; or NULL
  * @user: whose counter is part of it, with a reference; or NULL
@@ -255,16 +258,25 @@ struct pin_account {
 	char name[];
 };
 
+/*
+ * How pins are taken off. UNDO: they are those that pin_ledger_add() has just added.
+ * NOT_GONE: none of them can have gone with a device.
+ */
+#define PIN_SUB_UNDO		BIT(0)
+#define PIN_SUB_NOT_GONE	BIT(1)
+
 /**
  * struct pin_step - pins that were taken off the ledger by one step
  * @counted: how many of the pages, from the first on, had a pin taken off
  * @gone: their pages went with the device: there is nothing to be unpinned
+ * @swapped: they were of another holder, who has taken some that had gone
  * @pgmap: of device memory, with a reference: put_dev_pagemap() when the pages are
  *	unpinned, so that they stay until then; else NULL
  */
 struct pin_step {
 	unsigned long counted;
 	bool gone;
+	bool swapped;
 	struct dev_pagemap *pgmap;
 };
 
@@ -362,6 +374,27 @@ static inline unsigned long pin_ledger_published(struct pin_ledger *ledger,
 	return READ_ONCE(READ_ONCE(ledger->mm)->pin_charge);
 }
 
+/**
+ * pin_user_counter() - get the counter of a user's locked pages
+ * @user: the user
+ *
+ * The field is not there in every kernel, but where holders use it.
+ *
+ * Context: Any context; does not sleep.
+ * Return: the counter, in pages.
+ */
+static inline atomic_long_t *pin_user_counter(struct user_struct *user)
+{
+#if defined(CONFIG_NET) || defined(CONFIG_IO_URING) || \
+	IS_ENABLED(CONFIG_IOMMUFD)
+	return &user->locked_vm;
+#else
+	static atomic_long_t none;
+
+	return &none;
+#endif
+}
+
 void pin_ledger_publish_shared(struct pin_ledger *ledger);
 
 /**
@@ -388,8 +421,8 @@ struct misc_cg *pin_ledger_cgroup(struct pin_ledger *ledger);
 long pin_ledger_add(struct pin_ledger *ledger, enum pin_plane_id plane,
 		    unsigned long pfn, unsigned long npages);
 unsigned long pin_ledger_sub(struct pin_ledger *ledger, enum pin_plane_id plane,
-			     unsigned long pfn, unsigned long npages, bool undo,
-			     struct pin_step *step);
+			     unsigned long pfn, unsigned long npages,
+			     unsigned int flags, struct pin_step *step);
 void pin_ledger_undo_all(struct pin_ledger *ledger, enum pin_plane_id plane,
 			 unsigned long pfn, unsigned long npages);
 bool pin_ledger_any_gone(struct pin_ledger *ledger, unsigned long pfn,
@@ -397,11 +430,10 @@ bool pin_ledger_any_gone(struct pin_ledger *ledger, unsigned long pfn,
 int pin_ledger_lock(struct pin_ledger *ledger, const struct pin_owner *owner,
 		    struct mm_struct **locked);
 void pin_ledger_unlock(struct pin_ledger *ledger, struct mm_struct *locked);
-int pin_ledger_commit(struct pin_ledger *ledger, enum pin_counter limit,
-		      const struct pin_owner *owner, unsigned long left,
+int pin_ledger_commit(struct pin_account *acct, const struct pin_owner *owner,
+		      unsigned long npages, unsigned long left,
 		      struct pin_move *move, struct misc_cg **full);
-int pin_user_charge(struct user_struct *user, const struct pin_owner *owner,
-		    long npages);
+void pin_user_uncharge(struct user_struct *user, unsigned long npages);
 void pin_ledger_settle(struct pin_ledger *ledger, struct pin_move *move);
 struct misc_cg *pin_ledger_common_cgroup(struct pin_ledger *from,
 					 struct pin_ledger *to);

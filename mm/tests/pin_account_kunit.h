@@ -986,7 +986,7 @@ static struct user_struct *account_test_user(struct kunit *test, uid_t uid)
 	struct user_struct *user = alloc_uid(KUIDT_INIT(uid));
 
 	KUNIT_ASSERT_NOT_NULL(test, user);
-	KUNIT_ASSERT_EQ(test, atomic_long_read(&user->locked_vm), 0);
+	KUNIT_ASSERT_EQ(test, atomic_long_read(pin_user_counter(user)), 0);
 	return user;
 }
 
@@ -1012,7 +1012,7 @@ static struct pin_account *account_test_get(struct kunit *test,
 		KUNIT_EXPECT_EQ(__test, __mm->pin_charge, locked_);		\
 		KUNIT_EXPECT_EQ(__test, atomic64_read(&__mm->pinned_vm),	\
 				pinned_);					\
-		KUNIT_EXPECT_EQ(__test, atomic_long_read(&(user_)->locked_vm),	\
+		KUNIT_EXPECT_EQ(__test, atomic_long_read(pin_user_counter(user_)),	\
 				user_pages_);					\
 	} while (0)
 
@@ -1081,7 +1081,7 @@ static void limit_is_of_the_holders_counter(struct kunit *test)
 		mm->locked_vm = locked ? 5 : 100;
 		atomic64_set(&mm->pinned_vm, kinds[i] == PIN_COUNT_PINNED ?
 			     5 : 100);
-		atomic_long_set(&user->locked_vm, users ? 5 : 100);
+		atomic_long_set(pin_user_counter(user), users ? 5 : 100);
 		pin_test_limit(15);
 		KUNIT_EXPECT_EQ(test, account_pin(t, acct, t->addr, 0, 11),
 				-ENOMEM);
@@ -1106,7 +1106,7 @@ static void limit_is_of_the_holders_counter(struct kunit *test)
 		mm->locked_vm = 0;
 	}
 	atomic64_set(&mm->pinned_vm, 0);
-	atomic_long_set(&user->locked_vm, 0);
+	atomic_long_set(pin_user_counter(user), 0);
 	free_uid(user);
 }
 
@@ -1144,6 +1144,56 @@ static void second_user_counts_by_holder(struct kunit *test)
 	pin_account_put(b);
 	free_uid(first);
 	free_uid(user);
+}
+
+/* A user takes the place of one who has nothing any more */
+static void next_user_counts_a_page_once(struct kunit *test)
+{
+	const unsigned int flags = PIN_COUNT_USER | PIN_COUNT_PINNED;
+	struct account_test *t = test->priv;
+	struct mm_struct *mm = t->base.mm;
+	struct user_struct *first = account_test_user(test, 70008);
+	struct user_struct *user = account_test_user(test, 70009);
+	struct pin_account *a, *b;
+
+	a = account_test_get(test, mm, NULL, flags, first);
+	account_pin(t, a, t->addr, 0, 10);
+	account_put(t, a, 0, 10);
+	pin_account_put(a);
+	a = account_test_get(test, mm, NULL, flags, user);
+	b = account_test_get(test, mm, NULL, flags, user);
+	account_pin(t, a, t->addr, 0, 10);
+	account_pin(t, b, t->addr, 0, 10);
+	EXPECT_COUNTERS(test, mm, user, 0, 10, 10);
+	account_put(t, a, 0, 10);
+	account_put(t, b, 0, 10);
+	EXPECT_COUNTERS(test, mm, user, 0, 0, 0);
+	pin_account_put(a);
+	pin_account_put(b);
+	free_uid(first);
+	free_uid(user);
+}
+
+/* Stock code may leave VmPin below 0, of a process that put what another pinned */
+static void counter_below_zero_refuses_nobody(struct kunit *test)
+{
+	struct account_test *t = test->priv;
+	struct mm_struct *mm = t->base.mm;
+	struct pin_account *acct = account_test_get(test, mm, NULL,
+						    PIN_COUNT_PINNED, NULL);
+
+	atomic64_set(&mm->pinned_vm, -10);
+	t->owner.lock_cap = true;
+	KUNIT_EXPECT_EQ(test, account_pin(t, acct, t->addr, 0, 5), 5);
+	KUNIT_EXPECT_EQ(test, atomic64_read(&mm->pinned_vm), -5);
+	t->owner.lock_cap = false;
+	pin_test_limit(5);
+	KUNIT_EXPECT_EQ(test, account_pin(t, acct, t->addr, 5, 5), 5);
+	KUNIT_EXPECT_EQ(test, atomic64_read(&mm->pinned_vm), 0);
+	account_put(t, acct, 0, 10);
+	KUNIT_EXPECT_EQ(test, atomic64_read(&mm->pinned_vm), -10);
+	atomic64_set(&mm->pinned_vm, 0);
+	pin_account_put(acct);
 }
 
 /* A cgroup that refuses leaves no counter changed, of no user either */
@@ -1781,7 +1831,7 @@ static void put_of_more_than_was_pinned_is_told(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, account_pin(t, t->acct, huge, 0, 5), 5);
 	mutex_lock(&ledger->lock);
 	KUNIT_EXPECT_EQ(test, pin_ledger_sub(ledger, PIN_PLANE_LOCKED,
-					     page_to_pfn(others), 8, false,
+					     page_to_pfn(others), 8, 0,
 					     &step), 8);
 	KUNIT_EXPECT_EQ(test, step.counted, 5);
 	KUNIT_EXPECT_FALSE(test, step.gone);
@@ -1847,6 +1897,8 @@ static struct kunit_case pin_account_test_cases[] = {
 	KUNIT_CASE(each_counter_has_a_page_once),
 	KUNIT_CASE(limit_is_of_the_holders_counter),
 	KUNIT_CASE(second_user_counts_by_holder),
+	KUNIT_CASE(next_user_counts_a_page_once),
+	KUNIT_CASE(counter_below_zero_refuses_nobody),
 	KUNIT_CASE(refusal_by_cgroup_changes_no_counter),
 	KUNIT_CASE(object_has_an_account_per_mm_and_user),
 	KUNIT_CASE(adoption_leaves_vmpin_behind),

@@ -161,7 +161,7 @@ static void bench_ledger(struct kunit *test, int repetition)
 		for (n = 0; n < runs[j]; all += step.counted)
 			n += pin_ledger_sub(t->ledger, PIN_PLANE_LOCKED,
 					    page_to_pfn(t->pages[i]) + n,
-					    runs[j] - n, false, &step);
+					    runs[j] - n, 0, &step);
 	bench_row(test, "ledger-sub", repetition, start);
 	mutex_unlock(&t->ledger->lock);
 	KUNIT_EXPECT_EQ(test, all, t->npages);

@@ -158,7 +158,7 @@ static void ledger_sub(struct ledger_test *t, unsigned long pfn,
 		unsigned long n;
 
 		n = pin_ledger_sub(t->ledger, PIN_PLANE_LOCKED, pfn, npages,
-				   false, &step);
+				   0, &step);
 		put_dev_pagemap(step.pgmap);
 		pfn += n;
 		npages -= n;
@@ -177,8 +177,7 @@ static int ledger_commit_left(struct ledger_test *t, bool lock_cap,
 	ret = pin_ledger_lock(t->ledger, &t->owner, &locked);
 	if (ret)
 		return ret;
-	ret = pin_ledger_commit(t->ledger, PIN_COUNTER_LOCKED, &t->owner, left,
-				NULL, &full);
+	ret = pin_ledger_commit(&t->acct, &t->owner, 0, left, NULL, &full);
 	pin_ledger_unlock(t->ledger, locked);
 	return ret;
 }
@@ -428,7 +427,7 @@ static bool device_sub(struct kunit *test, unsigned long pfn,
 
 	guard(mutex)(&t->ledger->lock);
 	KUNIT_EXPECT_EQ(test, pin_ledger_sub(t->ledger, PIN_PLANE_LOCKED, pfn,
-					     npages, false, &step), npages);
+					     npages, 0, &step), npages);
 	KUNIT_EXPECT_EQ(test, step.counted, npages);
 	put_dev_pagemap(step.pgmap);
 	return step.gone;
@@ -529,6 +528,48 @@ static void step_ends_where_pins_have_gone(struct kunit *test)
 	ledger_sub(t, t->pfn + 1, 1);
 }
 
+/* Who has pinned no device memory has none that has gone */
+static void pins_that_have_gone_are_of_who_had_them(struct kunit *test)
+{
+	struct ledger_test *t = test->priv;
+	struct pin_step step;
+
+	device_was_here(test, t->pfn);
+	mutex_lock(&t->ledger->lock);
+	KUNIT_EXPECT_EQ(test, pin_ledger_add(t->ledger, PIN_PLANE_PINNED,
+					     t->pfn, 1), 1);
+	KUNIT_EXPECT_EQ(test, pin_ledger_sub(t->ledger, PIN_PLANE_PINNED,
+					     t->pfn, 1, PIN_SUB_NOT_GONE,
+					     &step), 1);
+	mutex_unlock(&t->ledger->lock);
+	KUNIT_EXPECT_EQ(test, step.counted, 1);
+	KUNIT_EXPECT_FALSE(test, step.gone);
+	KUNIT_EXPECT_EQ(test, t->ledger->gone_pins, 1);
+	KUNIT_EXPECT_TRUE(test, device_sub(test, t->pfn, 1));
+}
+
+/* Others have put first, and have taken those that had gone */
+static void swapped_pins_are_of_any_plane(struct kunit *test)
+{
+	struct ledger_test *t = test->priv;
+	unsigned long pfn = t->pfn + AREA_FOLIO;
+	struct pin_step step;
+
+	t->ledger->went = true;
+	mutex_lock(&t->ledger->lock);
+	pin_ledger_add(t->ledger, PIN_PLANE_LOCKED, pfn, 3);
+	pin_ledger_add(t->ledger, PIN_PLANE_PINNED, pfn + 3, 4);
+	pin_ledger_add(t->ledger, PIN_PLANE_HELD, pfn + 7,
+		       AREA_FOLIO_SIZE - 7);
+	KUNIT_EXPECT_EQ(test, pin_ledger_sub(t->ledger, PIN_PLANE_LOCKED, pfn,
+					     AREA_FOLIO_SIZE, 0, &step),
+			AREA_FOLIO_SIZE);
+	mutex_unlock(&t->ledger->lock);
+	KUNIT_EXPECT_EQ(test, step.counted, AREA_FOLIO_SIZE);
+	KUNIT_EXPECT_TRUE(test, step.swapped);
+	KUNIT_EXPECT_TRUE(test, ledger_is_empty(t->ledger));
+}
+
 /* They would be pins on what is in that place now */
 static void pins_that_have_gone_do_not_move(struct kunit *test)
 {
@@ -577,7 +618,7 @@ static bool ledger_sub_one(struct kunit *test, unsigned long pfn)
 
 	guard(mutex)(&t->ledger->lock);
 	KUNIT_EXPECT_EQ(test, pin_ledger_sub(t->ledger, PIN_PLANE_LOCKED, pfn,
-					     1, false, &step), 1);
+					     1, 0, &step), 1);
 	KUNIT_EXPECT_LE(test, step.counted, 1);
 	return step.counted;
 }
@@ -621,13 +662,13 @@ static void step_is_as_long_as_frames_do_not_count(struct kunit *test)
 	ledger_add(t, pfn, 2);
 	mutex_lock(&t->ledger->lock);
 	KUNIT_EXPECT_EQ(test, pin_ledger_sub(t->ledger, PIN_PLANE_LOCKED, pfn,
-					     2, false, &step), 1);
+					     2, 0, &step), 1);
 	KUNIT_EXPECT_EQ(test, step.counted, 0);
 	KUNIT_EXPECT_EQ(test, pin_ledger_sub(t->ledger, PIN_PLANE_LOCKED, none,
-					     7, false, &step), 7);
+					     7, 0, &step), 7);
 	KUNIT_EXPECT_EQ(test, step.counted, 0);
 	KUNIT_EXPECT_EQ(test, pin_ledger_sub(t->ledger, PIN_PLANE_LOCKED, none,
-					     10 * PIN_BATCH_PAGES, false, &step),
+					     10 * PIN_BATCH_PAGES, 0, &step),
 			PIN_BATCH_PAGES);
 	mutex_unlock(&t->ledger->lock);
 	ledger_sub(t, pfn + 1, 1);
@@ -701,11 +742,11 @@ static void run_may_mix_small_and_large(struct kunit *test)
 	/* A step of puts ends where the folio begins */
 	mutex_lock(&t->ledger->lock);
 	KUNIT_EXPECT_EQ(test, pin_ledger_sub(t->ledger, PIN_PLANE_LOCKED,
-					     pfn - 30, 130, false, &step), 30);
+					     pfn - 30, 130, 0, &step), 30);
 	KUNIT_EXPECT_EQ(test, step.counted, 30);
 	EXPECT_LEDGER(test, t->ledger, 100, AREA_FOLIO_SIZE);
 	KUNIT_EXPECT_EQ(test, pin_ledger_sub(t->ledger, PIN_PLANE_LOCKED, pfn,
-					     100, false, &step), 100);
+					     100, 0, &step), 100);
 	KUNIT_EXPECT_EQ(test, step.counted, 100);
 	mutex_unlock(&t->ledger->lock);
 }
@@ -905,7 +946,7 @@ static void any_sequence_in_planes_agrees_with_model(struct kunit *test)
 				unsigned long covered;
 
 				covered = pin_ledger_sub(t->ledger, r->plane,
-							 pfn, n, false, &step);
+							 pfn, n, 0, &step);
 				KUNIT_EXPECT_EQ(test, step.counted, covered);
 				pfn += covered;
 				n -= covered;
@@ -1155,11 +1196,9 @@ static void limit_is_that_of_owner(struct kunit *test)
 		kunit_skip(test, "init_task may not lock anything");
 	ledger_add(t, t->pfn, 1);
 	mutex_lock(&t->ledger->lock);
-	KUNIT_EXPECT_EQ(test, pin_ledger_commit(t->ledger, PIN_COUNTER_LOCKED,
-						&t->owner, 1,
+	KUNIT_EXPECT_EQ(test, pin_ledger_commit(&t->acct, &t->owner, 0, 1,
 						NULL, &full), -ENOMEM);
-	KUNIT_EXPECT_EQ(test, pin_ledger_commit(t->ledger, PIN_COUNTER_LOCKED,
-						&init, 1, NULL,
+	KUNIT_EXPECT_EQ(test, pin_ledger_commit(&t->acct, &init, 0, 1, NULL,
 						&full), 0);
 	mutex_unlock(&t->ledger->lock);
 	ledger_sub(t, t->pfn, 1);
@@ -1733,6 +1772,8 @@ static struct kunit_case pin_ledger_test_cases[] = {
 	KUNIT_CASE(pins_go_with_the_device),
 	KUNIT_CASE(memory_that_comes_to_the_place_is_apart),
 	KUNIT_CASE(step_ends_where_pins_have_gone),
+	KUNIT_CASE(pins_that_have_gone_are_of_who_had_them),
+	KUNIT_CASE(swapped_pins_are_of_any_plane),
 	KUNIT_CASE(pins_that_have_gone_do_not_move),
 	KUNIT_CASE(reserved_page_has_no_pins),
 	KUNIT_CASE(frame_without_page_has_no_pins),
