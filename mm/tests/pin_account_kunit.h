@@ -1698,6 +1698,55 @@ static void any_failed_allocation_leaves_no_extent_pinned(struct kunit *test)
 	account_fail_each(test, true, true);
 }
 
+/* Entries are made that wait for memory. Meanwhile somebody sets a limit, and kills us */
+static void kill_at_wait(void *test, unsigned long call_site, const void *ptr,
+			 struct kmem_cache *s, gfp_t gfp, int node)
+{
+	struct account_test *t = ((struct kunit *)test)->priv;
+
+	if (current == t->owner.task && in_task() && t->owner.lock_cap &&
+	    gfp & __GFP_DIRECT_RECLAIM) {
+		t->owner.lock_cap = false;
+		pin_test_killed(true);
+	}
+}
+
+static void kill_at_wait_end(void *test)
+{
+	unregister_trace_kmem_cache_alloc(kill_at_wait, test);
+	tracepoint_synchronize_unregister();
+}
+
+static void kill_after_wait_for_memory_leaves_nothing_pinned(struct kunit *test)
+{
+	struct account_test *t = test->priv;
+	struct pin_test_sweep *sweep;
+	struct task_struct *task;
+	long ret;
+
+	pin_test_slab_faults(test);
+	sweep = pin_test_sweep(test);
+	ret = register_trace_kmem_cache_alloc(kill_at_wait, test);
+	KUNIT_ASSERT_EQ(test, ret, 0);
+	ret = kunit_add_action_or_reset(test, kill_at_wait_end, test);
+	KUNIT_ASSERT_EQ(test, ret, 0);
+
+	/* The first try takes no mmap_lock, for no limit applies; the second waits for it */
+	t->owner.lock_cap = true;
+	task = pin_test_hold_mmap_lock(test, t->base.mm);
+	pin_test_sweep_begin(sweep);
+	ret = account_pin(t, t->acct, t->addr, 0, 40);
+	pin_test_sweep_end(sweep, ret < 0);
+	pin_test_killed(false);
+	kthread_stop(task);
+	KUNIT_EXPECT_EQ(test, ret, -EINTR);
+	KUNIT_EXPECT_FALSE(test, t->owner.lock_cap);
+	KUNIT_EXPECT_TRUE(test, account_at_rest(t->acct));
+	KUNIT_EXPECT_EQ(test, t->base.mm->pin_charge, 0);
+	KUNIT_EXPECT_EQ(test, pin_test_pins(pin_test_page(test, t->addr)), 0);
+	KUNIT_EXPECT_EQ(test, account_refusals(t->acct), 0);
+}
+
 static void any_failed_allocation_leaves_nothing_moved(struct kunit *test)
 {
 	struct account_test *t = test->priv;
@@ -1904,6 +1953,7 @@ static struct kunit_case pin_account_test_cases[] = {
 	KUNIT_CASE(adoption_leaves_vmpin_behind),
 	KUNIT_CASE(any_failed_fault_leaves_nothing_pinned),
 	KUNIT_CASE(any_failed_allocation_leaves_no_extent_pinned),
+	KUNIT_CASE(kill_after_wait_for_memory_leaves_nothing_pinned),
 	KUNIT_CASE(any_failed_allocation_leaves_nothing_moved),
 	KUNIT_CASE(put_of_account_needs_no_memory),
 	KUNIT_CASE(put_of_more_than_was_pinned_is_told),
