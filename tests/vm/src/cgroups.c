@@ -587,6 +587,212 @@ TEST_F(cgroups, race_for_the_last_page)
 	EXPECT_HELD(0, 0);
 }
 
+/* --- Many cgroups, one below the other ------------------------------------------ */
+
+#define DEPTH	64
+
+/* deep[0] is @top, and each is in the one before it */
+static char deep[DEPTH + 1][288];
+
+static int let_below(const char *dir)
+{
+	char path[320];
+
+	snprintf(path, sizeof(path), "%s/cgroup.subtree_control", dir);
+	return write_text(path, "+misc");
+}
+
+static int deep_make(FIXTURE_DATA(cgroups) *self)
+{
+	int i, ret = 0;
+
+	snprintf(deep[0], sizeof(deep[0]), "%s", self->top);
+	for (i = 1; i <= DEPTH && !ret; i++) {
+		snprintf(deep[i], sizeof(deep[i]), "%.280s/d", deep[i - 1]);
+		ret = let_below(deep[i - 1]) ?: mkdir(deep[i], 0755);
+	}
+	return ret;
+}
+
+static int deep_remove(void)
+{
+	int i, ret = 0;
+
+	for (i = DEPTH; i && !ret; i--)
+		ret = rmdir(deep[i]);
+	return ret;
+}
+
+/* Each is charged so much */
+#define EXPECT_DEEP(_held)						\
+	do {								\
+		int __i;						\
+									\
+		for (__i = 0; __i <= DEPTH; __i++)			\
+			EXPECT_EQ((long)(_held), cgroup_held(deep[__i]))\
+				TH_LOG("level %d", __i);		\
+	} while (0)
+
+/* Whichever of them has no room: it counts the refusal, and none keeps a charge */
+TEST_F(cgroups, deep)
+{
+	static const int at[] = { DEPTH, 33, 7, 0 };
+	long local[DEPTH + 1] = {}, all[DEPTH + 1] = {};
+	size_t i, k;
+	int j;
+
+	ASSERT_EQ(0, deep_make(self));
+	vfio_close(&self->v);
+	ASSERT_EQ(0, enter(deep[DEPTH]));
+	ASSERT_EQ(0, vfio_open(&self->v, 0));
+	for (i = 0; i < ARRAY_SIZE(at); i++) {
+		const char *full = deep[at[i]];
+
+		for (k = 0; k < ARRAY_SIZE(at); k++) {
+			ASSERT_EQ(0, limit(deep[at[k]],
+					   k == i ? ROOM : 2 * ROOM));
+		}
+		EXPECT_EQ(0, map(self, 0, ROOM));
+		EXPECT_DEEP(ROOM);
+		EXPECT_EQ(-EBUSY, map(self, ROOM, 1));
+		EXPECT_DEEP(ROOM);
+
+		/* Far into a map */
+		for (k = 0; k < ARRAY_SIZE(at); k++) {
+			ASSERT_EQ(0, no_limit(deep[at[k]]));
+		}
+		ASSERT_EQ(0, limit(full, 6000));
+		EXPECT_EQ(-EBUSY, map(self, ROOM, 12000));
+		EXPECT_DEEP(ROOM);
+		EXPECT_EQ((long)ROOM, unmap(self, 0, ROOM));
+		EXPECT_DEEP(0);
+
+		for (j = 0; j <= DEPTH; j++) {
+			local[j] += j == at[i] ? 2 : 0;
+			all[j] += j <= at[i] ? 2 : 0;
+			EXPECT_EQ(local[j], refusals(deep[j]))
+				TH_LOG("level %d of %d", j, at[i]);
+			EXPECT_EQ(all[j], cgroup_value(deep[j], "misc.events",
+						       "longterm_pin.max"))
+				TH_LOG("level %d of %d", j, at[i]);
+		}
+	}
+	vfio_close(&self->v);
+	ASSERT_EQ(0, enter(self->a));
+	EXPECT_EQ(0, deep_remove());
+}
+
+#define HOGS	8UL	/* pages of the one that asks and asks */
+#define ROUNDS	3000
+
+struct hog {
+	volatile bool stop;
+	volatile long refused, wrong;
+};
+
+/* Holds what it may, and asks for more than there can ever be */
+static void be_hog(FIXTURE_DATA(cgroups) *self, const char *dir, int fd,
+		   struct hog *hog)
+{
+	long ret;
+
+	/* If the test fails before it says so */
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	ret = enter(dir) ?: vfio_open(&self->other, 1) ?:
+	      vfio_map(&self->other, self->mem, IOVA, HOGS * PAGE, MAP_RW);
+	if (chan_put(fd, ret) || ret)
+		_exit(1);
+	while (!hog->stop) {
+		ret = vfio_map(&self->other, self->mem + HOGS * PAGE,
+			       IOVA_FAR, (ROOM + 1) * PAGE, MAP_RW);
+		if (ret == -EBUSY)
+			hog->refused++;
+		else
+			hog->wrong++;
+		if (!ret)
+			vfio_unmap(&self->other, IOVA_FAR, (ROOM + 1) * PAGE);
+	}
+	if (chan_get(fd, NULL))
+		_exit(2);
+	vfio_close(&self->other);
+	_exit(0);
+}
+
+/*
+ * Two below the deepest, of which one is refused again and again; the other's room
+ * suffices to the page, at each level. If what does not fit were added anywhere, for a
+ * moment, the other would be refused: at the deepest, which has room for one of them
+ * at a time, on the way up; at the top, which has none.
+ */
+TEST_F(cgroups, asking_again_and_again_refuses_no_other)
+{
+	const char *deepest = deep[DEPTH];
+	int sv[2], i, refused = 0, wrong = 0, status;
+	char a[300], b[300];
+	struct hog *hog;
+	long ret;
+	pid_t pid;
+
+	hog = mmap(NULL, PAGE, PROT_READ | PROT_WRITE,
+		   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, hog);
+	ASSERT_EQ(0, deep_make(self));
+	ASSERT_EQ(0, let_below(deepest));
+	snprintf(a, sizeof(a), "%s/a", deepest);
+	snprintf(b, sizeof(b), "%s/b", deepest);
+	ASSERT_EQ(0, mkdir(a, 0755));
+	ASSERT_EQ(0, mkdir(b, 0755));
+	ASSERT_EQ(0, limit(self->top, HOGS + ROOM));
+	ASSERT_EQ(0, limit(deepest, HOGS + 2 * ROOM));
+	ASSERT_EQ(0, limit(b, ROOM));
+
+	/* To be of another cgroup; and the other process is to have no copy of it */
+	vfio_close(&self->v);
+	ASSERT_EQ(0, chan_pair(sv));
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid)
+		be_hog(self, a, sv[1], hog);
+	ASSERT_EQ(0, chan_get(sv[0], &ret));
+	ASSERT_EQ(0, ret);
+	ASSERT_EQ(0, enter(b));
+	ASSERT_EQ(0, vfio_open(&self->v, 0));
+	for (i = 0; i < ROUNDS; i++) {
+		ret = map(self, 0, ROOM);
+		if (ret == -EBUSY)
+			refused++;
+		else
+			wrong += ret || unmap(self, 0, ROOM) != (long)ROOM;
+	}
+	hog->stop = true;
+	EXPECT_EQ(0, chan_put(sv[0], 0));
+	EXPECT_EQ(0, reap(pid, &status));
+	EXPECT_EQ(0, status);
+	close(sv[0]);
+	close(sv[1]);
+
+	TH_LOG("%d maps beside %ld that were refused", ROUNDS, hog->refused);
+	EXPECT_EQ(0, refused);
+	EXPECT_EQ(0, wrong);
+	EXPECT_LT(0, hog->refused);
+	EXPECT_EQ(0, hog->wrong);
+	EXPECT_EQ(0, refusals(b));
+	EXPECT_EQ(hog->refused, refusals(self->top) + refusals(deepest));
+	EXPECT_EQ((long)(HOGS + ROOM), peak(self->top));
+	EXPECT_EQ((long)ROOM, peak(b));
+	EXPECT_EQ(0, cgroup_held(a));
+	EXPECT_EQ(0, cgroup_held(b));
+	EXPECT_DEEP(0);
+	vfio_close(&self->v);
+	ASSERT_EQ(0, enter(self->a));
+	EXPECT_EQ(0, rmdir(a));
+	EXPECT_EQ(0, rmdir(b));
+	EXPECT_EQ(0, deep_remove());
+	munmap(hog, PAGE);
+}
+
+/* --- Processes and cgroups that go ----------------------------------------------- */
+
 TEST_F(cgroups, process_moves)
 {
 	struct pins p;
