@@ -104,6 +104,7 @@ struct charge_thread {
 };
 
 #define CHARGE_ROUNDS	20000
+#define CHARGE_DEPTH	64
 
 static int charge_thread(void *data)
 {
@@ -124,21 +125,23 @@ static int charge_thread(void *data)
 }
 
 /*
- * The limit is that of the parent, which has room for the one, and never for the
- * other. An implementation that adds first lets the one fail now and then.
+ * There is room for the one, and at the top never for the other. An implementation
+ * that adds before it compares lets the one fail now and then: one that compares
+ * level by level at the lower limit, which has room for either.
  */
 static void cgroup_charge_that_fails_refuses_no_other(struct kunit *test)
 {
-	struct misc_cg *cg = pin_test_cgroups(test, 2);
+	struct misc_cg *cg = pin_test_cgroups(test, CHARGE_DEPTH);
 	bool stop = false;
 	struct charge_thread c[2] = {
-		{ .cg = cg, .npages = 10, .fits = true },
-		{ .cg = cg, .npages = 200, .stop = &stop },
+		{ .cg = cg, .npages = 100, .fits = true },
+		{ .cg = cg, .npages = 101, .stop = &stop },
 	};
 	struct task_struct *task;
 	int i;
 
-	pin_test_cgroup_limit(&cg[1], 100);
+	pin_test_cgroup_limit(&cg[1], 200);
+	pin_test_cgroup_limit(&cg[CHARGE_DEPTH - 1], 100);
 	for (i = 0; i < 2; i++) {
 		init_completion(&c[i].done);
 		task = kthread_run(charge_thread, &c[i], "pin_test");
@@ -149,7 +152,8 @@ static void cgroup_charge_that_fails_refuses_no_other(struct kunit *test)
 	wait_for_completion(&c[1].done);
 	KUNIT_EXPECT_EQ(test, c[0].wrong, 0);
 	KUNIT_EXPECT_EQ(test, c[1].wrong, 0);
-	EXPECT_USAGE(test, cg, 0, 0);
+	for (i = 0; i < CHARGE_DEPTH; i++)
+		KUNIT_EXPECT_EQ(test, pin_test_usage(&cg[i]), 0);
 }
 
 static void cgroup_over_lowered_limit_has_no_room(struct kunit *test)
