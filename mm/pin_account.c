@@ -643,7 +643,9 @@ static long gup_slow(struct pin_account *acct, unsigned long start,
 		     unsigned long npages, unsigned int gup_flags,
 		     struct page **pages)
 {
+	bool may_wait = acct->flags & PIN_ACCOUNT_AS_GUP;
 	struct mm_struct *mm = pin_account_mm(acct);
+	int locked = 1;
 	long ret;
 
 	if (!mm)
@@ -655,8 +657,10 @@ static long gup_slow(struct pin_account *acct, unsigned long start,
 			npages = pages_before_file(mm, start, npages);
 		if (npages)
 			ret = pin_user_pages_remote(mm, start, npages,
-						    gup_flags, pages, NULL);
-		mmap_read_unlock(mm);
+						    gup_flags, pages,
+						    may_wait ? &locked : NULL);
+		if (locked)
+			mmap_read_unlock(mm);
 	}
 	mmput(mm);
 	return ret ?: -EFAULT;
@@ -777,9 +781,9 @@ static long gup_batch(struct pin_request *req, unsigned long start,
 		if (ret > 0)
 			return ret;
 		/*
-		 * The rest is for the remote form: it does not wait for the
-		 * process's own userfaultfd. And a device does not use the
-		 * protection keys of the thread that sets it up.
+		 * The rest is for the remote form: it waits for the process's
+		 * own userfaultfd only if that is asked for. And a device does
+		 * not use the protection keys of the thread that sets it up.
 		 */
 	}
 

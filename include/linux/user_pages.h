@@ -172,13 +172,21 @@ struct pin_move {
  */
 #define PIN_EXTENTS_MIN		512
 
-/* The holder maps VM_PFNMAP memory by itself, so finding it is no refusal yet */
+/*
+ * The holder maps VM_PFNMAP memory by itself, or its callers try to and can do
+ * without: so finding it is no refusal yet
+ */
 #define PIN_ACCOUNT_PFNMAP	BIT(0)
 /*
  * What the holder pins for reading is written all the same, by the guest: files
  * that must see each write are refused as if it were pinned for writing
  */
 #define PIN_ACCOUNT_WRITES	BIT(1)
+/*
+ * Callers know the holder's pins as pin_user_pages_fast() made them: GUP waits until
+ * the process's own userfaultfd fills a page, and says EFAULT of any file
+ */
+#define PIN_ACCOUNT_AS_GUP	BIT(5)
 /*
  * The counters that the holder's pins are part of. In each, all holders of a mm
  * count a folio once. RLIMIT_MEMLOCK applies to one of them: to the user's if it is
