@@ -310,6 +310,14 @@ int vfio_container(struct vfio *v)
 	return v->fd < 0 ? -errno : 0;
 }
 
+int vfio_container_of_iommufd(struct vfio *v)
+{
+	memset(v, 0, sizeof(*v));
+	v->type = VFIO_TYPE1v2_IOMMU;
+	v->fd = open("/dev/iommu", O_RDWR | O_CLOEXEC);
+	return v->fd < 0 ? -errno : 0;
+}
+
 int vfio_open_type(struct vfio *v, unsigned int which, int type)
 {
 	int ret = vfio_container(v);
@@ -649,16 +657,31 @@ int edu_check_ro(struct vfio_dev *d, const void *addr, uint64_t iova,
 	return memcmp(mem + at[1], before, EDU_LEN) ? -EPERM : 0;
 }
 
-int iommufd_open(struct iommufd *i, unsigned int which)
+int iommufd_new(struct iommufd *i)
 {
-	struct vfio_device_attach_iommufd_pt attach = {
-		.argsz = sizeof(attach),
+	*i = (struct iommufd){ .dev = -1 };
+	i->fd = open("/dev/iommu", O_RDWR | O_CLOEXEC);
+	return i->fd < 0 ? -errno : 0;
+}
+
+int iommufd_rlimit_mode(struct iommufd *i, unsigned int mode)
+{
+	struct iommu_option option = {
+		.size = sizeof(option),
+		.option_id = IOMMU_OPTION_RLIMIT_MODE,
+		.op = IOMMU_OPTION_OP_SET,
+		.val64 = mode,
 	};
-	struct vfio_device_bind_iommufd bind = { .argsz = sizeof(bind) };
-	struct iommu_ioas_alloc alloc = { .size = sizeof(alloc) };
+
+	return ioctl(i->fd, IOMMU_OPTION, &option) ? -errno : 0;
+}
+
+/* The file of a device, without its group */
+static int cdev_open(unsigned int which)
+{
 	char bdf[16], path[128];
 	glob_t found;
-	int ret;
+	int fd, ret;
 
 	ret = bdf_of(which, bdf, sizeof(bdf));
 	if (ret)
@@ -670,14 +693,25 @@ int iommufd_open(struct iommufd *i, unsigned int which)
 	snprintf(path, sizeof(path), "/dev/vfio/devices/%s",
 		 strrchr(found.gl_pathv[0], '/') + 1);
 	globfree(&found);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
 
-	i->dev = open(path, O_RDWR | O_CLOEXEC);
+int iommufd_attach(struct iommufd *i, unsigned int which)
+{
+	struct vfio_device_attach_iommufd_pt attach = {
+		.argsz = sizeof(attach),
+	};
+	struct vfio_device_bind_iommufd bind = {
+		.argsz = sizeof(bind),
+		.iommufd = i->fd,
+	};
+	struct iommu_ioas_alloc alloc = { .size = sizeof(alloc) };
+	int ret;
+
+	i->dev = cdev_open(which);
 	if (i->dev < 0)
-		return -errno;
-	i->fd = open("/dev/iommu", O_RDWR | O_CLOEXEC);
-	if (i->fd < 0)
-		goto fail_dev;
-	bind.iommufd = i->fd;
+		return i->dev;
 	if (ioctl(i->fd, IOMMU_IOAS_ALLOC, &alloc) ||
 	    ioctl(i->dev, VFIO_DEVICE_BIND_IOMMUFD, &bind))
 		goto fail;
@@ -689,13 +723,43 @@ int iommufd_open(struct iommufd *i, unsigned int which)
 
 fail:
 	ret = -errno;
-	close(i->fd);
 	close(i->dev);
+	i->dev = -1;
 	return ret;
-fail_dev:
-	ret = -errno;
-	close(i->dev);
+}
+
+int iommufd_open(struct iommufd *i, unsigned int which)
+{
+	int ret = iommufd_new(i);
+
+	if (!ret)
+		ret = iommufd_attach(i, which);
+	if (ret)
+		iommufd_close(i);
 	return ret;
+}
+
+void iommufd_close(struct iommufd *i)
+{
+	if (i->dev >= 0)
+		close(i->dev);
+	if (i->fd >= 0)
+		close(i->fd);
+	i->dev = -1;
+	i->fd = -1;
+}
+
+int iommufd_start(struct iommufd *i, struct vfio_dev *d)
+{
+	memset(d, 0, sizeof(*d));
+	d->group = -1;
+	d->fd = dup(i->dev);
+	return d->fd < 0 ? -errno : dev_start(d);
+}
+
+void iommufd_stop(struct vfio_dev *d)
+{
+	dev_stop(d);
 }
 
 int iommufd_map(struct iommufd *i, const void *addr, uint64_t iova,

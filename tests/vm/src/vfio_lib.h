@@ -98,6 +98,12 @@ uint64_t vfio_room(struct vfio *v, uint64_t iova, uint64_t size);
 /* How many more mappings the container may have */
 long vfio_dma_avail(struct vfio *v);
 
+/*
+ * A container that iommufd provides: the same ioctls on /dev/iommu. With @v->type,
+ * and the group of a device or of a mediated one
+ */
+int vfio_container_of_iommufd(struct vfio *v);
+
 /* The same by iommufd: a device, and what it sees */
 struct iommufd {
 	int fd;			/* /dev/iommu */
@@ -106,6 +112,17 @@ struct iommufd {
 };
 
 int iommufd_open(struct iommufd *i, unsigned int which);
+/*
+ * The same step by step: /dev/iommu, what of it counts against RLIMIT_MEMLOCK
+ * (IOMMU_OPTION_RLIMIT_MODE), a device that sees a new IOAS. And its end.
+ */
+int iommufd_new(struct iommufd *i);
+int iommufd_rlimit_mode(struct iommufd *i, unsigned int mode);
+int iommufd_attach(struct iommufd *i, unsigned int which);
+void iommufd_close(struct iommufd *i);
+/* Let the device of @i do DMA: as one of struct vfio, until iommufd_stop() */
+int iommufd_start(struct iommufd *i, struct vfio_dev *d);
+void iommufd_stop(struct vfio_dev *d);
 int iommufd_map(struct iommufd *i, const void *addr, uint64_t iova,
 		size_t size);
 long iommufd_unmap(struct iommufd *i, uint64_t iova, size_t size);
