@@ -8,13 +8,16 @@
  *	dma_bench [--size=MIB] [--iommufd] [--alone] [--others=N] KIND...
  *	dma_bench [--size=MIB] --threads=N | --processes=N KIND...
  *	dma_bench bar
+ *	dma_bench [--size=MIB] --io-uring KIND...
  *
  * A second device, of a container of its own, maps and unmaps the same memory
  * meanwhile; not with --alone, or with others: processes that pin memory, too.
  * N threads of one process, or N processes, map a part each at the same time.
- * The last form maps the BAR of USERPIN_BAR_DEV for the first device.
+ * bar maps the BAR of USERPIN_BAR_DEV for the first device. --io-uring registers buffers
+ * with a ring instead: one of all the memory, or of each of its small pages.
  */
 #include <err.h>
+#include <linux/io_uring.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -23,6 +26,8 @@
 #include <sys/mman.h>
 #include <sys/param.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -189,6 +194,50 @@ static void run_bar(struct space *s)
 	}
 }
 
+/* @n buffers of equal size, which are all of @mem */
+static void run_ring(const char *kind, const char *what, char *mem, size_t size,
+		     unsigned int n)
+{
+	struct iovec *iov = calloc(n, sizeof(*iov));
+	struct io_uring_params p = {};
+	char name[2][32];
+	uint64_t start;
+	unsigned int i;
+	int fd, rep;
+
+	for (i = 0; i < n; i++)
+		iov[i] = (struct iovec){ mem + i * (size / n), size / n };
+	snprintf(name[0], sizeof(name[0]), "%sregister", what);
+	snprintf(name[1], sizeof(name[1]), "%sunregister", what);
+	fd = syscall(__NR_io_uring_setup, 4, &p);
+	if (fd < 0)
+		err(1, "io_uring_setup");
+	for (rep = 1; rep <= REPETITIONS; rep++) {
+		start = now_ns();
+		if (syscall(__NR_io_uring_register, fd,
+			    IORING_REGISTER_BUFFERS, iov, n))
+			err(1, "%s %s", kind, name[0]);
+		row(kind, name[0], rep, start, size);
+		start = now_ns();
+		if (syscall(__NR_io_uring_register, fd,
+			    IORING_UNREGISTER_BUFFERS, NULL, 0))
+			err(1, "%s %s", kind, name[1]);
+		row(kind, name[1], rep, start, size);
+	}
+	close(fd);
+	free(iov);
+}
+
+static void run_rings(const char *kind, size_t size)
+{
+	char *mem = memory(kind, size);
+
+	run_ring(kind, "", mem, size, 1);
+	size = MIN(size, 16384 * PAGE);
+	if (kind[0] != 't' && kind[0] != 'h')
+		run_ring(kind, "each-", mem, size, size / PAGE);
+}
+
 /* Maps and unmaps that several do at the same time, in shared memory */
 struct crowd {
 	pthread_barrier_t barrier;
@@ -282,7 +331,7 @@ static void run_crowd(const char *kind, unsigned int processes,
 int main(int argc, char **argv)
 {
 	static struct space first, second;
-	bool iommufd = false, alone = false;
+	bool iommufd = false, alone = false, ring = false;
 	size_t size = 256 * MB;
 	unsigned int devices = MIN(vfio_count(), MAX_WORKERS);
 	unsigned int others = 0, threads = 1, processes = 1, i;
@@ -291,6 +340,8 @@ int main(int argc, char **argv)
 	for (argv++; argc > 1 && !strncmp(*argv, "--", 2); argv++, argc--) {
 		if (!strcmp(*argv, "--iommufd"))
 			iommufd = true;
+		else if (!strcmp(*argv, "--io-uring"))
+			ring = true;
 		else if (!strcmp(*argv, "--alone"))
 			alone = true;
 		else if (!strncmp(*argv, "--size=", 7))
@@ -304,6 +355,10 @@ int main(int argc, char **argv)
 		else
 			errx(2, "%s: see dma_bench.c", *argv);
 	}
+	for (; ring && *argv; argv++)
+		run_rings(*argv, size);
+	if (ring)
+		return 0;
 	if (others >= devices || !threads || threads > devices ||
 	    !processes || processes > devices || processes * threads > devices)
 		errx(2, "there are %u devices", devices);
