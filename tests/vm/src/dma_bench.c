@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * What it costs to map memory for a device and to unmap it, by VFIO_IOMMU_MAP_DMA
- * and VFIO_IOMMU_UNMAP_DMA, or by iommufd. A line for each call: what, which repetition, how many
+ * and VFIO_IOMMU_UNMAP_DMA, by iommufd, or by vhost-vdpa. A line for each call: what, which repetition, how many
  * nanoseconds, for how many pages of 4K. In machine "bench", where a nanosecond
  * is an instruction, they repeat. Runs on any kernel: scripts/bench compares.
  *
- *	dma_bench [--size=MIB] [--iommufd] [--alone] [--others=N] KIND...
+ *	dma_bench [--size=MIB] [--iommufd | --vdpa] [--alone] [--others=N] KIND...
  *	dma_bench [--size=MIB] --threads=N | --processes=N KIND...
  *	dma_bench bar
  *	dma_bench [--size=MIB] --io-uring KIND...
@@ -26,6 +26,7 @@
 #include <sys/mman.h>
 #include <sys/param.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
@@ -33,6 +34,7 @@
 #include <unistd.h>
 
 #include "util.h"
+#include "vdpa_lib.h"
 #include "vfio_lib.h"
 
 #define REPETITIONS	3
@@ -85,20 +87,26 @@ static char *memory(const char *kind, size_t size)
 }
 
 /* What a device sees */
+enum by { CONTAINER, IOMMUFD, VDPA };
+
 struct space {
-	bool iommufd;
+	enum by by;
 	struct vfio vfio;
 	struct iommufd i;
+	struct vdpa vdpa;
 };
 
-static void space_open(struct space *s, unsigned int which, bool iommufd)
+static void space_open(struct space *s, unsigned int which, enum by by)
 {
-	int ret = iommufd ? iommufd_open(&s->i, which) :
-			    vfio_open(&s->vfio, which);
+	/* Of tests/vm/with_vdpa */
+	const char *disk = which ? "disk1" : "disk0";
+	int ret = by == IOMMUFD ? iommufd_open(&s->i, which) :
+		  by == VDPA ? vdpa_open(&s->vdpa, disk) :
+			       vfio_open(&s->vfio, which);
 
 	if (ret)
 		errx(1, "device %u: %s", which, strerror(-ret));
-	s->iommufd = iommufd;
+	s->by = by;
 }
 
 /* Of a BAR, which is no memory, the nanoseconds are for all of it */
@@ -109,14 +117,28 @@ static void row(const char *kind, const char *what, int rep, uint64_t start,
 	       kind[0] == 'b' ? 1 : size / PAGE);
 }
 
+/* As QEMU does it: the device is told once */
+static int vdpa_map_batch(struct vdpa *v, char *mem, size_t size)
+{
+	return vdpa_batch_begin(v) ?:
+	       vdpa_map(v, mem, IOVA_FAR, size, VDPA_RW) ?: vdpa_batch_end(v);
+}
+
+static int vdpa_unmap_batch(struct vdpa *v, size_t size)
+{
+	return vdpa_batch_begin(v) ?: vdpa_unmap(v, IOVA_FAR, size) ?:
+	       vdpa_batch_end(v);
+}
+
 static void map(struct space *s, char *mem, size_t size, const char *kind,
 		const char *what, int rep)
 {
 	uint64_t start = now_ns();
 	int ret;
 
-	ret = s->iommufd ? iommufd_map(&s->i, mem, IOVA_FAR, size) :
-			   vfio_map(&s->vfio, mem, IOVA_FAR, size, MAP_RW);
+	ret = s->by == IOMMUFD ? iommufd_map(&s->i, mem, IOVA_FAR, size) :
+	      s->by == VDPA ? vdpa_map_batch(&s->vdpa, mem, size) :
+			      vfio_map(&s->vfio, mem, IOVA_FAR, size, MAP_RW);
 	if (ret)
 		errx(1, "%s %s: %s", kind, what, strerror(-ret));
 	row(kind, what, rep, start, size);
@@ -128,8 +150,9 @@ static void unmap(struct space *s, size_t size, const char *kind,
 	uint64_t start = now_ns();
 	long ret;
 
-	ret = s->iommufd ? iommufd_unmap(&s->i, IOVA_FAR, size) :
-			   vfio_unmap(&s->vfio, IOVA_FAR, size);
+	ret = s->by == IOMMUFD ? iommufd_unmap(&s->i, IOVA_FAR, size) :
+	      s->by == VDPA ? vdpa_unmap_batch(&s->vdpa, size) ?: (long)size :
+			      vfio_unmap(&s->vfio, IOVA_FAR, size);
 	if (ret != (long)size)
 		errx(1, "%s %s: %ld", kind, what, ret);
 	row(kind, what, rep, start, size);
@@ -331,7 +354,8 @@ static void run_crowd(const char *kind, unsigned int processes,
 int main(int argc, char **argv)
 {
 	static struct space first, second;
-	bool iommufd = false, alone = false, ring = false;
+	bool alone = false, ring = false;
+	enum by by = CONTAINER;
 	size_t size = 256 * MB;
 	unsigned int devices = MIN(vfio_count(), MAX_WORKERS);
 	unsigned int others = 0, threads = 1, processes = 1, i;
@@ -339,7 +363,9 @@ int main(int argc, char **argv)
 	setbuf(stdout, NULL);
 	for (argv++; argc > 1 && !strncmp(*argv, "--", 2); argv++, argc--) {
 		if (!strcmp(*argv, "--iommufd"))
-			iommufd = true;
+			by = IOMMUFD;
+		else if (!strcmp(*argv, "--vdpa"))
+			by = VDPA;
 		else if (!strcmp(*argv, "--io-uring"))
 			ring = true;
 		else if (!strcmp(*argv, "--alone"))
@@ -370,13 +396,16 @@ int main(int argc, char **argv)
 	for (i = 0; i < others; i++)
 		other(devices - 1 - i);
 
-	space_open(&first, 0, iommufd);
+	/* vDPA has no exemption from it */
+	if (set_memlock(RLIM_INFINITY))
+		err(1, "RLIMIT_MEMLOCK");
+	space_open(&first, 0, by);
 	if (*argv && !strcmp(*argv, "bar")) {
 		run_bar(&first);
 		return 0;
 	}
 	if (!others && !alone)
-		space_open(&second, 1, iommufd);
+		space_open(&second, 1, by);
 	for (; *argv; argv++)
 		run(&first, others || alone ? NULL : &second, *argv, size);
 	return 0;
