@@ -255,7 +255,7 @@ TEST_F(vdpa, limit_to_the_page)
 	EXPECT_PINS(&self->base, ROOM, ROOM, 0, ROOM);
 	log_room(1);
 	EXPECT_EQ(FAILED, vdpa_map(&self->b, mem + ROOM * PAGE, FAR, PAGE,
-				    VDPA_RW));
+				   VDPA_RW));
 	EXPECT_PINS(&self->base, ROOM, ROOM, 0, ROOM);
 	EXPECT_REFUSED(&self->base, MEMLOCK, 1);
 	EXPECT_EQ(0, pins_read(0, &p));
@@ -273,7 +273,7 @@ TEST_F(vdpa, limit_to_the_page)
 	EXPECT_EQ(0, vdpa_unmap(&self->b, FAR, ROOM * PAGE));
 	EXPECT_EQ(0, vdpa_unmap(&self->a, FAR, ROOM * PAGE));
 	EXPECT_EQ(FAILED, vdpa_map(&self->a, mem, FAR, (ROOM + 1) * PAGE,
-				    VDPA_RW));
+				   VDPA_RW));
 	EXPECT_BACK(&self->base);
 	EXPECT_EQ(0, vdpa_map(&self->a, mem, FAR, ROOM * PAGE, VDPA_RW));
 }
@@ -408,10 +408,11 @@ TEST_F(vdpa, two_threads_at_the_limit)
 		EXPECT_GE(1, passed) TH_LOG("round %d", round);
 		EXPECT_GE((long)RACE,
 			  status_pages(0, "VmPin:") - self->base.vmpin);
-		for (i = 0; i < 2; i++)
+		for (i = 0; i < 2; i++) {
 			if (!r[i].ret)
 				EXPECT_EQ(0, vdpa_unmap(r[i].v, FAR,
 							RACE * PAGE));
+		}
 	}
 	EXPECT_EQ(2 * ROUNDS, mapped + refused);
 	TH_LOG("%d of %d rounds mapped one", mapped, ROUNDS);

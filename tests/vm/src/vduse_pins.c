@@ -576,9 +576,10 @@ TEST_F(vduse, two_threads_at_the_limit)
 		mapped += passed;
 		EXPECT_GE(1, passed) TH_LOG("round %d", round);
 		EXPECT_GE(N, status_pages(0, "VmPin:") - self->before.vmpin);
-		for (i = 0; i < 2; i++)
+		for (i = 0; i < 2; i++) {
 			if (!r[i].ret)
 				EXPECT_EQ(0, dereg(r[i].d));
+		}
 	}
 	EXPECT_EQ(10, mapped + refused);
 	EXPECT_BACK(&self->before);
