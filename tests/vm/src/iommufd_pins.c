@@ -550,6 +550,7 @@ TEST_F(iommufd, waits_for_userfaultfd)
 	struct uffdio_register reg = { .mode = UFFDIO_REGISTER_MODE_MISSING };
 	struct filler f = { .fd = syscall(__NR_userfaultfd, O_CLOEXEC) };
 	pthread_t thread;
+	int ret;
 
 	ASSERT_LE(0, f.fd);
 	ASSERT_EQ(0, ioctl(f.fd, UFFDIO_API, &api));
@@ -557,7 +558,10 @@ TEST_F(iommufd, waits_for_userfaultfd)
 	reg.range.len = 3 * PAGE;
 	ASSERT_EQ(0, ioctl(f.fd, UFFDIO_REGISTER, &reg));
 	ASSERT_EQ(0, pthread_create(&thread, NULL, fill_pages, &f));
-	EXPECT_EQ(0, map(self, 0, N));
+	ret = map(self, 0, N);
+	EXPECT_EQ(0, ret);
+	if (ret)
+		pthread_cancel(thread);
 	pthread_join(thread, NULL);
 	EXPECT_EQ(3, f.filled);
 	EXPECT_PINS(&self->base, variant->mode, N, N, N);
