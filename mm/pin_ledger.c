@@ -1354,7 +1354,8 @@ static bool has_room(struct pin_account *acct, const struct pin_owner *owner,
 	enum pin_counter limit = acct->limit;
 	long more, now;
 
-	if (!limit_applies(owner))
+	if (!limit_applies(owner) ||
+	    (limit == PIN_COUNTER_NR && !acct->gross))
 		return true;
 	if (acct->gross) {
 		more = npages;
@@ -1362,8 +1363,6 @@ static bool has_room(struct pin_account *acct, const struct pin_owner *owner,
 	} else if (limit == PIN_COUNTER_LOCKED) {
 		more = pin_ledger_due(ledger, limit) - ledger->mm->pin_charge;
 		now = mm_locked_pages(ledger->mm);
-	} else if (limit == PIN_COUNTER_NR) {
-		return true;
 	} else {
 		more = pin_ledger_due(ledger, limit) - ledger->published[limit];
 		now = limit == PIN_COUNTER_PINNED ?
