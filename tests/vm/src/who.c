@@ -279,7 +279,7 @@ TEST_F(who, format)
 	n = snprintf(want, sizeof(want),
 		     "holder pages peak acquired released fsdax file secretmem pfnmap memlock cgroup migrate overflow nomem fault eof nospace nohugetlb\n"
 		     "%s %ld %ld %ld 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n"
-		     "charge %ld\nheld %ld\nlimit 1000\ncgroup %s\n",
+		     "charge %ld\nheld %ld\npinned 0\nuser 0\nlimit 1000\ncgroup %s\n",
 		     name, N, N, N, N, N, cgroup);
 	text = slurp("/proc/self/longterm_pins");
 	ASSERT_NE(NULL, text);
