@@ -533,7 +533,7 @@ TEST_F(each, cgroup)
 	EXPECT_BACK(&self->before);
 	EXPECT_EQ(0, cgroup_held(top));
 	EXPECT_EQ(0, write_text(home, "0"));
-	EXPECT_EQ(0, rmdir(top));
+	EXPECT_EQ(0, remove_cgroup(top));
 }
 
 /* A process that ends with a ring, by itself or not */

@@ -464,7 +464,7 @@ TEST_F(iommufd, cgroup)
 
 	snprintf(path, sizeof(path), "%s%s/cgroup.procs", cgroup_root(), own);
 	EXPECT_EQ(0, write_text(path, "0"));
-	EXPECT_EQ(0, rmdir(dir));
+	EXPECT_EQ(0, remove_cgroup(dir));
 }
 
 /* --- What cannot be pinned ---------------------------------------------------- */

@@ -168,6 +168,20 @@ void before_next_look(void)
 	all_cpus_run();
 }
 
+int remove_cgroup(const char *dir)
+{
+	int i;
+
+	for (i = 0; i < PATIENCE; i++) {
+		if (!rmdir(dir))
+			return 0;
+		if (errno != EBUSY)
+			break;
+		before_next_look();
+	}
+	return -errno;
+}
+
 bool wait_for(bool (*cond)(void *arg), void *arg)
 {
 	unsigned int look;

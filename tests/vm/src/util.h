@@ -41,6 +41,9 @@ int remount(const char *dir);
 uint64_t now_ms(void);
 void sleep_ms(unsigned int ms);
 void before_next_look(void);
+
+/* rmdir(), waiting for tasks that have ended to leave the cgroup; 0 or -errno */
+int remove_cgroup(const char *dir);
 /* By QEMU's TCG, and not by KVM */
 bool cpus_emulated(void);
 /* The thread runs on this CPU only; 0 or -errno */

@@ -465,7 +465,7 @@ TEST_F(vdpa, limit_of_the_cgroup)
 	vdpa_close(&self->a);
 	vdpa_close(&self->b);
 	EXPECT_EQ(0, enter(home));
-	EXPECT_EQ(0, rmdir(dir));
+	EXPECT_EQ(0, remove_cgroup(dir));
 }
 
 /* --- Ends --------------------------------------------------------------------- */

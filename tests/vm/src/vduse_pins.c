@@ -612,7 +612,7 @@ TEST_F(vduse, limit_of_the_cgroup)
 	vduse_close(&self->a);
 	EXPECT_EQ(0, cgroup_held(dir));
 	EXPECT_EQ(0, write_text(home, "0"));
-	EXPECT_EQ(0, rmdir(dir));
+	EXPECT_EQ(0, remove_cgroup(dir));
 }
 
 /* Another process registers its memory, and ends */
