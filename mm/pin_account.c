@@ -958,6 +958,9 @@ long pin_user_pages_account(struct pin_account *acct,
 }
 EXPORT_SYMBOL_GPL(pin_user_pages_account);
 
+/* Up to so many pages are pinned without an allocation */
+#define PIN_FEW_PAGES	8
+
 /**
  * pin_user_extents_account() - pin pages for long, into contiguous extents
  * @acct: the holder; pages of its mm are pinned
@@ -995,15 +998,16 @@ long pin_user_extents_account(struct pin_account *acct,
 		.extents = extents,
 		.reason = PIN_REASON_NR,
 	};
-	struct page **pages;
+	struct page *few[PIN_FEW_PAGES], **pages = few;
 	long ret = 0;
 
 	*nr_extents = 0;
 	if (WARN_ON_ONCE(max_extents < min(npages, PIN_EXTENTS_MIN)))
 		return -EINVAL;
 
-	pages = kmalloc_array(min(npages, PIN_BATCH_PAGES), sizeof(*pages),
-			      GFP_KERNEL);
+	if (npages > PIN_FEW_PAGES)
+		pages = kmalloc_array(min(npages, PIN_BATCH_PAGES),
+				      sizeof(*pages), GFP_KERNEL);
 	if (!pages) {
 		req.reason = PIN_REASON_NOMEM;
 		ret = -ENOMEM;
@@ -1014,7 +1018,8 @@ long pin_user_extents_account(struct pin_account *acct,
 	       max_extents - req.nr_extents >= min(npages - req.done,
 						   PIN_BATCH_PAGES))
 		ret = pin_next(&req, pages);
-	kfree(pages);
+	if (pages != few)
+		kfree(pages);
 
 	*nr_extents = req.nr_extents;
 	return pin_result(&req, ret);
