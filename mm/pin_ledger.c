@@ -323,12 +323,13 @@ static __always_inline unsigned int run_length(struct page *first,
 
 	if (max == 1)
 		return 1;
-	zone = page_zone_id(first);
+	zone = data_race(page_zone_id(first));
 	for (; n < max; n++) {
 		struct page *page = first + n;
 
-		if (page->flags & (BIT(PG_head) | BIT(PG_reserved)) ||
-		    page_zone_id(page) != zone || PageTail(page))
+		/* Others set flags meanwhile, but none of these */
+		if (data_race(page->flags) & (BIT(PG_head) | BIT(PG_reserved)) ||
+		    data_race(page_zone_id(page)) != zone || PageTail(page))
 			break;
 	}
 	return n;
@@ -626,7 +627,7 @@ static noinline long add_device(struct pin_ledger *ledger, unsigned long pfn,
 		if (!chunk->pins[i]++ && !chunk->gone[i])
 			chunk->used++;
 	}
-	ledger->device_pins += i - first;
+	WRITE_ONCE(ledger->device_pins, ledger->device_pins + i - first);
 	device_chunk_put(ledger, chunk);
 	put_dev_pagemap(pgmap);
 	return i > first ? (long)(i - first) : -EOVERFLOW;
@@ -871,7 +872,7 @@ static unsigned long sub_device(struct pin_ledger *ledger, unsigned long pfn,
 	for (i = first; i < end && pins[i]; i++)
 		if (!--pins[i] && !others[i])
 			chunk->used--;
-	ledger->device_pins -= i - first;
+	WRITE_ONCE(ledger->device_pins, ledger->device_pins - (i - first));
 	if (gone)
 		ledger->gone_pins -= i - first;
 	device_chunk_put(ledger, chunk);

@@ -172,7 +172,7 @@ static void show_system_account(struct seq_file *m, struct pin_account *acct)
 	char comm[TASK_COMM_LEN];
 
 	/* Adoption may change the name meanwhile; its last byte is always 0 */
-	memcpy(comm, acct->comm, sizeof(comm));
+	data_race(memcpy(comm, acct->comm, sizeof(comm)));
 	seq_printf(m, "%d ", READ_ONCE(acct->pid));
 	show_name(m, *comm ? comm : "?", " ");
 	seq_printf(m, " %s ", pin_account_is_dead(acct) ? "gone" : "alive");
