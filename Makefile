@@ -12,7 +12,7 @@ TREE    := build/$(BASE)
 STOCK   := $(TREE)-stock
 TESTBIN := build/tests
 JOBS    ?= $(shell nproc)
-FLAVOURS := release debug
+FLAVOURS := release debug kcsan
 
 # The output directories lie directly in the source tree, so that kbuild calls
 # the sources `..`: then the compiler sees no path of this machine, and objects
@@ -96,6 +96,7 @@ refresh: deps
 # --- kernels ---------------------------------------------------------------
 CONFIG_release := tests/vm/kernel.config
 CONFIG_debug   := tests/vm/kernel.config tests/vm/debug.config
+CONFIG_kcsan   := tests/vm/kernel.config tests/vm/kcsan.config
 
 # scripts/tree rewrites it only when a Kconfig file changed.
 $(TREE)/.userpin-kconfig: tree
