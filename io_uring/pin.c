@@ -83,13 +83,13 @@ static struct io_pin_account *account_new(struct io_ring_ctx *ctx,
 	};
 	struct io_pin_account *account;
 	struct pin_account *acct;
-	unsigned int flags = 0;
+	unsigned int flags = PIN_ACCOUNT_WAITS;
 
-	/* Rings of privileged users are in no counter, as ever */
+	/* 6.12 has no counter for rings, later kernels the user's, and never VmPin */
+	if (kind == IO_PIN_BUFFERS)
+		flags |= PIN_COUNT_PINNED;
 	if (ctx->user)
-		flags = PIN_COUNT_USER | PIN_COUNT_PINNED;
-	else if (kind == IO_PIN_BUFFERS)
-		flags = PIN_COUNT_PINNED;
+		flags |= PIN_COUNT_USER;
 
 	account = kmalloc(sizeof(*account), GFP_KERNEL_ACCOUNT);
 	if (!account)
@@ -188,11 +188,13 @@ static void append(struct io_extents *x, unsigned int more)
 
 static void put_extents(struct pin_account *acct, struct io_extents *x)
 {
+	struct pin_put put;
 	unsigned int i;
 
+	pin_put_begin(&put, acct, false);
 	for (i = 0; i < x->nr; i++)
-		put_user_pfns_account(acct, x->at[i].pfn, x->at[i].npages,
-				      false);
+		pin_put_add(&put, x->at[i].pfn, x->at[i].npages);
+	pin_put_end(&put);
 }
 
 /* The same as pin_extents(), for a small buffer */
@@ -390,24 +392,19 @@ struct io_mapped_ubuf *io_pin_buffer(struct io_ring_ctx *ctx,
 void io_put_buffer(struct io_mapped_ubuf *imu)
 {
 	struct pin_account *acct = imu->account->acct;
-	unsigned long first, pfn = 0, npages = 0;
+	struct pin_put put;
 	unsigned int i;
 
+	pin_put_begin(&put, acct, imu->was_read_into);
 	for (i = 0; i < imu->nr_bvecs; i++) {
 		const struct bio_vec *bv = &imu->bvec[i];
 
-		first = page_to_pfn(bv->bv_page) + (bv->bv_offset >> PAGE_SHIFT);
-		if (npages && first != pfn + npages) {
-			put_user_pfns_account(acct, pfn, npages,
-					      imu->was_read_into);
-			npages = 0;
-		}
-		if (!npages)
-			pfn = first;
-		npages += DIV_ROUND_UP(offset_in_page(bv->bv_offset) +
-				       bv->bv_len, PAGE_SIZE);
+		pin_put_add(&put, page_to_pfn(bv->bv_page) +
+				  (bv->bv_offset >> PAGE_SHIFT),
+			    DIV_ROUND_UP(offset_in_page(bv->bv_offset) +
+					 bv->bv_len, PAGE_SIZE));
 	}
-	put_user_pfns_account(acct, pfn, npages, imu->was_read_into);
+	pin_put_end(&put);
 	pin_account_settle(acct);
 	account_put(imu->account);
 	kvfree(imu);

@@ -33,9 +33,9 @@ static bool user_is_free(struct pin_ledger *ledger)
 	struct pin_account *acct;
 
 	list_for_each_entry(acct, &ledger->accounts, in_ledger)
-		if (acct->plane == PIN_PLANE_USER_PINNED)
+		if (PIN_PLANES_USER & BIT(acct->plane))
 			return false;
-	return !ledger->planes[PIN_PLANE_USER_PINNED].pins;
+	return !pin_ledger_pins(ledger, PIN_COUNTER_USER);
 }
 
 /* Which plane counts what is part of these counters */
@@ -50,6 +50,8 @@ static enum pin_plane_id plane_of(unsigned int flags, bool gross)
 		return PIN_PLANE_PINNED;
 	case PIN_COUNT_LOCKED | PIN_COUNT_PINNED:
 		return PIN_PLANE_LOCKED_PINNED;
+	case PIN_COUNT_USER:
+		return gross ? PIN_PLANE_HELD : PIN_PLANE_USER;
 	default:
 		return gross ? PIN_PLANE_PINNED : PIN_PLANE_USER_PINNED;
 	}
@@ -70,7 +72,7 @@ static enum pin_counter limit_of(struct pin_account *acct)
 /*
  * A user's counter has a plane as long as it is the only one. What is pinned for
  * another user, since the process has changed its uid, counts in that one's by the
- * account, each pin, and otherwise by the plane of VmPin.
+ * account, each pin, and otherwise by a plane without a user.
  */
 static void set_plane(struct pin_account *acct)
 {
@@ -177,8 +179,7 @@ struct pin_account *pin_account_get(struct mm_struct *mm, const void *key,
 
 	if (WARN_ON_ONCE(!user != !(flags & PIN_COUNT_USER)))
 		return ERR_PTR(-EINVAL);
-	if (WARN_ON_ONCE(user && (flags & PIN_COUNT_MASK) !=
-				 (PIN_COUNT_USER | PIN_COUNT_PINNED)))
+	if (WARN_ON_ONCE(user && flags & PIN_COUNT_LOCKED))
 		return ERR_PTR(-EINVAL);
 
 	there = find_account_of(mm, key, flags, user);
@@ -638,27 +639,44 @@ static unsigned long pages_before_file(struct mm_struct *mm,
 	return (end - start) >> PAGE_SHIFT;
 }
 
-/* As pin_user_pages_remote(), of which it takes the locks */
+/* GUP with the mmap_lock, which it may let go if @locked is not NULL */
+static long gup_locked(struct pin_account *acct, struct mm_struct *mm,
+		       unsigned long start, unsigned long npages,
+		       unsigned int gup_flags, struct page **pages, int *locked)
+{
+	if (acct->flags & PIN_ACCOUNT_WRITES && !(gup_flags & FOLL_WRITE))
+		npages = pages_before_file(mm, start, npages);
+	if (!npages)
+		return -EFAULT;
+	if (mm == current->mm && !(acct->flags & PIN_ACCOUNT_FOREIGN))
+		return pin_user_pages(start, npages, gup_flags, pages);
+	return pin_user_pages_remote(mm, start, npages, gup_flags, pages,
+				     locked);
+}
+
+/*
+ * GUP, of which it takes the locks. With @wait a fault may take as long as user
+ * space, or a file server, likes; without, it fails or is short.
+ */
 static long gup_slow(struct pin_account *acct, unsigned long start,
 		     unsigned long npages, unsigned int gup_flags,
-		     struct page **pages)
+		     struct page **pages, bool wait)
 {
-	bool may_wait = acct->flags & PIN_ACCOUNT_AS_GUP;
 	struct mm_struct *mm = pin_account_mm(acct);
 	int locked = 1;
 	long ret;
 
 	if (!mm)
 		return -ESRCH;
-	ret = mmap_read_lock_killable(mm);
-	if (!ret) {
-		if (acct->flags & PIN_ACCOUNT_WRITES &&
-		    !(gup_flags & FOLL_WRITE))
-			npages = pages_before_file(mm, start, npages);
-		if (npages)
-			ret = pin_user_pages_remote(mm, start, npages,
-						    gup_flags, pages,
-						    may_wait ? &locked : NULL);
+	if (wait && mm == current->mm) {
+		ret = pin_user_pages_unlocked(start, npages, pages, gup_flags);
+	} else {
+		ret = mmap_read_lock_killable(mm);
+		if (!ret)
+			ret = gup_locked(acct, mm, start, npages, gup_flags,
+					 pages, wait ? &locked : NULL);
+		else
+			locked = 0;
 		if (locked)
 			mmap_read_unlock(mm);
 	}
@@ -765,15 +783,39 @@ static bool may_move_now(struct pin_request *req, unsigned long start,
 	return true;
 }
 
+/*
+ * GUP has a reference to each page before it knows that some must move. So two
+ * holders of the same pages would make each other fail: @alone pins pages that must
+ * move, or may have to.
+ */
+static long gup_moving(struct pin_account *acct, unsigned long start,
+		       unsigned long npages, unsigned int gup_flags,
+		       struct page **pages, bool alone)
+{
+	struct rw_semaphore *moving = &acct->ledger->moving;
+	long ret;
+
+	if (alone ? down_write_killable(moving) : down_read_killable(moving))
+		return -EINTR;
+	/* Nobody waits for user space while others wait for this lock */
+	if (acct->flags & PIN_ACCOUNT_WAITS)
+		gup_flags |= FOLL_NOFAULT;
+	ret = gup_slow(acct, start, npages, gup_flags, pages, false);
+	if (alone)
+		up_write(moving);
+	else
+		up_read(moving);
+	return ret;
+}
+
 /* GUP for one batch */
 static long gup_batch(struct pin_request *req, unsigned long start,
 		      unsigned long npages, struct page **pages)
 {
 	unsigned int gup_flags = req->gup_flags | FOLL_LONGTERM;
 	struct pin_account *acct = req->acct;
-	struct rw_semaphore *moving = &acct->ledger->moving;
+	bool waits = acct->flags & PIN_ACCOUNT_WAITS, alone;
 	unsigned int delay = 1, again = 0;
-	bool alone;
 	long ret;
 
 	if (fast_is_right(acct, gup_flags)) {
@@ -781,30 +823,30 @@ static long gup_batch(struct pin_request *req, unsigned long start,
 		if (ret > 0)
 			return ret;
 		/*
-		 * The rest is for the remote form: it waits for the process's
-		 * own userfaultfd only if that is asked for. And a device does
-		 * not use the protection keys of the thread that sets it up.
+		 * The rest is for the slow form: it waits for the process's own
+		 * userfaultfd only if that is asked for.
 		 */
 	}
 
-	/*
-	 * GUP has a reference to each page before it knows that some must move.
-	 * So two holders of the same pages would make each other fail.
-	 */
 	alone = first_must_move(acct, start);
-	do {
-		if (alone ? down_write_killable(moving) :
-			    down_read_killable(moving))
-			return -EINTR;
-		ret = gup_slow(acct, start, npages, gup_flags, pages);
-		if (alone)
-			up_write(moving);
+	for (;;) {
+		if (waits && !alone)
+			ret = gup_slow(acct, start, npages, gup_flags, pages,
+				       true);
 		else
-			up_read(moving);
+			ret = gup_moving(acct, start, npages, gup_flags, pages,
+					 alone);
+		/* A page has to come first, from wherever it takes */
+		if (waits && alone && ret == -EFAULT &&
+		    again++ < MOVE_AGAIN_MAX) {
+			alone = false;
+			continue;
+		}
+		if ((ret != -ENOMEM && ret != -EBUSY) ||
+		    !may_move_now(req, start, npages, &delay, &again))
+			return ret;
 		alone = true;
-	} while ((ret == -ENOMEM || ret == -EBUSY) &&
-		 may_move_now(req, start, npages, &delay, &again));
-	return ret;
+	}
 }
 
 /*
@@ -1026,33 +1068,66 @@ long pin_user_extents_account(struct pin_account *acct,
 }
 EXPORT_SYMBOL_GPL(pin_user_extents_account);
 
-/* Put the pages of a range of PFNs; returns how many of them counted */
-static unsigned long put_pfns(struct pin_account *acct, unsigned long pfn,
-			      unsigned long npages, bool make_dirty)
+/*
+ * Take pins off the first pages of @extent, or off all of them, and move its
+ * beginning. Returns how many of them counted; @unpin is set to those that are to be
+ * unpinned, @pgmap as in struct pin_step.
+ */
+static __always_inline unsigned long
+put_step(struct pin_account *acct, struct pin_extent *extent,
+	 struct pin_extent *unpin, struct dev_pagemap **pgmap)
+{
+	unsigned long covered;
+	struct pin_step step;
+
+	covered = pin_ledger_sub(acct->ledger, acct->plane, extent->pfn,
+				 extent->npages, sub_flags(acct), &step);
+	account_released(acct, &step);
+	unpin->pfn = extent->pfn;
+	unpin->npages = step.gone ? 0 : step.counted;
+	*pgmap = step.pgmap;
+	extent->pfn += covered;
+	extent->npages -= covered;
+	return step.counted;
+}
+
+/*
+ * Put the pages of extents, which are changed; returns how many of them counted. Some
+ * steps of pin_ledger_sub() share a lock, for scattered pages: but no more pages than
+ * one pin adds at once.
+ */
+static unsigned long put_extents(struct pin_account *acct,
+				 struct pin_extent *extent, unsigned int nr,
+				 bool make_dirty)
 {
 	struct pin_ledger *ledger = acct->ledger;
+	struct pin_extent unpin[PIN_PUT_EXTENTS];
+	struct pin_extent *end = extent + nr;
 	unsigned long total = 0;
 
-	while (npages) {
-		unsigned long covered;
-		struct pin_step step;
+	while (extent < end) {
+		struct dev_pagemap *pgmap = NULL;
+		unsigned long counted = 0;
+		unsigned int n = 0, i;
 
 		mutex_lock(&ledger->lock);
-		covered = pin_ledger_sub(ledger, acct->plane, pfn, npages,
-					 sub_flags(acct), &step);
-		account_released(acct, &step);
+		do {
+			counted += put_step(acct, extent, &unpin[n++], &pgmap);
+			if (!extent->npages)
+				extent++;
+		} while (extent < end && n < PIN_PUT_EXTENTS && !pgmap &&
+			 counted < PIN_BATCH_PAGES);
 		pin_ledger_publish(ledger);
 		mutex_unlock(&ledger->lock);
 
-		if (step.counted && !step.gone)
-			unpin_user_page_range_dirty_lock(pfn_to_page(pfn),
-							 step.counted,
-							 make_dirty);
-		put_dev_pagemap(step.pgmap);
-		total += step.counted;
-		pfn += covered;
-		npages -= covered;
-		if (npages)
+		for (i = 0; i < n; i++)
+			if (unpin[i].npages)
+				unpin_user_page_range_dirty_lock(pfn_to_page(unpin[i].pfn),
+								 unpin[i].npages,
+								 make_dirty);
+		put_dev_pagemap(pgmap);
+		total += counted;
+		if (extent < end)
 			cond_resched();
 	}
 	return total;
@@ -1070,6 +1145,67 @@ static void trace_put_pages(struct pin_account *acct, unsigned long npages)
 }
 
 /**
+ * pin_put_begin() - begin to put pages that need not lie together
+ * @put: on the stack of the caller
+ * @acct: the holder that pinned them
+ * @make_dirty: they may have been written
+ *
+ * Context: Any context.
+ */
+void pin_put_begin(struct pin_put *put, struct pin_account *acct,
+		   bool make_dirty)
+{
+	put->acct = acct;
+	put->make_dirty = make_dirty;
+	put->done = 0;
+	put->nr = 0;
+}
+EXPORT_SYMBOL_GPL(pin_put_begin);
+
+static void put_waiting(struct pin_put *put)
+{
+	put->done += put_extents(put->acct, put->extents, put->nr,
+				 put->make_dirty);
+	put->nr = 0;
+}
+
+/**
+ * pin_put_add() - put contiguous pages that were pinned for long, perhaps later
+ * @put: what pin_put_begin() began
+ * @pfn: the first page frame
+ * @npages: how many pages, at least 1
+ *
+ * As put_user_pfns_account(), but for a lock that some extents share.
+ *
+ * Context: Process context. May sleep.
+ */
+void pin_put_add(struct pin_put *put, unsigned long pfn, unsigned long npages)
+{
+	if (put->nr && put->extents[put->nr - 1].pfn +
+		       put->extents[put->nr - 1].npages == pfn) {
+		put->extents[put->nr - 1].npages += npages;
+		return;
+	}
+	if (put->nr == PIN_PUT_EXTENTS)
+		put_waiting(put);
+	put->extents[put->nr++] = (struct pin_extent){ pfn, npages };
+}
+EXPORT_SYMBOL_GPL(pin_put_add);
+
+/**
+ * pin_put_end() - put what pin_put_add() has not put yet
+ * @put: what pin_put_begin() began
+ *
+ * Context: Process context. May sleep.
+ */
+void pin_put_end(struct pin_put *put)
+{
+	put_waiting(put);
+	trace_put_pages(put->acct, put->done);
+}
+EXPORT_SYMBOL_GPL(pin_put_end);
+
+/**
  * put_user_pages_account() - put pages that were pinned for long
  * @acct: the holder that pinned them
  * @pages: the pages
@@ -1084,13 +1220,15 @@ static void trace_put_pages(struct pin_account *acct, unsigned long npages)
 void put_user_pages_account(struct pin_account *acct, struct page **pages,
 			    unsigned long npages, bool make_dirty)
 {
-	unsigned long total = 0, n;
+	struct pin_put put;
+	unsigned long n;
 
+	pin_put_begin(&put, acct, make_dirty);
 	for (; npages; pages += n, npages -= n) {
 		n = contiguous(pages, npages);
-		total += put_pfns(acct, page_to_pfn(pages[0]), n, make_dirty);
+		pin_put_add(&put, page_to_pfn(pages[0]), n);
 	}
-	trace_put_pages(acct, total);
+	pin_put_end(&put);
 }
 EXPORT_SYMBOL_GPL(put_user_pages_account);
 
@@ -1112,7 +1250,10 @@ EXPORT_SYMBOL_GPL(put_user_pages_account);
 void put_user_pfns_account(struct pin_account *acct, unsigned long pfn,
 			   unsigned long npages, bool make_dirty)
 {
-	trace_put_pages(acct, put_pfns(acct, pfn, npages, make_dirty));
+	struct pin_extent extent = { pfn, npages };
+
+	trace_put_pages(acct, put_extents(acct, &extent, npages > 0,
+					  make_dirty));
 }
 EXPORT_SYMBOL_GPL(put_user_pfns_account);
 

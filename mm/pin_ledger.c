@@ -242,7 +242,8 @@ void pin_ledger_put(struct pin_ledger *ledger)
 	WARN_ON(ledger->held || ledger->in_cgroup ||
 		!list_empty(&ledger->past));
 	WARN_ON(ledger->twice[PIN_COUNTER_LOCKED] ||
-		ledger->twice[PIN_COUNTER_PINNED]);
+		ledger->twice[PIN_COUNTER_PINNED] ||
+		ledger->twice[PIN_COUNTER_USER]);
 	for (i = 0; i < PIN_PLANE_NR; i++) {
 		struct pin_plane *plane = &ledger->planes[i];
 

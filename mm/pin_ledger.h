@@ -69,7 +69,8 @@ enum pin_counter {
  * @PIN_PLANE_PINNED: holders that only VmPin has, as vDPA; and what accounts count
  *	for users that are not ledger->user
  * @PIN_PLANE_LOCKED_PINNED: iommufd, as it counts for a process
- * @PIN_PLANE_USER_PINNED: iommufd, as it counts for a user; io_uring
+ * @PIN_PLANE_USER_PINNED: iommufd, as it counts for a user; buffers of io_uring
+ * @PIN_PLANE_USER: rings of io_uring
  * @PIN_PLANE_NR: number of planes
  */
 enum pin_plane_id {
@@ -78,16 +79,20 @@ enum pin_plane_id {
 	PIN_PLANE_PINNED,
 	PIN_PLANE_LOCKED_PINNED,
 	PIN_PLANE_USER_PINNED,
+	PIN_PLANE_USER,
 	PIN_PLANE_NR,
 };
 
-/* Planes whose pins are part of each counter. A user's comes with VmPin */
+/* Planes whose pins are part of each counter */
 #define PIN_PLANES_PINNED	(BIT(PIN_PLANE_PINNED) | \
 				 BIT(PIN_PLANE_LOCKED_PINNED) | \
 				 BIT(PIN_PLANE_USER_PINNED))
 #define PIN_PLANES_LOCKED	(BIT(PIN_PLANE_LOCKED) | \
 				 BIT(PIN_PLANE_LOCKED_PINNED))
-#define PIN_PLANES_USER		BIT(PIN_PLANE_USER_PINNED)
+#define PIN_PLANES_USER		(BIT(PIN_PLANE_USER_PINNED) | \
+				 BIT(PIN_PLANE_USER))
+/* Of counters that others change as well */
+#define PIN_PLANES_SHARED	(PIN_PLANES_PINNED | PIN_PLANES_USER)
 
 /**
  * pin_counter_planes() - tell whose pins are part of a counter
@@ -309,6 +314,8 @@ static __always_inline unsigned long pin_ledger_charge(struct pin_ledger *ledger
 		charge += ledger->planes[PIN_PLANE_LOCKED_PINNED].charge;
 	if (planes & BIT(PIN_PLANE_USER_PINNED))
 		charge += ledger->planes[PIN_PLANE_USER_PINNED].charge;
+	if (planes & BIT(PIN_PLANE_USER))
+		charge += ledger->planes[PIN_PLANE_USER].charge;
 	return charge - ledger->twice[counter];
 }
 
@@ -410,7 +417,7 @@ static inline void pin_ledger_publish(struct pin_ledger *ledger)
 	WRITE_ONCE(ledger->mm->pin_charge,
 		   pin_ledger_due(ledger, PIN_COUNTER_LOCKED));
 	WRITE_ONCE(ledger->held_now, ledger->held);
-	if (unlikely(ledger->used & PIN_PLANES_PINNED))
+	if (unlikely(ledger->used & PIN_PLANES_SHARED))
 		pin_ledger_publish_shared(ledger);
 }
 

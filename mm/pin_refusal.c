@@ -455,7 +455,7 @@ int pin_refuse(struct pin_account *acct, const struct pin_owner *owner,
 		if (found.pfnmap && acct->flags & PIN_ACCOUNT_PFNMAP)
 			goto out;
 	}
-	if (err == -EFAULT && !(acct->flags & PIN_ACCOUNT_AS_GUP) &&
+	if (err == -EFAULT && !(acct->flags & PIN_ACCOUNT_EFAULT) &&
 	    (reason == PIN_REASON_FSDAX || reason == PIN_REASON_FILE))
 		err = -EOPNOTSUPP;
 

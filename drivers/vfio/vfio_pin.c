@@ -136,7 +136,8 @@ static struct vfio_pin_account *account_get(struct list_head *accounts,
 		return ERR_PTR(-ENOMEM);
 
 	acct = pin_account_get(mm, NULL, "vfio",
-			       PIN_ACCOUNT_PFNMAP | PIN_COUNT_LOCKED, NULL);
+			       PIN_ACCOUNT_PFNMAP | PIN_ACCOUNT_FOREIGN |
+			       PIN_COUNT_LOCKED, NULL);
 	if (IS_ERR(acct)) {
 		kfree(account);
 		return ERR_CAST(acct);
@@ -561,6 +562,11 @@ void vfio_pinner_put(struct vfio_pinner *pinner, unsigned long pfn,
 }
 EXPORT_SYMBOL_GPL(vfio_pinner_put);
 
+static void put_begin(struct pin_put *put, struct vfio_pinner *pinner, int prot)
+{
+	pin_put_begin(put, pinner->account->acct, prot & IOMMU_WRITE);
+}
+
 /**
  * vfio_pin_batch_init() - set up an empty batch
  * @batch: the batch
@@ -946,11 +952,16 @@ EXPORT_SYMBOL_GPL(vfio_pin_batch_mapped);
 void vfio_pin_batch_fini(struct vfio_pin_batch *batch)
 {
 	struct vfio_run_block *block, *next;
-	unsigned int i;
+	struct pin_put put;
+	unsigned int i = batch->stuck ? batch->ready : 0;
 
-	for (i = batch->stuck ? batch->ready : 0; !batch->pfnmap && i < batch->nr; i++)
-		vfio_pinner_put(batch->pinner, batch->extents[i].pfn,
-				batch->extents[i].npages, batch->prot);
+	if (i < batch->nr && !batch->pfnmap) {
+		put_begin(&put, batch->pinner, batch->prot);
+		for (; i < batch->nr; i++)
+			pin_put_add(&put, batch->extents[i].pfn,
+				    batch->extents[i].npages);
+		pin_put_end(&put);
+	}
 	list_for_each_entry_safe(block, next, &batch->spare, next)
 		kfree(block);
 	if (batch->extents != batch->few)
@@ -1018,6 +1029,7 @@ void vfio_pinner_unmap(struct vfio_pinner *pinner, dma_addr_t iova, int prot,
 		       void *data)
 {
 	struct vfio_run_block *block, *next;
+	struct pin_put put;
 	unsigned int i;
 
 	list_for_each_entry_safe(block, next, &pinner->runs, next) {
@@ -1026,10 +1038,11 @@ void vfio_pinner_unmap(struct vfio_pinner *pinner, dma_addr_t iova, int prot,
 		for (i = 0; i < block->nr; i++)
 			npages += run_npages(block->runs[i]);
 		if (unmap(data, iova, npages << PAGE_SHIFT) && !block->pfnmap) {
+			put_begin(&put, pinner, prot);
 			for (i = 0; i < block->nr; i++)
-				vfio_pinner_put(pinner, run_pfn(block->runs[i]),
-						run_npages(block->runs[i]),
-						prot);
+				pin_put_add(&put, run_pfn(block->runs[i]),
+					    run_npages(block->runs[i]));
+			pin_put_end(&put);
 		}
 		iova += npages << PAGE_SHIFT;
 		list_del(&block->next);

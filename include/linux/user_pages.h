@@ -147,6 +147,27 @@ struct pin_extent {
 	unsigned long npages;
 };
 
+/* Extents, or pages that lie alone, that are put under one lock */
+#define PIN_PUT_EXTENTS		16
+
+/**
+ * struct pin_put - pages that are being put
+ * @acct: the holder that pinned them
+ * @make_dirty: they may have been written
+ * @done: pages that were put
+ * @nr: how many extents wait
+ * @extents: these
+ *
+ * On the stack of the caller, see pin_put_begin().
+ */
+struct pin_put {
+	struct pin_account *acct;
+	bool make_dirty;
+	unsigned long done;
+	unsigned int nr;
+	struct pin_extent extents[PIN_PUT_EXTENTS];
+};
+
 /**
  * struct pin_move - pins that change from one account to another
  * @from: the account that has them
@@ -183,15 +204,23 @@ struct pin_move {
  */
 #define PIN_ACCOUNT_WRITES	BIT(1)
 /*
- * Callers know the holder's pins as pin_user_pages_fast() made them: GUP waits until
- * the process's own userfaultfd fills a page, and says EFAULT of any file
+ * A pin waits until the process's own userfaultfd has filled a page, or a server a
+ * file's, as pin_user_pages_fast() does; it can be killed meanwhile
  */
-#define PIN_ACCOUNT_AS_GUP	BIT(5)
+#define PIN_ACCOUNT_WAITS	BIT(5)
+/* Callers know no other errno than EFAULT for a file that must see each write */
+#define PIN_ACCOUNT_EFAULT	BIT(6)
+/*
+ * Protection keys of the thread that pins do not matter: the device uses the memory,
+ * and no thread
+ */
+#define PIN_ACCOUNT_FOREIGN	BIT(7)
 /*
  * The counters that the holder's pins are part of. In each, all holders of a mm
  * count a folio once. RLIMIT_MEMLOCK applies to one of them: to the user's if it is
  * there, else to VmLck, else to VmPin. With none, the pins are only held, and the
- * holder compares them with a limit by itself. A user's counter comes with VmPin.
+ * holder compares them with a limit by itself. A user's counter goes with VmPin or
+ * alone.
  */
 #define PIN_COUNT_LOCKED	BIT(2)	/* mm->pin_charge, which is part of VmLck */
 #define PIN_COUNT_PINNED	BIT(3)	/* mm->pinned_vm: VmPin */
@@ -222,6 +251,10 @@ void put_user_pages_account(struct pin_account *acct, struct page **pages,
 			    unsigned long npages, bool make_dirty);
 void put_user_pfns_account(struct pin_account *acct, unsigned long pfn,
 			   unsigned long npages, bool make_dirty);
+void pin_put_begin(struct pin_put *put, struct pin_account *acct,
+		   bool make_dirty);
+void pin_put_add(struct pin_put *put, unsigned long pfn, unsigned long npages);
+void pin_put_end(struct pin_put *put);
 void pin_account_settle(struct pin_account *acct);
 void pin_account_refused(struct pin_account *acct,
 			 const struct pin_owner *owner, unsigned long start,

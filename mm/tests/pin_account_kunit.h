@@ -767,6 +767,37 @@ static void put_marks_dirty_on_request(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, PageDirty(t->pages[3]));
 }
 
+/* More extents than one lock is for, and small pages beside huge ones */
+static void put_takes_extents_in_any_order(struct kunit *test)
+{
+	const unsigned long nr = 5 * PIN_PUT_EXTENTS + 3;
+	struct account_test *t = test->priv;
+	unsigned long huge = pin_test_map_huge(test, 2 * PMD_SIZE), i;
+	unsigned long all = 2 * PMD_SIZE >> PAGE_SHIFT;
+	struct page *pages[5 * PIN_PUT_EXTENTS + 3];
+	struct pin_put put;
+
+	KUNIT_ASSERT_EQ(test, account_pin(t, t->acct, t->addr, 0, nr), nr);
+	memcpy(pages, t->pages, sizeof(pages));
+	KUNIT_ASSERT_EQ(test, account_pin(t, t->acct, huge, 0, all), all);
+
+	pin_put_begin(&put, t->acct, false);
+	for (i = 0; i < nr; i += 2)
+		pin_put_add(&put, page_to_pfn(pages[i]), 1);
+	pin_put_add(&put, page_to_pfn(t->pages[all / 2]), all / 2);
+	for (i = 1; i < nr; i += 2)
+		pin_put_add(&put, page_to_pfn(pages[i]), 1);
+	pin_put_add(&put, page_to_pfn(t->pages[0]), all / 2);
+	pin_put_end(&put);
+
+	KUNIT_EXPECT_EQ(test, put.done, nr + all);
+	KUNIT_EXPECT_TRUE(test, account_at_rest(t->acct));
+	for (i = 0; i < nr; i++)
+		KUNIT_EXPECT_FALSE(test, folio_maybe_dma_pinned(page_folio(pages[i])));
+	KUNIT_EXPECT_FALSE(test, folio_maybe_dma_pinned(page_folio(t->pages[0])));
+	KUNIT_EXPECT_FALSE(test, folio_maybe_dma_pinned(page_folio(t->pages[all / 2])));
+}
+
 static void put_passes_over_what_cannot_have_been_pinned(struct kunit *test)
 {
 	struct account_test *t = test->priv;
@@ -1023,7 +1054,8 @@ static void each_counter_has_a_page_once(struct kunit *test)
 		unsigned int flags, locked, pinned, user;
 	} kinds[] = {
 		{ 0, 0, 0, 0 },
-		{ PIN_COUNT_PINNED, 0, 10, 0 },
+		{ PIN_COUNT_USER, 0, 0, 10 },
+		{ PIN_COUNT_PINNED, 0, 10, 10 },
 		{ PIN_COUNT_USER | PIN_COUNT_PINNED, 0, 10, 10 },
 		{ PIN_COUNT_LOCKED | PIN_COUNT_PINNED, 10, 10, 10 },
 		{ PIN_COUNT_LOCKED, 10, 10, 10 },
@@ -1063,6 +1095,7 @@ static void limit_is_of_the_holders_counter(struct kunit *test)
 	static const unsigned int kinds[] = {
 		PIN_COUNT_PINNED,
 		PIN_COUNT_USER | PIN_COUNT_PINNED,
+		PIN_COUNT_USER,
 		PIN_COUNT_LOCKED | PIN_COUNT_PINNED,
 	};
 	struct account_test *t = test->priv;
@@ -1110,33 +1143,33 @@ static void limit_is_of_the_holders_counter(struct kunit *test)
 	free_uid(user);
 }
 
-/* A process that has changed its uid: the second user has no plane */
-static void second_user_counts_by_holder(struct kunit *test)
+/* @vmpin: pages that are in VmPin while ten are pinned */
+static void count_for_two_users(struct kunit *test, unsigned int flags,
+				long vmpin)
 {
 	struct account_test *t = test->priv;
 	struct mm_struct *mm = t->base.mm;
 	struct user_struct *first = account_test_user(test, 70003);
 	struct user_struct *user = account_test_user(test, 70004);
-	const unsigned int flags = PIN_COUNT_USER | PIN_COUNT_PINNED;
 	struct pin_account *a = account_test_get(test, mm, t, flags, first);
 	struct pin_account *b = account_test_get(test, mm, t, flags, user);
 
 	KUNIT_ASSERT_PTR_NE(test, a, b);
 	account_pin(t, a, t->addr, 0, 10);
-	EXPECT_COUNTERS(test, mm, first, 0, 10, 10);
+	EXPECT_COUNTERS(test, mm, first, 0, vmpin, 10);
 	account_pin(t, b, t->addr, 0, 10);
 	account_pin(t, b, t->addr, 0, 10);
-	EXPECT_COUNTERS(test, mm, first, 0, 10, 10);
-	EXPECT_COUNTERS(test, mm, user, 0, 10, 20);
+	EXPECT_COUNTERS(test, mm, first, 0, vmpin, 10);
+	EXPECT_COUNTERS(test, mm, user, 0, vmpin, 20);
 	KUNIT_EXPECT_EQ(test, a->ledger->held_now, 10);
 
 	/* Each pin counts, and a refused one does not stay */
 	pin_test_limit(20);
 	KUNIT_EXPECT_EQ(test, account_pin(t, b, t->addr, 10, 1), -ENOMEM);
 	KUNIT_EXPECT_EQ(test, b->refused[PIN_REASON_MEMLOCK], 1);
-	EXPECT_COUNTERS(test, mm, user, 0, 10, 20);
+	EXPECT_COUNTERS(test, mm, user, 0, vmpin, 20);
 	account_put(t, a, 0, 10);
-	EXPECT_COUNTERS(test, mm, first, 0, 10, 0);
+	EXPECT_COUNTERS(test, mm, first, 0, vmpin, 0);
 	account_put(t, b, 0, 10);
 	account_put(t, b, 0, 10);
 	EXPECT_COUNTERS(test, mm, user, 0, 0, 0);
@@ -1144,6 +1177,13 @@ static void second_user_counts_by_holder(struct kunit *test)
 	pin_account_put(b);
 	free_uid(first);
 	free_uid(user);
+}
+
+/* A process that has changed its uid: the second user has no plane */
+static void second_user_counts_by_holder(struct kunit *test)
+{
+	count_for_two_users(test, PIN_COUNT_USER | PIN_COUNT_PINNED, 10);
+	count_for_two_users(test, PIN_COUNT_USER, 0);
 }
 
 /* A user takes the place of one who has nothing any more */
@@ -1925,6 +1965,7 @@ static struct kunit_case pin_account_test_cases[] = {
 	KUNIT_CASE(extents_stop_when_array_may_be_too_short),
 	KUNIT_CASE(refused_extents_leave_nothing),
 	KUNIT_CASE(put_marks_dirty_on_request),
+	KUNIT_CASE(put_takes_extents_in_any_order),
 	KUNIT_CASE(put_passes_over_what_cannot_have_been_pinned),
 	KUNIT_CASE(any_thread_pins_memory_of_the_account),
 	KUNIT_CASE(pins_outlive_their_mm),

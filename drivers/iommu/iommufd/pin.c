@@ -102,8 +102,8 @@ static void free_dead_accounts(struct iommufd_pins *pins)
 
 static unsigned int account_flags(struct iopt_pages *pages)
 {
-	unsigned int flags = PIN_ACCOUNT_PFNMAP | PIN_ACCOUNT_AS_GUP |
-			     PIN_COUNT_PINNED;
+	unsigned int flags = PIN_ACCOUNT_PFNMAP | PIN_ACCOUNT_WAITS |
+			     PIN_ACCOUNT_EFAULT | PIN_COUNT_PINNED;
 
 	switch (pages->account_mode) {
 	case IOPT_PAGES_ACCOUNT_USER:
@@ -305,22 +305,34 @@ long iopt_pages_pin_for_copy(struct iopt_pages *pages, unsigned long index,
 }
 
 /**
- * iopt_pages_put() - put contiguous pages of a range
+ * iopt_pages_put_begin() - begin to put pages of a range
  * @pages: the range
+ * @put: for iopt_pages_put(), and pin_put_end() afterwards
+ * @make_dirty: they may have been written
+ *
+ * Context: Process context; pages->mutex is held.
+ */
+void iopt_pages_put_begin(struct iopt_pages *pages, struct pin_put *put,
+			  bool make_dirty)
+{
+	pin_put_begin(put, pages->account->acct, make_dirty);
+}
+
+/**
+ * iopt_pages_put() - put contiguous pages of a range, perhaps later
+ * @put: what iopt_pages_put_begin() began
  * @pfn: the first page frame
  * @npages: how many pages
  * @for_copy: iopt_pages_pin_for_copy() has pinned them
- * @make_dirty: they may have been written
  *
  * Context: Process context. May sleep; pages->mutex is held.
  */
-void iopt_pages_put(struct iopt_pages *pages, unsigned long pfn,
-		    unsigned long npages, bool for_copy, bool make_dirty)
+void iopt_pages_put(struct pin_put *put, unsigned long pfn,
+		    unsigned long npages, bool for_copy)
 {
 	if (!for_copy)
-		put_user_pfns_account(pages->account->acct, pfn, npages,
-				      make_dirty);
-	else if (make_dirty)
+		pin_put_add(put, pfn, npages);
+	else if (put->make_dirty)
 		put_user_page_range_dirty_lock(pfn_to_page(pfn), npages);
 	else
 		put_user_page_range(pfn_to_page(pfn), npages);

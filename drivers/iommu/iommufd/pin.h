@@ -37,8 +37,10 @@ int iopt_pages_pin_array(struct iopt_pages *pages, unsigned long index,
 long iopt_pages_pin_for_copy(struct iopt_pages *pages, unsigned long index,
 			     struct pin_extent *extent);
 
-void iopt_pages_put(struct iopt_pages *pages, unsigned long pfn,
-		    unsigned long npages, bool for_copy, bool make_dirty);
+void iopt_pages_put_begin(struct iopt_pages *pages, struct pin_put *put,
+			  bool make_dirty);
+void iopt_pages_put(struct pin_put *put, unsigned long pfn,
+		    unsigned long npages, bool for_copy);
 void iopt_pages_put_array(struct iopt_pages *pages, struct page **page_list,
 			  unsigned long npages);
 void iopt_pages_settle(struct iopt_pages *pages);
