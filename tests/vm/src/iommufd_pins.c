@@ -833,6 +833,73 @@ TEST_F(iommufd, failures)
 	close(nth);
 }
 
+/*
+ * Of a failed map with two page tables: is a page unmapped by the IOMMU after pages
+ * were put? @unmaps: whether any was.
+ */
+static bool put_before_unmap(bool *unmaps)
+{
+	char *text = trace_read(), *line, *save;
+	bool put = false, wrong = false;
+
+	for (line = text ? strtok_r(text, "\n", &save) : NULL; line;
+	     line = strtok_r(NULL, "\n", &save)) {
+		if (strstr(line, " longterm_put: "))
+			put = true;
+		else if (strstr(line, " unmap: ")) {
+			*unmaps = true;
+			wrong |= put;
+		}
+	}
+	free(text);
+	return wrong;
+}
+
+/*
+ * The page table of the second device has no memory, when the first one has mapped
+ * the batch: that device could write to pages which are put too soon.
+ */
+TEST(failed_domain_unmaps_first)
+{
+	bool injected = true, unmaps = false;
+	char *mem = small_pages(SIZE);
+	struct iommufd i, second;
+	int nth, n, ret;
+
+	NEED_DEVICES(2U);
+	if (!failing_supported())
+		SKIP(return, "this kernel has no fault injection");
+	ASSERT_NE(NULL, mem);
+	memset(mem, 1, SIZE);
+	ASSERT_EQ(0, iommufd_open(&i, 0));
+	ASSERT_EQ(0, iommufd_attach_apart(&second, &i, 1));
+	nth = failing_open();
+	ASSERT_LE(0, nth);
+	ASSERT_EQ(0, write_text(TRACEFS "/events/iommu/unmap/enable", "1"));
+	for (n = 1; injected && !_metadata->exit_code; n++) {
+		/* Page tables of other addresses are all new */
+		uint64_t iova = IOVA + n * GB;
+
+		ASSERT_EQ(0, trace_on());
+		arm(nth, n);
+		ret = iommufd_map(&i, mem, iova, SIZE);
+		injected = disarm(nth);
+		trace_off();
+		if (ret) {
+			EXPECT_FALSE(put_before_unmap(&unmaps))
+				TH_LOG("at %d", n);
+		} else {
+			EXPECT_EQ((long)SIZE, iommufd_unmap(&i, iova, SIZE));
+		}
+	}
+	write_text(TRACEFS "/events/iommu/unmap/enable", "0");
+	TH_LOG("%d allocations", n - 2);
+	EXPECT_TRUE(unmaps) TH_LOG("the second page table has never failed");
+	close(nth);
+	close(second.dev);
+	iommufd_close(&i);
+}
+
 /* --- A container that iommufd provides, and mediated devices -------------------- */
 
 FIXTURE(container)

@@ -12,7 +12,6 @@
 #include "util.h"
 
 #define LIST		"/proc/longterm_pins"
-#define TRACEFS		"/sys/kernel/tracing"
 
 const char *const reason_name[NR_REASONS + 1] = {
 	[FSDAX]		= "fsdax",

@@ -105,6 +105,8 @@ void log_room(int lines);
 /* Whether a line of the log that holds @a also holds @b */
 bool logged(const char *log, const char *a, const char *b);
 
+#define TRACEFS	"/sys/kernel/tracing"
+
 /* Tracepoints user_pages:longterm_* */
 bool trace_supported(void);
 int trace_on(void);

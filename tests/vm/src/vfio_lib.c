@@ -697,28 +697,36 @@ static int cdev_open(unsigned int which)
 	return fd < 0 ? -errno : fd;
 }
 
-int iommufd_attach(struct iommufd *i, unsigned int which)
+/* Device @which of @i, on IOAS i->ioas; @apart: with a domain of its own */
+static int iommufd_join(struct iommufd *i, unsigned int which, bool apart)
 {
 	struct vfio_device_attach_iommufd_pt attach = {
 		.argsz = sizeof(attach),
+		.pt_id = i->ioas,
 	};
 	struct vfio_device_bind_iommufd bind = {
 		.argsz = sizeof(bind),
 		.iommufd = i->fd,
 	};
-	struct iommu_ioas_alloc alloc = { .size = sizeof(alloc) };
+	struct iommu_hwpt_alloc hwpt = {
+		.size = sizeof(hwpt),
+		.pt_id = i->ioas,
+	};
 	int ret;
 
 	i->dev = cdev_open(which);
 	if (i->dev < 0)
 		return i->dev;
-	if (ioctl(i->fd, IOMMU_IOAS_ALLOC, &alloc) ||
-	    ioctl(i->dev, VFIO_DEVICE_BIND_IOMMUFD, &bind))
+	if (ioctl(i->dev, VFIO_DEVICE_BIND_IOMMUFD, &bind))
 		goto fail;
-	attach.pt_id = alloc.out_ioas_id;
+	hwpt.dev_id = bind.out_devid;
+	if (apart) {
+		if (ioctl(i->fd, IOMMU_HWPT_ALLOC, &hwpt))
+			goto fail;
+		attach.pt_id = hwpt.out_hwpt_id;
+	}
 	if (ioctl(i->dev, VFIO_DEVICE_ATTACH_IOMMUFD_PT, &attach))
 		goto fail;
-	i->ioas = alloc.out_ioas_id;
 	return 0;
 
 fail:
@@ -726,6 +734,23 @@ fail:
 	close(i->dev);
 	i->dev = -1;
 	return ret;
+}
+
+int iommufd_attach(struct iommufd *i, unsigned int which)
+{
+	struct iommu_ioas_alloc alloc = { .size = sizeof(alloc) };
+
+	if (ioctl(i->fd, IOMMU_IOAS_ALLOC, &alloc))
+		return -errno;
+	i->ioas = alloc.out_ioas_id;
+	return iommufd_join(i, which, false);
+}
+
+int iommufd_attach_apart(struct iommufd *i, const struct iommufd *first,
+			 unsigned int which)
+{
+	*i = *first;
+	return iommufd_join(i, which, true);
 }
 
 int iommufd_open(struct iommufd *i, unsigned int which)

@@ -119,6 +119,9 @@ int iommufd_open(struct iommufd *i, unsigned int which);
 int iommufd_new(struct iommufd *i);
 int iommufd_rlimit_mode(struct iommufd *i, unsigned int mode);
 int iommufd_attach(struct iommufd *i, unsigned int which);
+/* One more device that sees what @first does, by a page table of its own */
+int iommufd_attach_apart(struct iommufd *i, const struct iommufd *first,
+			 unsigned int which);
 void iommufd_close(struct iommufd *i);
 /* Let the device of @i do DMA: as one of struct vfio, until iommufd_stop() */
 int iommufd_start(struct iommufd *i, struct vfio_dev *d);
