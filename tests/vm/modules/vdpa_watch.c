@@ -31,6 +31,10 @@ static unsigned int fail_in;
 module_param(fail_in, uint, 0644);
 MODULE_PARM_DESC(fail_in, "the map that fails: 1 is the next one, 0 is none");
 
+static unsigned int fail_late;
+module_param(fail_late, uint, 0644);
+MODULE_PARM_DESC(fail_late, "the same for a set_map that fails when the device has the maps");
+
 /**
  * struct watch - a device
  * @vdpa: as vDPA knows it
@@ -113,7 +117,7 @@ static int watch_set_map(struct vdpa_device *vdpa, unsigned int asid,
 		if (ret)
 			return ret;
 	}
-	return 0;
+	return fail_late && !--fail_late ? -ENOSPC : 0;
 }
 
 /* Without a driver there is no DMA; who is told of each mapping keeps them */

@@ -931,6 +931,87 @@ TEST_F(vdpa, device_that_does_not_let_go)
 	EXPECT_BACK(&base);
 }
 
+/* The device has the new map when it fails, and the old one does not come back */
+TEST_F(vdpa, device_that_fails_late)
+{
+	char *mem = anon_pages(PAGE);
+	struct snap base;
+	struct vdpa v;
+
+	if (!file_exists(WATCH "exposed"))
+		SKIP(return, "vdpa_watch.ko is not loaded");
+	ASSERT_NE(NULL, mem);
+	ASSERT_EQ(0, snap(&base));
+	ASSERT_EQ(0, vdpa_open(&v, "watch-map"));
+	ASSERT_EQ(0, write_text(WATCH "fail_late", "1"));
+	EXPECT_EQ(FAILED, vdpa_map(&v, mem, FAR, PAGE, VDPA_RW));
+	EXPECT_BACK(&base);
+
+	ASSERT_EQ(0, write_text(WATCH "fail_late", "1"));
+	ASSERT_EQ(0, write_text(WATCH "fail_in", "2"));
+	EXPECT_EQ(FAILED, vdpa_map(&v, mem, FAR, PAGE, VDPA_RW));
+	EXPECT_PINS(&base, 1, 1, 0, 1);
+	EXPECT_EQ(0, vdpa_unmap(&v, FAR, PAGE));
+	EXPECT_BACK(&base);
+	EXPECT_EQ(self->exposed, read_long(WATCH "exposed", -1));
+	vdpa_close(&v);
+}
+
+/* --- Few entries in the IOTLB: a run of its own -------------------------------- */
+
+#define ENTRIES "/sys/module/vhost_vdpa/parameters/max_iotlb_entries"
+
+FIXTURE(entries)
+{
+	struct vdpa v;
+	struct snap base;
+	long max;
+	char *mem;
+};
+
+FIXTURE_SETUP(entries)
+{
+	self->max = read_long(ENTRIES, -1);
+	ASSERT_LT(1, self->max);
+	self->mem = anon_pages(PAGE);
+	ASSERT_NE(NULL, self->mem);
+	ASSERT_EQ(0, snap(&self->base));
+	ASSERT_EQ(0, vdpa_open(&self->v, "disk0"));
+}
+
+FIXTURE_TEARDOWN(entries)
+{
+	vdpa_close(&self->v);
+	EXPECT_BACK(&self->base);
+}
+
+/* A batch may replace all, but what waits for its end has a limit as well */
+TEST_F(entries, batch_without_end)
+{
+	long i, n = 4 * self->max;
+	int ret = 0;
+
+	if (self->max > 4096)
+		SKIP(return, "a run for few entries, see test vdpa-entries");
+	for (i = 0; i < self->max; i++)
+		ASSERT_EQ(0, vdpa_map(&self->v, self->mem, FAR + i * PAGE, PAGE,
+				      VDPA_RW));
+	ASSERT_EQ(0, vdpa_batch_begin(&self->v));
+	for (i = 0; i < self->max; i++)
+		ASSERT_EQ(0, vdpa_unmap(&self->v, FAR + i * PAGE, PAGE));
+	for (i = 0; i < self->max; i++)
+		ASSERT_EQ(0, vdpa_map(&self->v, self->mem, FAR + i * PAGE, PAGE,
+				      VDPA_RW));
+	for (i = 0; !ret && i < n; i++) {
+		ASSERT_EQ(0, vdpa_unmap(&self->v, FAR, PAGE));
+		ret = vdpa_map(&self->v, self->mem, FAR, PAGE, VDPA_RW);
+	}
+	EXPECT_EQ(FAILED, ret) TH_LOG("%ld maps wait", self->max + i);
+	EXPECT_EQ(0, vdpa_batch_end(&self->v));
+	EXPECT_EQ(0, vdpa_map(&self->v, self->mem, FAR, PAGE, VDPA_RW));
+	EXPECT_PINS(&self->base, self->max, 1, 0, 1);
+}
+
 int main(int argc, char **argv)
 {
 	if (argc == 3 && !strcmp(argv[1], "--after-exec"))
