@@ -1091,6 +1091,26 @@ put_step(struct pin_account *acct, struct pin_extent *extent,
 	return step.counted;
 }
 
+/* Pages that lie alone are unpinned together */
+static void unpin_extents(const struct pin_extent *extent, unsigned int nr,
+			  bool make_dirty)
+{
+	struct page *pages[PIN_PUT_EXTENTS];
+	unsigned int alone = 0;
+
+	for (; nr; extent++, nr--) {
+		struct page *page = pfn_to_page(extent->pfn);
+
+		if (extent->npages == 1)
+			pages[alone++] = page;
+		else if (extent->npages)
+			unpin_user_page_range_dirty_lock(page, extent->npages,
+							 make_dirty);
+	}
+	if (alone)
+		unpin_user_pages_dirty_lock(pages, alone, make_dirty);
+}
+
 /*
  * Put the pages of extents, which are changed; returns how many of them counted. Some
  * steps of pin_ledger_sub() share a lock, for scattered pages: but no more pages than
@@ -1108,7 +1128,7 @@ static unsigned long put_extents(struct pin_account *acct,
 	while (extent < end) {
 		struct dev_pagemap *pgmap = NULL;
 		unsigned long counted = 0;
-		unsigned int n = 0, i;
+		unsigned int n = 0;
 
 		mutex_lock(&ledger->lock);
 		do {
@@ -1120,11 +1140,7 @@ static unsigned long put_extents(struct pin_account *acct,
 		pin_ledger_publish(ledger);
 		mutex_unlock(&ledger->lock);
 
-		for (i = 0; i < n; i++)
-			if (unpin[i].npages)
-				unpin_user_page_range_dirty_lock(pfn_to_page(unpin[i].pfn),
-								 unpin[i].npages,
-								 make_dirty);
+		unpin_extents(unpin, n, make_dirty);
 		put_dev_pagemap(pgmap);
 		total += counted;
 		if (extent < end)

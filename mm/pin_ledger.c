@@ -239,7 +239,7 @@ void pin_ledger_put(struct pin_ledger *ledger)
 	RCU_INIT_POINTER(ledger->mm->pin_ledger, NULL);
 	mutex_unlock(&pin_ledgers_lock);
 
-	WARN_ON(ledger->held || ledger->in_cgroup ||
+	WARN_ON(ledger->held || ledger->in_cgroup || ledger->uncounted ||
 		!list_empty(&ledger->past));
 	WARN_ON(ledger->twice[PIN_COUNTER_LOCKED] ||
 		ledger->twice[PIN_COUNTER_PINNED] ||
@@ -324,13 +324,14 @@ static __always_inline unsigned int run_length(struct page *first,
 
 	if (max == 1)
 		return 1;
+	/* Others change flags meanwhile, but none that is looked at */
 	zone = data_race(page_zone_id(first));
 	for (; n < max; n++) {
 		struct page *page = first + n;
 
-		/* Others set flags meanwhile, but none of these */
-		if (data_race(page->flags) & (BIT(PG_head) | BIT(PG_reserved)) ||
-		    data_race(page_zone_id(page)) != zone || PageTail(page))
+		/* As before */
+		if (data_race(page->flags & (BIT(PG_head) | BIT(PG_reserved)) ||
+			      page_zone_id(page) != zone) || PageTail(page))
 			break;
 	}
 	return n;
@@ -381,6 +382,32 @@ static struct pin_chunk *chunk_get(struct pin_plane *plane, unsigned long pfn)
 {
 	return chunk_find(plane, pfn) ?:
 	       chunk_make(plane, pfn >> PIN_CHUNK_SHIFT, PIN_GFP_LOCKED);
+}
+
+/**
+ * pin_ledger_count_node() - count in NR_LONGTERM_PINNED what is to be counted there
+ * @ledger: the ledger
+ *
+ * Context: Process context. ledger->lock is held.
+ */
+void pin_ledger_count_node(struct pin_ledger *ledger)
+{
+	mod_node_page_state(NODE_DATA(ledger->nid), NR_LONGTERM_PINNED,
+			    ledger->uncounted);
+	ledger->uncounted = 0;
+}
+
+/* The counter of a node takes as long as the entry of a page does, so less often */
+static __always_inline void count_pinned(struct pin_ledger *ledger,
+					 struct page *page, long more)
+{
+	int nid = page_to_nid(page);
+
+	if (unlikely(nid != ledger->nid)) {
+		pin_ledger_count_node(ledger);
+		ledger->nid = nid;
+	}
+	ledger->uncounted += more;
 }
 
 /* Most ledgers use one plane */
@@ -460,7 +487,7 @@ static void charge_folio(struct pin_ledger *ledger, enum pin_plane_id which,
 	else if (!old != !new)
 		ledger->held += new ? size : -size;
 	if (more)
-		node_stat_mod_folio(folio, NR_LONGTERM_PINNED, more);
+		count_pinned(ledger, &folio->page, more);
 }
 
 /*
@@ -528,7 +555,7 @@ static __always_inline void charge_small(struct pin_ledger *ledger,
 		more = value ? changed : -(long)changed;
 	}
 	ledger->held += more;
-	mod_node_page_state(page_pgdat(page), NR_LONGTERM_PINNED, more);
+	count_pinned(ledger, page, more);
 }
 
 /* Add a pin to each page of the run at @pfn; returns its length or an error */
@@ -1511,6 +1538,8 @@ void pin_ledger_settle(struct pin_ledger *ledger, struct pin_move *move)
 
 	lockdep_assert_held(&ledger->lock);
 
+	if (ledger->uncounted)
+		pin_ledger_count_node(ledger);
 	if (ledger->in_cgroup == ledger->held)
 		return;
 	npages = settle_past(ledger, ledger->in_cgroup - ledger->held, move);

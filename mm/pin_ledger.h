@@ -172,6 +172,9 @@ struct pin_past_cgroup {
  *	which is mm->pin_charge
  * @user: whose counter PIN_COUNTER_USER is, with a reference: the first user of an
  *	account with that counter; NULL before
+ * @uncounted: pages that NR_LONGTERM_PINNED of node @nid has not got yet; 0 when a
+ *	request has ended
+ * @nid: the node
  * @held: pages, sum over folios with any pin of their whole size
  * @held_now: @held as others see it; as mm->pin_charge is of @charge, it has
  *	only what the limits have allowed
@@ -200,6 +203,8 @@ struct pin_ledger {
 	unsigned long unclaimed[PIN_COUNTER_NR];
 	unsigned long published[PIN_COUNTER_NR];
 	struct user_struct *user;
+	long uncounted;
+	int nid;
 	unsigned long held;
 	unsigned long held_now;
 	struct misc_cg *cgroup;
@@ -402,6 +407,7 @@ static inline atomic_long_t *pin_user_counter(struct user_struct *user)
 #endif
 }
 
+void pin_ledger_count_node(struct pin_ledger *ledger);
 void pin_ledger_publish_shared(struct pin_ledger *ledger);
 
 /**
@@ -417,6 +423,8 @@ static inline void pin_ledger_publish(struct pin_ledger *ledger)
 	WRITE_ONCE(ledger->mm->pin_charge,
 		   pin_ledger_due(ledger, PIN_COUNTER_LOCKED));
 	WRITE_ONCE(ledger->held_now, ledger->held);
+	if (ledger->uncounted)
+		pin_ledger_count_node(ledger);
 	if (unlikely(ledger->used & PIN_PLANES_SHARED))
 		pin_ledger_publish_shared(ledger);
 }

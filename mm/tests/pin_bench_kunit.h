@@ -163,6 +163,7 @@ static void bench_ledger(struct kunit *test, int repetition)
 					    page_to_pfn(t->pages[i]) + n,
 					    runs[j] - n, 0, &step);
 	bench_row(test, "ledger-sub", repetition, start);
+	pin_ledger_count_node(t->ledger);
 	mutex_unlock(&t->ledger->lock);
 	KUNIT_EXPECT_EQ(test, all, t->npages);
 	kunit_kfree(test, runs);

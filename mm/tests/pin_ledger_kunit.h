@@ -133,6 +133,7 @@ static void ledger_test_exit(struct kunit *test)
 		KUNIT_EXPECT_TRUE(test, ledger_is_empty(t->ledger));
 		list_del(&t->acct.in_ledger);
 		mmgrab(mm);
+		pin_ledger_count_node(t->ledger);
 		pin_ledger_put(t->ledger);
 		KUNIT_EXPECT_EQ(test, mm_locked_pages(mm), 0);
 		mmdrop(mm);
@@ -145,8 +146,12 @@ static void ledger_test_exit(struct kunit *test)
 static long ledger_add(struct ledger_test *t, unsigned long pfn,
 		       unsigned long npages)
 {
+	long ret;
+
 	guard(mutex)(&t->ledger->lock);
-	return pin_ledger_add(t->ledger, PIN_PLANE_LOCKED, pfn, npages);
+	ret = pin_ledger_add(t->ledger, PIN_PLANE_LOCKED, pfn, npages);
+	pin_ledger_count_node(t->ledger);
+	return ret;
 }
 
 static void ledger_sub(struct ledger_test *t, unsigned long pfn,
@@ -895,6 +900,7 @@ static bool models_agree(const struct ledger_model *models,
 		    model_charge(models, pin_counter_planes(i), &held))
 			return false;
 	all = model_charge(models, BIT(PIN_PLANE_NR) - 1, &held);
+	pin_ledger_count_node(t->ledger);
 	return t->ledger->held == held &&
 	       pin_test_charged() == t->base.charged + all;
 }

@@ -993,15 +993,18 @@ TEST_F(entries, batch_without_end)
 
 	if (self->max > 4096)
 		SKIP(return, "a run for few entries, see test vdpa-entries");
-	for (i = 0; i < self->max; i++)
+	for (i = 0; i < self->max; i++) {
 		ASSERT_EQ(0, vdpa_map(&self->v, self->mem, FAR + i * PAGE, PAGE,
 				      VDPA_RW));
+	}
 	ASSERT_EQ(0, vdpa_batch_begin(&self->v));
-	for (i = 0; i < self->max; i++)
+	for (i = 0; i < self->max; i++) {
 		ASSERT_EQ(0, vdpa_unmap(&self->v, FAR + i * PAGE, PAGE));
-	for (i = 0; i < self->max; i++)
+	}
+	for (i = 0; i < self->max; i++) {
 		ASSERT_EQ(0, vdpa_map(&self->v, self->mem, FAR + i * PAGE, PAGE,
 				      VDPA_RW));
+	}
 	for (i = 0; !ret && i < n; i++) {
 		ASSERT_EQ(0, vdpa_unmap(&self->v, FAR, PAGE));
 		ret = vdpa_map(&self->v, self->mem, FAR, PAGE, VDPA_RW);
