@@ -118,7 +118,7 @@ long read_long(const char *path, long otherwise)
 
 bool file_exists(const char *path)
 {
-	return !access(path, F_OK);
+	return !eaccess(path, F_OK);
 }
 
 uint64_t now_ms(void)
