@@ -100,7 +100,7 @@ static void space_open(struct space *s, unsigned int which, enum by by)
 {
 	/* Of tests/vm/with_vdpa */
 	const char *disk = which ? "disk1" : "disk0";
-	int ret = by == IOMMUFD ? iommufd_open(&s->i, which) :
+	int ret = by == IOMMUFD ? iommufd_open(&s->i, which, 0) :
 		  by == VDPA ? vdpa_open(&s->vdpa, disk) :
 			       vfio_open(&s->vfio, which);
 

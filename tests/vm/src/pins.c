@@ -271,6 +271,28 @@ long pins_refused(const struct pins *p, enum reason why)
 	return sum;
 }
 
+long pins_of_the_dead(void)
+{
+	static struct pins p;
+	long pages = 0;
+	int i;
+
+	if (pins_read_all(&p))
+		return -1;
+	for (i = 0; i < p.nr; i++)
+		if (!strcmp(p.holder[i].state, "gone"))
+			pages += p.holder[i].pages;
+	return pages;
+}
+
+long pins_refused_ever(enum reason why)
+{
+	char key[32];
+
+	snprintf(key, sizeof(key), "refused %s", reason_name[why]);
+	return cgroup_value("/proc", "longterm_pins", key);
+}
+
 long status_pages(pid_t pid, const char *key)
 {
 	char path[64], *text, *at;
@@ -381,7 +403,7 @@ int snap(struct snap *s)
 
 const char *snap_differs(const struct snap *a, const struct snap *b)
 {
-	static char text[160];
+	static char text[800];
 	const struct {
 		const char *what;
 		long a, b;
@@ -397,16 +419,15 @@ const char *snap_differs(const struct snap *a, const struct snap *b)
 		{ "nr_foll_pin", a->foll, b->foll },
 		{ "misc.current", a->cgroups, b->cgroups },
 	};
-	unsigned int i;
+	size_t i, len = 0;
 
 	for (i = 0; i < sizeof(part) / sizeof(part[0]); i++) {
-		if (part[i].a == part[i].b)
-			continue;
-		snprintf(text, sizeof(text), "%s was %ld and is %ld",
-			 part[i].what, part[i].a, part[i].b);
-		return text;
+		if (part[i].a != part[i].b)
+			len += sprintf(text + len, "%s%s is %ld, not %ld",
+				       len ? ", " : "", part[i].what, part[i].b,
+				       part[i].a);
 	}
-	return NULL;
+	return len ? text : NULL;
 }
 
 /* What is given back a moment later, by RCU or a worker: looks (util.h) */
@@ -487,6 +508,18 @@ bool logged(const char *log, const char *a, const char *b)
 			return true;
 	}
 	return false;
+}
+
+int log_lines(const char *a, const char *b)
+{
+	char *log = kernel_log(), *line, *save;
+	int n = 0;
+
+	for (line = log ? strtok_r(log, "\n", &save) : NULL; line;
+	     line = strtok_r(NULL, "\n", &save))
+		n += strstr(line, a) && strstr(line, b);
+	free(log);
+	return n;
 }
 
 bool trace_supported(void)

@@ -68,6 +68,10 @@ bool pins_supported(void);
 /* Sums over the holders */
 long pins_pages(const struct pins *p);
 long pins_refused(const struct pins *p, enum reason why);
+/* Pages of holders whose process has ended, or does another program; of the host */
+long pins_of_the_dead(void);
+/* All of the host since boot, as the list of all holders has them */
+long pins_refused_ever(enum reason why);
 
 /* A line like "VmLck:" of /proc/<pid>/status, in pages; of /proc/vmstat; a node's */
 long status_pages(pid_t pid, const char *key);
@@ -91,7 +95,7 @@ struct snap {
 };
 
 int snap(struct snap *s);
-/* NULL when @b is as @a but for refusals and holders without pages */
+/* NULL when @b is as @a but for refusals and holders without pages; or what is not */
 const char *snap_differs(const struct snap *a, const struct snap *b);
 /* The same, waiting for counters that other CPUs still have to bring home */
 const char *snap_settles(const struct snap *a);
@@ -104,6 +108,8 @@ char *kernel_log(void);
 void log_room(int lines);
 /* Whether a line of the log that holds @a also holds @b */
 bool logged(const char *log, const char *a, const char *b);
+/* How many lines of the log hold both */
+int log_lines(const char *a, const char *b);
 
 #define TRACEFS	"/sys/kernel/tracing"
 

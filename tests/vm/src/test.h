@@ -39,41 +39,60 @@
 			TH_LOG("not as before: %s", __diff);		\
 	} while (0)
 
+/* Counters that pins can be part of */
+#define COUNT_LOCKED	0x1	/* VmLck */
+#define COUNT_PINNED	0x2	/* VmPin */
+#define COUNT_USER	0x4	/* the locked pages of the user */
+
 /*
- * Since @base, so many pins were added, charged so much, holding so much.
- * VmLck and nr_longterm_pinned follow the charge, nr_foll_pin_* the pins, what
- * cgroups are charged what is held.
+ * Since @base, so many pins were added, of so many pages that count, holding so much.
+ * nr_longterm_pinned follows the pages, nr_foll_pin_* the pins, what cgroups are
+ * charged what is held.
  */
+#define EXPECT_COUNTS(base, counters, pages, distinct, held)		\
+	__expect_state(_metadata, __LINE__, base, counters, pages, distinct, \
+		       distinct, held, false)
+
+/* The same of VFIO containers */
 #define EXPECT_STATE(base, pages, charge, held)				\
-	__expect_state(_metadata, __LINE__, base, pages, charge, charge, held)
+	EXPECT_COUNTS(base, COUNT_LOCKED, pages, charge, held)
 
 /* Where some of the pages are counted by their holder, and not charged */
 #define EXPECT_STATE_UNCHARGED(base, pages, charge, counted, held)	\
-	__expect_state(_metadata, __LINE__, base, pages, charge, counted, held)
+	__expect_state(_metadata, __LINE__, base, COUNT_LOCKED, pages,	\
+		       charge, counted, held, false)
 
+/* @settles: it may take a moment */
 static inline void __expect_state(struct __test_metadata *_metadata, int line,
-				  const struct snap *base, long pages,
-				  long charge, long counted, long held)
+				  const struct snap *base,
+				  unsigned int counters, long pages,
+				  long charge, long counted, long held,
+				  bool settles)
 {
-	static struct snap now;
+	long vmlck = counters & COUNT_LOCKED ? charge : 0;
+	long vmpin = counters & COUNT_PINNED ? charge : 0;
+	static struct snap want, now;
+	const char *diff;
 
-	EXPECT_EQ(0, snap(&now));
-	EXPECT_EQ(pages, pins_pages(&now.pins) - pins_pages(&base->pins))
-		TH_LOG("pages, line %d", line);
-	EXPECT_EQ(charge, now.pins.charge - base->pins.charge)
-		TH_LOG("charge, line %d", line);
-	EXPECT_EQ(held, now.pins.held - base->pins.held)
-		TH_LOG("held, line %d", line);
-	EXPECT_EQ(charge, now.vmlck - base->vmlck)
-		TH_LOG("VmLck, line %d", line);
-	EXPECT_EQ(0, now.vmpin - base->vmpin)
-		TH_LOG("VmPin, line %d", line);
-	EXPECT_EQ(counted, now.counted - base->counted)
-		TH_LOG("nr_longterm_pinned, line %d", line);
-	EXPECT_EQ(pages, now.foll - base->foll)
-		TH_LOG("nr_foll_pin, line %d", line);
-	EXPECT_EQ(held, now.cgroups - base->cgroups)
-		TH_LOG("misc.current, line %d", line);
+	want = *base;
+	want.pins.nr = 1;
+	want.pins.holder[0].pages = pins_pages(&base->pins) + pages;
+	want.foll += pages;
+	want.pins.charge += vmlck;
+	want.vmlck += vmlck;
+	want.pins.pinned += vmpin;
+	want.vmpin += vmpin;
+	want.pins.user += counters & COUNT_USER ? charge : 0;
+	want.counted += counted;
+	want.pins.held += held;
+	want.cgroups += held;
+	if (settles) {
+		diff = snap_settles(&want);
+	} else {
+		EXPECT_EQ(0, snap(&now));
+		diff = snap_differs(&want, &now);
+	}
+	EXPECT_EQ(NULL, diff) TH_LOG("line %d: %s", line, diff);
 }
 
 /* Since @base, @times refusals for @why, and for no other reason */

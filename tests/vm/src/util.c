@@ -346,6 +346,7 @@ int failing_open(void)
 		{ "fail_page_alloc/min-order", "0" },
 		{ "fail_page_alloc/verbose", "0" },
 		{ "fail_usercopy/verbose", "0" },
+		{ "fail_iommufd/verbose", "0" },
 	};
 	char path[96];
 	size_t i;
@@ -426,6 +427,13 @@ int cap_drop(int cap)
 	if (syscall(SYS_capset, &head, data))
 		return -errno;
 	return 0;
+}
+
+int become(uid_t uid, bool capable)
+{
+	if (setresuid(uid, 0, 0))
+		return -errno;
+	return capable ? 0 : cap_drop(CAP_IPC_LOCK);
 }
 
 int set_memlock(size_t bytes)

@@ -93,6 +93,14 @@ int ksm_start(void);
 
 /* Capabilities and limits of this process */
 int cap_drop(int cap);
+/*
+ * Capabilities belong to the effective user, who stays root, counters to the real one.
+ * Two who have nothing else.
+ */
+#define SOMEBODY	4711
+#define ANOTHER		4712
+/* Without CAP_IPC_LOCK, unless @capable */
+int become(uid_t uid, bool capable);
 int set_memlock(size_t bytes);
 
 /*

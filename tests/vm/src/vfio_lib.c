@@ -753,10 +753,12 @@ int iommufd_attach_apart(struct iommufd *i, const struct iommufd *first,
 	return iommufd_join(i, which, true);
 }
 
-int iommufd_open(struct iommufd *i, unsigned int which)
+int iommufd_open(struct iommufd *i, unsigned int which, unsigned int mode)
 {
 	int ret = iommufd_new(i);
 
+	if (!ret && mode)
+		ret = iommufd_rlimit_mode(i, mode);
 	if (!ret)
 		ret = iommufd_attach(i, which);
 	if (ret)

@@ -111,11 +111,11 @@ struct iommufd {
 	uint32_t ioas;
 };
 
-int iommufd_open(struct iommufd *i, unsigned int which);
 /*
- * The same step by step: /dev/iommu, what of it counts against RLIMIT_MEMLOCK
+ * All, or step by step: /dev/iommu, what of it counts against RLIMIT_MEMLOCK
  * (IOMMU_OPTION_RLIMIT_MODE), a device that sees a new IOAS. And its end.
  */
+int iommufd_open(struct iommufd *i, unsigned int which, unsigned int mode);
 int iommufd_new(struct iommufd *i);
 int iommufd_rlimit_mode(struct iommufd *i, unsigned int mode);
 int iommufd_attach(struct iommufd *i, unsigned int which);
