@@ -6,8 +6,10 @@
  * tests/vm/with_vdpa and with_vduse set up the devices.
  */
 #include <fcntl.h>
+#include <linux/userfaultfd.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
@@ -18,6 +20,7 @@
 
 /* Of pins that can have any size */
 #define N	100L
+#define FEW	40L	/* of which each scattered one may take memory */
 #define MOST	8192L	/* many times what is pinned at once */
 
 /* --- The table ---------------------------------------------------------------- */
@@ -76,6 +79,8 @@ struct answers {
  * @never_exempt: the limit applies with CAP_IPC_LOCK, too
  * @is_its_pin: it is made by the pin, and ends with it
  * @late: it ends a moment after its last file
+ * @waits: until user space has filled a page
+ * @foreign: a device uses the memory, and not with the keys of the thread that pins
  * @answers: where it has mapped. If the answer is not copied, that stays, as on stock
  * @in_child: what a pin says to a forked child that inherited it
  */
@@ -86,7 +91,7 @@ struct row {
 	const struct answers *refused;
 	unsigned int counters, capable;
 	long n, most;
-	bool never_exempt, is_its_pin, late, answers;
+	bool never_exempt, is_its_pin, late, answers, waits, foreign;
 	int in_child;
 };
 
@@ -357,32 +362,35 @@ static const struct row type1 = {
 	.name = "vfio", .ops = &vfio_ops, .open = open_type1,
 	.refused = &exact, .n = N, .most = MOST,
 	.counters = COUNT_LOCKED, .capable = COUNT_LOCKED,
+	.foreign = true,
 };
 
 static const struct row iommufd = {
 	.name = "iommufd", .ops = &iommufd_ops, .open = open_iommufd,
 	.refused = &as_gup, .n = N, .most = MOST,
 	.counters = COUNT_USER | COUNT_PINNED, .capable = COUNT_PINNED,
-	.answers = true,
+	.answers = true, .waits = true,
 };
 
 static const struct row iommufd_process = {
 	.name = "iommufd", .ops = &iommufd_ops, .open = open_iommufd_process,
 	.refused = &as_gup, .n = N, .most = MOST,
 	.counters = COUNT_LOCKED | COUNT_PINNED, .capable = COUNT_PINNED,
-	.answers = true,
+	.answers = true, .waits = true,
 };
 
 static const struct row compat = {
 	.name = "iommufd", .ops = &vfio_ops, .open = open_compat,
 	.refused = &as_gup, .n = N, .most = MOST,
 	.counters = COUNT_USER | COUNT_PINNED, .capable = COUNT_PINNED,
+	.waits = true,
 };
 
 static const struct row compat_process = {
 	.name = "iommufd", .ops = &vfio_ops, .open = open_compat_process,
 	.refused = &as_gup, .n = N, .most = MOST,
 	.counters = COUNT_LOCKED | COUNT_PINNED, .capable = COUNT_PINNED,
+	.waits = true,
 };
 
 /* It is for its owner only */
@@ -404,21 +412,21 @@ static const struct row buffer = {
 	.name = "io_uring", .ops = &buffer_ops, .open = open_ring,
 	.refused = &exact, .n = N, .most = MOST,
 	.counters = COUNT_USER | COUNT_PINNED, .capable = COUNT_PINNED,
-	.late = true,
+	.late = true, .waits = true,
 };
 
 static const struct row provided_ring = {
 	.name = "io_uring-ring", .ops = &provided_ops, .open = open_ring,
 	.refused = &exact, .n = 128, .most = 128,
 	.counters = COUNT_USER, .capable = 0,
-	.late = true,
+	.late = true, .waits = true,
 };
 
 static const struct row queues = {
 	.name = "io_uring-ring", .ops = &queues_ops, .open = open_nothing,
 	.refused = &exact, .n = 2, .most = 2,
 	.counters = COUNT_USER, .capable = 0,
-	.is_its_pin = true, .late = true,
+	.is_its_pin = true, .late = true, .waits = true,
 };
 
 /* --- The fixture -------------------------------------------------------------- */
@@ -753,6 +761,104 @@ TEST_F(holder, hole)
 	EXPECT_PINS(at, at);
 }
 
+/* Keys of the thread keep memory from the kernel that acts for it */
+TEST_F(holder, protection_keys)
+{
+	const struct row *row = variant->row;
+	int key = pkey_alloc(0, PKEY_DISABLE_ACCESS);
+
+	if (key < 0)
+		SKIP(return, "this CPU has no protection keys");
+	memset(self->mem, 1, row->n * PAGE);
+	ASSERT_EQ(0, pkey_mprotect(self->mem, row->n * PAGE,
+				   PROT_READ | PROT_WRITE, key));
+	ASSERT_EQ(0, OPEN(self->a));
+	if (row->foreign) {
+		EXPECT_EQ(0, PIN(self->a, 0, row->n));
+		EXPECT_EQ(0, UNPIN(self->a, row->n));
+	} else {
+		EXPECT_EQ(-EFAULT, PIN(self->a, 0, row->n));
+	}
+	EXPECT_BACK(&self->before);
+	ASSERT_EQ(0, pkey_set(key, 0));
+	EXPECT_EQ(0, PIN(self->a, 0, row->n));
+	EXPECT_EQ(0, UNPIN(self->a, row->n));
+	ASSERT_EQ(0, pkey_mprotect(self->mem, row->n * PAGE,
+				   PROT_READ | PROT_WRITE, 0));
+	pkey_free(key);
+}
+
+/**
+ * struct filler - fills pages of a userfaultfd, as a thread that somebody waits for
+ * @fd: the userfaultfd
+ * @filled: how many pages
+ * @v: a container, by which it pins @mem before
+ * @mem: a page that must move, so that it is pinned alone
+ * @pinned: what came of that
+ */
+struct filler {
+	int fd, filled;
+	struct vfio *v;
+	char *mem;
+	int pinned;
+};
+
+static void *fill_pages(void *arg)
+{
+	struct filler *f = arg;
+	struct uffd_msg msg;
+
+	while (read(f->fd, &msg, sizeof(msg)) == sizeof(msg)) {
+		struct uffdio_zeropage zero = {
+			.range = { .start = msg.arg.pagefault.address &
+					    ~(PAGE - 1), .len = PAGE },
+		};
+
+		if (!f->filled++)
+			f->pinned = vfio_map(f->v, f->mem, IOVA, PAGE, MAP_RW);
+		if (ioctl(f->fd, UFFDIO_ZEROPAGE, &zero))
+			break;
+	}
+	return NULL;
+}
+
+/* Who waits holds up nobody, not even for pages that must move */
+TEST_F(holder, userfaultfd)
+{
+	struct uffdio_register reg = { .mode = UFFDIO_REGISTER_MODE_MISSING };
+	struct uffdio_api api = { .api = UFFD_API };
+	const char *node = getenv("USERPIN_MEM_NODE");
+	const struct row *row = variant->row;
+	struct filler f = { .v = &self->v };
+	pthread_t thread;
+	int ret;
+
+	if (!node)
+		SKIP(return, "no node of movable memory, see USERPIN_MEM_NODE");
+	f.mem = small_pages(PAGE);
+	ASSERT_NE(NULL, f.mem);
+	ASSERT_EQ(0, bind_to_node(atoi(node), f.mem, PAGE));
+	*f.mem = 1;
+	ASSERT_EQ(0, vfio_open(&self->v, 2));
+	f.fd = syscall(__NR_userfaultfd, O_CLOEXEC);
+	ASSERT_LE(0, f.fd);
+	ASSERT_EQ(0, ioctl(f.fd, UFFDIO_API, &api));
+	reg.range.start = (uintptr_t)self->mem;
+	reg.range.len = row->n * PAGE;
+	ASSERT_EQ(0, ioctl(f.fd, UFFDIO_REGISTER, &reg));
+	ASSERT_EQ(0, OPEN(self->a));
+	ASSERT_EQ(0, pthread_create(&thread, NULL, fill_pages, &f));
+	ret = PIN(self->a, 0, row->n);
+	EXPECT_EQ(row->waits ? 0 : -EFAULT, ret);
+	EXPECT_EQ(0, pthread_cancel(thread));
+	EXPECT_EQ(0, pthread_join(thread, NULL));
+	EXPECT_EQ(row->waits ? row->n : 0, f.filled);
+	EXPECT_EQ(0, f.pinned);
+	if (!ret)
+		EXPECT_EQ(0, UNPIN(self->a, row->n));
+	close(f.fd);
+}
+
 /* --- Counters ----------------------------------------------------------------- */
 
 TEST_F(holder, counted)
@@ -822,7 +928,7 @@ TEST_F(holder, beside_a_container)
 
 TEST_F(holder, allocations)
 {
-	const long n = variant->row->n;
+	const long n = variant->row->n == N ? FEW : variant->row->n;
 	int fd, at, ret, failures = 0;
 	bool failed = true;
 	long i;

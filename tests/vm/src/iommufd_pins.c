@@ -6,8 +6,6 @@
  */
 #include <fcntl.h>
 #include <linux/memfd.h>
-#include <linux/userfaultfd.h>
-#include <pthread.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 
@@ -224,57 +222,6 @@ TEST_F(iommufd, bar)
 	EXPECT_PINS(&self->base, variant->mode, 0, 0, 0);
 	munmap(bar, size);
 	vfio_close(&v);
-}
-
-struct filler {
-	int fd;
-	int filled;
-};
-
-/* Fill each page that somebody waits for, until the file has nothing more */
-static void *fill_pages(void *arg)
-{
-	struct filler *f = arg;
-	struct uffd_msg msg;
-
-	while (read(f->fd, &msg, sizeof(msg)) == sizeof(msg)) {
-		struct uffdio_zeropage zero = {
-			.range = { .start = msg.arg.pagefault.address &
-					    ~(PAGE - 1), .len = PAGE },
-		};
-
-		if (ioctl(f->fd, UFFDIO_ZEROPAGE, &zero))
-			break;
-		if (++f->filled == 3)
-			break;
-	}
-	return NULL;
-}
-
-/* As ever, and not as a container: that says EFAULT */
-TEST_F(iommufd, waits_for_userfaultfd)
-{
-	struct uffdio_api api = { .api = UFFD_API };
-	struct uffdio_register reg = { .mode = UFFDIO_REGISTER_MODE_MISSING };
-	struct filler f = { .fd = syscall(__NR_userfaultfd, O_CLOEXEC) };
-	pthread_t thread;
-	int ret;
-
-	ASSERT_LE(0, f.fd);
-	ASSERT_EQ(0, ioctl(f.fd, UFFDIO_API, &api));
-	reg.range.start = (uintptr_t)self->mem;
-	reg.range.len = 3 * PAGE;
-	ASSERT_EQ(0, ioctl(f.fd, UFFDIO_REGISTER, &reg));
-	ASSERT_EQ(0, pthread_create(&thread, NULL, fill_pages, &f));
-	ret = map(self, 0, N);
-	EXPECT_EQ(0, ret);
-	if (ret)
-		pthread_cancel(thread);
-	pthread_join(thread, NULL);
-	EXPECT_EQ(3, f.filled);
-	EXPECT_PINS(&self->base, variant->mode, N, N, N);
-	EXPECT_EQ(N, unmap(self, 0, N));
-	close(f.fd);
 }
 
 /* --- Processes come and go ------------------------------------------------------ */
