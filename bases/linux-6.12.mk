@@ -24,4 +24,4 @@ BASE_SERIES := linux-patches/series
 # a build of one's own has been counted.
 BASE_STEPS_release := 2240
 BASE_STEPS_debug := 2430
-BASE_STEPS_kcsan := 2510
+BASE_STEPS_kcsan := 2900
