@@ -546,7 +546,7 @@ static void expect_pins(struct __test_metadata *_metadata, int line,
 		TH_LOG("not %ld pages of the user, line %d", user, line);
 }
 
-/* Lines of @p with these many pages whose holder has this name; in all, its pages */
+/* Holders of @p that have this name, and so many pages */
 static int holders(const struct pins *p, const char *name, long pages)
 {
 	size_t len = strlen(name);
@@ -1027,9 +1027,10 @@ TEST_F(holder, two_threads_at_the_limit)
 	for (round = 0; round < 5; round++) {
 		/* Pages that are not there take longer to pin */
 		ASSERT_EQ(0, madvise(self->mem, 2 * n * PAGE, MADV_DONTNEED));
-		for (i = 0; i < 2; i++)
+		for (i = 0; i < 2; i++) {
 			ASSERT_EQ(0, pthread_create(thread + i, NULL,
 						    pin_at_once, r + i));
+		}
 		for (passed = 0, i = 0; i < 2; i++) {
 			pthread_join(thread[i], NULL);
 			passed += !r[i].ret;
@@ -1038,9 +1039,10 @@ TEST_F(holder, two_threads_at_the_limit)
 		pinned += passed;
 		EXPECT_GE(1, passed) TH_LOG("round %d", round);
 		EXPECT_PINS(passed * n, passed * n);
-		for (i = 0; i < 2; i++)
+		for (i = 0; i < 2; i++) {
 			if (!r[i].ret)
 				EXPECT_EQ(0, UNPIN(r[i].h, n));
+		}
 		EXPECT_BACK(&self->before);
 	}
 	EXPECT_EQ(10, pinned + refused);

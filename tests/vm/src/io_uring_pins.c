@@ -65,8 +65,7 @@ static int limit_to(long npages)
 #define EXPECT_NOW(base, pages, held, distinct)				\
 	EXPECT_COUNTS(base, COUNT_USER | COUNT_PINNED, pages, distinct, held)
 
-#define EXPECT_USER(pages)						\
-	EXPECT_TRUE(user_has(0, pages)) TH_LOG("not %ld pages", (long)(pages))
+#define EXPECT_USER(pages)	EXPECT_TRUE(user_has(0, pages))
 
 /* Pages of the holder that is called @what.N, of process @pid; -1: there is none */
 static long pages_of(pid_t pid, const char *what)
@@ -371,17 +370,17 @@ static void data(struct __test_metadata *_metadata,
 	for (i = 0; i < 3; i++) {
 		memset(from, 0, size);
 		fill(at[i], len, 40 + i);
-		EXPECT_EQ((int)len, ring_request(&self->r, IORING_OP_WRITE_FIXED, fd,
-					    at[i], len));
+		EXPECT_EQ((int)len, ring_request(&self->r, IORING_OP_WRITE_FIXED,
+						 fd, at[i], len));
 		memset(from, 0, size);
-		EXPECT_EQ((int)len, ring_request(&self->r, IORING_OP_READ_FIXED, fd,
-					    at[(i + 1) % 3], len));
+		EXPECT_EQ((int)len, ring_request(&self->r, IORING_OP_READ_FIXED,
+						 fd, at[(i + 1) % 3], len));
 		EXPECT_TRUE(filled(at[(i + 1) % 3], len, 40 + i))
 			TH_LOG("part %zu", i);
 	}
 	/* What is not in the buffer is refused */
 	EXPECT_EQ(-EFAULT, ring_request(&self->r, IORING_OP_READ_FIXED, fd,
-				   to - 512, 1024));
+					to - 512, 1024));
 	ring_close(&self->r);
 	close(fd);
 }
@@ -438,8 +437,8 @@ TEST_F(io_uring, written_page_stays_clean)
 	ASSERT_EQ(0, madvise(other, PAGE, MADV_PAGEOUT));
 	ASSERT_EQ(0, ring_open(&self->r));
 	ASSERT_EQ(0, ring_buffer(&self->r, mem, PAGE));
-	EXPECT_EQ((int)PAGE, ring_request(&self->r, IORING_OP_WRITE_FIXED, fd, mem,
-				     PAGE));
+	EXPECT_EQ((int)PAGE, ring_request(&self->r, IORING_OP_WRITE_FIXED, fd,
+					  mem, PAGE));
 	EXPECT_EQ(0, ring_no_buffers(&self->r));
 	EXPECT_EQ(0ULL, pfn_flags(pfn_of(mem)) & PF_DIRTY);
 	close(fd);
@@ -588,8 +587,8 @@ TEST_F(stock, read_page_survives_reclaim)
 	EXPECT_EQ(0ULL, pfn_flags(pfn) & PF_DIRTY);
 
 	ASSERT_EQ(0, ring_buffer(&self->r, mem, PAGE));
-	EXPECT_EQ((int)PAGE, ring_request(&self->r, IORING_OP_READ_FIXED, fd, mem,
-				     PAGE));
+	EXPECT_EQ((int)PAGE, ring_request(&self->r, IORING_OP_READ_FIXED, fd,
+					  mem, PAGE));
 	EXPECT_EQ(pfn, pfn_of(mem));
 	EXPECT_EQ(0, ring_no_buffers(&self->r));
 	EXPECT_TRUE(wait_for(reclaimed, mem)) TH_LOG("it was not reclaimed");

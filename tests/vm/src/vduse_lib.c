@@ -178,7 +178,7 @@ static void serve_ring(struct vduse *d)
 			if (header->type != VIRTIO_BLK_T_IN)
 				continue;
 			vduse_sectors(at_iova(d, desc[at].addr), desc[at].len,
-				     sector);
+				      sector);
 			sector += desc[at].len / VDUSE_SECTOR;
 			len += desc[at].len;
 			d->served++;
