@@ -128,6 +128,73 @@ void cgroups_read(struct cgroups *cgs)
 	free(root);
 }
 
+bool cgroup_exists(const char *path)
+{
+	char *root = cgroup_root();
+	bool ret = sysroot_exists("%s%s%s", root, *path == '/' ? "" : "/", path);
+
+	free(root);
+	return ret;
+}
+
+/* Not out of the tree, which is another system's or a namespace's there */
+static bool goes_up(const char *path)
+{
+	const char *at = path;
+
+	while ((at = strstr(at, "..")))
+		if ((at == path || at[-1] == '/') && (!at[2] || at[2] == '/'))
+			return true;
+		else
+			at++;
+	return false;
+}
+
+/* False: it has no limit, or is not there */
+static bool limit_read(struct cgroup *cg, const char *root, const char *path)
+{
+	char *folder = xasprintf("%s%s", root, path);
+	struct cgroups told = { 0 };
+	bool ret;
+
+	*cg = (struct cgroup){ .max = CGROUP_MAX };
+	ret = value_of(&told, folder, "misc.max", "longterm_pin", &cg->max) &&
+	      cg->max != CGROUP_MAX &&
+	      value_of(&told, folder, "misc.current", "longterm_pin",
+		       &cg->current);
+	free(folder);
+	return ret;
+}
+
+static uint64_t room_in(const struct cgroup *cg)
+{
+	return cg->max > cg->current ? cg->max - cg->current : 0;
+}
+
+bool cgroup_tightest(struct cgroup *cg, const char *path)
+{
+	char *root = cgroup_root(), *at = xstrdup(path), *slash;
+	struct cgroup one;
+	bool found = false;
+
+	/* From the deepest up; the root has no limit */
+	while (!goes_up(path) && *at) {
+		if (limit_read(&one, root, at) &&
+		    (!found || room_in(&one) < room_in(cg))) {
+			if (found)
+				free(cg->path);
+			*cg = one;
+			cg->path = escape(at, strlen(at));
+			found = true;
+		}
+		slash = strrchr(at, '/');
+		*(slash ?: at) = '\0';
+	}
+	free(root);
+	free(at);
+	return found;
+}
+
 void cgroups_free(struct cgroups *cgs)
 {
 	size_t i;

@@ -28,4 +28,12 @@ struct cgroups {
 void cgroups_read(struct cgroups *cgs);
 void cgroups_free(struct cgroups *cgs);
 
+/* @path: below the root cgroup, not escaped */
+bool cgroup_exists(const char *path);
+/*
+ * Of this cgroup and those above it, the one whose limit leaves least; its path is for
+ * free(). False: none has a limit.
+ */
+bool cgroup_tightest(struct cgroup *cg, const char *path);
+
 #endif

@@ -278,7 +278,23 @@ static bool read_pins(struct process *now, struct vm *vm, struct host *host)
 		vm->pinners[1].vfio += host->hidden;
 	}
 	host->untracked = now->untracked;
+	host->held = now->pins.held;
 	return true;
+}
+
+/* Pins stay charged to the cgroup of the first one; without any, it is that of the process */
+static char *read_cgroup(const struct process *now, long pid)
+{
+	char *text, *at, *line, *path = NULL;
+
+	if (now && now->pins.cgroup)
+		return unescape(xstrdup(now->pins.cgroup));
+	text = at = sysroot_read(NULL, "/proc/%ld/cgroup", pid);
+	while (at && !path && (line = strsep(&at, "\n")))
+		if (!strncmp(line, "0::/", 4))
+			path = xstrdup(line + 3);
+	free(text);
+	return path;
 }
 
 /* 11.3 is 11003, as in the name of its library; 0: none is installed */
@@ -813,7 +829,7 @@ int check_main(int argc, char **argv, struct format *format)
 	struct judgement j;
 	struct vm vm = { 0 };
 	uint64_t pid = 0;
-	char *maps = NULL;
+	char *maps = NULL, *cgroup = NULL;
 	bool has_now = false;
 	int ret;
 
@@ -833,6 +849,7 @@ int check_main(int argc, char **argv, struct format *format)
 		host.maps = maps;
 		host.limited = read_limit(&host, pid);
 		has_now = read_pins(&now, &vm, &host);
+		host.cgroup = cgroup = read_cgroup(has_now ? &now : NULL, pid);
 	} else {
 		read_domain(&vm, &o, &host.mounts);
 	}
@@ -855,6 +872,7 @@ int check_main(int argc, char **argv, struct format *format)
 	if (has_now)
 		process_free(&now);
 	free(maps);
+	free(cgroup);
 	mounts_free(&host.mounts);
 	vm_free(&vm);
 	return ret;

@@ -789,6 +789,8 @@ static void domain_read(struct domain *d, xmlNode *root)
 	vm->name = escape(text, strlen(text));
 	free(text);
 	vm->libvirt = true;
+	node = child(child(root, "resource"), "partition");
+	vm->partition = node ? content(node) : NULL;
 	vm->emulator = emulator_of(root);
 
 	d->backing = child(root, "memoryBacking");

@@ -587,6 +587,7 @@ void judge(struct judgement *j, const struct vm *vm, const struct host *host)
 			judge_now(v, b, host);
 	}
 	judge_room(j, vm, host);
+	judge_cgroup(j, vm, host);
 	judge_secret(j, vm, host, &p);
 	if (vm->policy_set && !host->qemu) {
 		advise(&j->todo, NULL, "Remove ram-pin-fallback: this QEMU does not know it, and does not start");

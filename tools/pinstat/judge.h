@@ -22,7 +22,9 @@ struct host {
 	/* Of a QEMU that runs: */
 	bool unreadable;	/* some of it may not be read, */
 	bool untracked;		/* it has pins that are not in the ledger, */
-	unsigned int hidden;	/* and devices that its command line does not show */
+	unsigned int hidden;	/* and devices that its command line does not show; */
+	const char *cgroup;	/* its pins are charged to this one; NULL: unknown */
+	uint64_t held;		/* and this is charged already */
 };
 
 /* Since then libvirt counts an nvme:// disk like a container of its own */
@@ -99,6 +101,11 @@ void warn_of(struct judgement *j, const char *fmt, ...)
 /* room.c: is there as much memory, of each kind? */
 void judge_room(struct judgement *j, const struct vm *vm,
 		const struct host *host);
+void refuse_room(struct verdict *v, char *why);
+uint64_t page_size(const struct verdict *v, const struct backend *b);
+/* partition.c: does the limit of its cgroup let them be held? */
+void judge_cgroup(struct judgement *j, const struct vm *vm,
+		  const struct host *host);
 /* limit.c: RLIMIT_MEMLOCK, hard_limit, the number of mappings */
 void judge_limit(struct judgement *j, const struct vm *vm,
 		 const struct host *host);

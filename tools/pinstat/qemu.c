@@ -37,6 +37,7 @@ void vm_free(struct vm *vm)
 	free(vm->emulator);
 	free(vm->network);
 	free(vm->source);
+	free(vm->partition);
 	*vm = (struct vm){ 0 };
 }
 

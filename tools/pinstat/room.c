@@ -21,7 +21,8 @@ static uint64_t meminfo(const char *field)
 	return multiply_counts(kb, 1024);
 }
 
-static void refuse_room(struct verdict *v, char *why)
+/* Takes @why */
+void refuse_room(struct verdict *v, char *why)
 {
 	v->outcome = OUTCOME_REFUSES;
 	free(v->why);
@@ -153,7 +154,7 @@ static bool node_pool(uint64_t node, uint64_t pagesize, uint64_t *pages)
 	return ok;
 }
 
-static uint64_t page_size(const struct verdict *v, const struct backend *b)
+uint64_t page_size(const struct verdict *v, const struct backend *b)
 {
 	return b->pagesize ?: v->file.pagesize ?: meminfo("Hugepagesize:");
 }

@@ -73,6 +73,7 @@ struct vm {
 	uint64_t total;			/* RAM as libvirt counts it */
 	uint64_t extra;			/* ROMs and video memory, which are pinned, too */
 	bool libvirt;			/* which will set the limit */
+	char *partition;		/* of <resource>, not escaped; NULL: none */
 	unsigned int libvirt_version;	/* 11003 is 11.3; 0: unknown */
 	unsigned int unassigned;	/* hostdevs that libvirt counts all the same */
 	unsigned int vdpa_disks;	/* of the vdpa */
