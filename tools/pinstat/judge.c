@@ -90,6 +90,7 @@ struct pinners pinners_sum(const struct vm *vm)
 		.vfio = a->vfio + b->vfio, .mdev = a->mdev + b->mdev,
 		.iommufd = a->iommufd + b->iommufd,
 		.nvme = a->nvme + b->nvme, .vdpa = a->vdpa + b->vdpa,
+		.by_user = a->by_user + b->by_user,
 	};
 }
 
@@ -529,12 +530,13 @@ static void note(struct judgement *j, const struct vm *vm,
 		       host->policy_wrong);
 	if (devdax && !host->kernel)
 		advise(&j->notes, NULL, "This kernel leaks pins of device-dax memory.");
-	if (p->iommufd && vm->libvirt)
+	if (p->iommufd > p->by_user)
 		advise(&j->notes, NULL, host->kernel ?
 		       "iommufd counts for the process, memory that other devices have pinned once with them: libvirt sets IOMMU_OPTION_RLIMIT_MODE to 1." :
 		       "iommufd counts its pins separately, for the process: libvirt sets IOMMU_OPTION_RLIMIT_MODE to 1.");
-	else if (p->iommufd)
-		advise(&j->notes, NULL, "iommufd counts for the user: it adds up all processes, and compares the sum with the limit of each (IOMMU_OPTION_RLIMIT_MODE 0, the default).");
+	if (p->by_user)
+		advise(&j->notes, NULL, "iommufd%s counts for the user: it adds up all processes, and compares the sum with the limit of each (IOMMU_OPTION_RLIMIT_MODE 0, the default).",
+		       p->iommufd > p->by_user ? " that QEMU opens itself" : "");
 	if (p->vdpa && !host->kernel)
 		advise(&j->notes, NULL, "vhost-vdpa counts its pins separately, once for each device, and those of iommufd with them.");
 	if (p->vdpa && refused)

@@ -139,6 +139,12 @@ static uint64_t libvirt_limit(const struct vm *vm, const struct host *host,
 
 /* --- What is needed ------------------------------------------------------------------ */
 
+/* That so many devices of one kind map RAM into: a virtual IOMMU gives each its own */
+static uint64_t address_spaces(unsigned int devices, bool viommu)
+{
+	return devices ? (viommu ? devices : 1) : 0;
+}
+
 /* @all: the RAM that is mapped */
 static void count_memlock(struct memlock *m, const struct vm *vm,
 			  const struct pinners *p, uint64_t all,
@@ -146,21 +152,22 @@ static void count_memlock(struct memlock *m, const struct vm *vm,
 {
 	bool viommu = vm->viommu[0] || vm->viommu[1];
 	uint64_t vfio = (uint64_t)p->vfio + p->mdev;
-	uint64_t vmlck = p->nvme, others = p->vdpa, iommufd;
+	uint64_t vmlck = p->nvme, others = p->vdpa, by_libvirt, by_user;
 	/* SEV counts by itself, and compares that alone */
 	uint64_t sev = vm->secret == SECRET_SEV, stock, ledger;
 
 	if (vfio)
 		vmlck += viommu ? vfio : 1;
 	/*
-	 * iommufd is part of VmLck if libvirt has made it, else of the user's locked
+	 * iommufd is part of VmLck if libvirt has opened it, else of the user's locked
 	 * pages; and always of VmPin, which vhost-vdpa compares.
 	 */
-	iommufd = p->iommufd ? (viommu ? p->iommufd : 1) : 0;
-	if (vm->libvirt)
-		vmlck += iommufd;
-	if (!vm->libvirt || others)
-		others += iommufd;
+	by_libvirt = address_spaces(p->iommufd - p->by_user, viommu);
+	by_user = address_spaces(p->by_user, viommu);
+	vmlck += by_libvirt;
+	if (others)
+		others += by_libvirt;
+	others += by_user;
 	/* What is locked and pinned counts twice, on any kernel */
 	stock = max(add_counts(multiply_counts(vmlck, all), locked),
 		    multiply_counts(max(others, sev), all));

@@ -54,8 +54,15 @@ bool policy_parse(enum policy *policy, const char *word)
 	return true;
 }
 
+struct iommufd {
+	char *id;
+	bool opened;		/* somebody else has: libvirt */
+};
+
 struct args {
 	struct vm *vm;
+	struct iommufd *iommufds;
+	size_t nr_iommufds;
 	bool more;
 	bool main;		/* RAM is one of the backends */
 	bool no_card;		/* the machine's own is not there, or is told */
@@ -120,6 +127,22 @@ static char *nodes_of(const struct props *p)
 	return nodes;
 }
 
+/* libvirt opens it, from 12.1 on, and has it count for the process */
+static void add_iommufd(struct args *a, const struct props *p, const char *id)
+{
+	if (a->nr_iommufds == MAX_BACKENDS) {
+		wrong(a, "-object", "more iommufds than any VM has");
+		return;
+	}
+	a->iommufds = reallocarray(a->iommufds, a->nr_iommufds + 1,
+				   sizeof(*a->iommufds));
+	if (!a->iommufds)
+		err(2, "no memory");
+	a->iommufds[a->nr_iommufds++] = (struct iommufd){
+		.id = xstrdup(id), .opened = !a->more && props_get(p, "fd"),
+	};
+}
+
 static void object(struct args *a, const struct props *p)
 {
 	const char *type = props_get(p, "qom-type") ?: "";
@@ -135,6 +158,8 @@ static void object(struct args *a, const struct props *p)
 		a->vm->secret = SECRET_SNP;
 	else if (!strcmp(type, "tdx-guest"))
 		a->vm->secret = SECRET_TDX;
+	else if (!strcmp(type, "iommufd"))
+		add_iommufd(a, p, id);
 	if (!file && !memfd && strcmp(type, "memory-backend-ram") &&
 	    strcmp(type, "memory-backend-shm"))
 		return;
@@ -222,22 +247,42 @@ static void store(struct args *a, const char *driver, const struct prop *p)
 		b->unmapped = true;
 }
 
+/* One that is not in <qemu:commandline> is libvirt's */
+static bool counts_for_user(const struct args *a, const char *id)
+{
+	size_t i;
+
+	for (i = 0; i < a->nr_iommufds; i++)
+		if (!strcmp(a->iommufds[i].id, id))
+			return !a->iommufds[i].opened;
+	return !a->more || !a->vm->pinners[0].iommufd;
+}
+
+static void vfio_device(struct args *a, const struct props *p)
+{
+	const char *sysfs = props_get(p, "sysfsdev");
+	const char *iommufd = props_get(p, "iommufd");
+
+	/* As libvirt and we name mediated devices */
+	if (sysfs && is_mdev(sysfs)) {
+		pinners(a)->mdev++;
+	} else if (iommufd) {
+		pinners(a)->iommufd++;
+		pinners(a)->by_user += counts_for_user(a, iommufd);
+	} else {
+		pinners(a)->vfio++;
+	}
+}
+
 static void device(struct args *a, const struct props *p)
 {
 	const char *driver = props_get(p, "driver") ?: "";
 	const char *memdev = props_get(p, "memdev");
-	const char *sysfs = props_get(p, "sysfsdev");
 	struct backend *b = memdev ? find_backend(a, memdev) : NULL;
 	size_t i;
 
 	if (!strncmp(driver, "vfio-", 5)) {
-		/* As libvirt and we name mediated devices */
-		if (sysfs && is_mdev(sysfs))
-			pinners(a)->mdev++;
-		else if (props_get(p, "iommufd"))
-			pinners(a)->iommufd++;
-		else
-			pinners(a)->vfio++;
+		vfio_device(a, p);
 	} else if (!strncmp(driver, "vhost-vdpa-device", 17)) {
 		pinners(a)->vdpa++;
 	} else if (!strcmp(driver, "x-pci-proxy-dev")) {
@@ -457,6 +502,9 @@ char *qemu_parse(struct vm *vm, char **argv, size_t argc, bool more)
 	parse_round(&a, argv, argc, 0);
 	parse_round(&a, argv, argc, 1);
 	drop_stores(vm);
+	while (a.nr_iommufds)
+		free(a.iommufds[--a.nr_iommufds].id);
+	free(a.iommufds);
 	if (more)
 		return a.wrong;
 

@@ -62,6 +62,8 @@ enum policy { POLICY_AUTO, POLICY_ON, POLICY_OFF };
  */
 struct pinners {
 	unsigned int vfio, mdev, iommufd, nvme, vdpa;
+	/* Of the iommufd, those by one that QEMU opens itself: it counts for the user */
+	unsigned int by_user;
 };
 
 struct vm {
