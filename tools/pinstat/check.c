@@ -256,12 +256,42 @@ static bool read_limit(struct host *host, long pid)
 	return ok;
 }
 
-/* What the kernel knows of its pins: more than the command line shows, maybe */
+static unsigned int holders_of(const struct pins *pins, const char *kind)
+{
+	unsigned int n = 0;
+	size_t i;
+
+	for (i = 0; i < pins->nr; i++)
+		n += !strncmp(pins->holders[i].name, kind, strlen(kind));
+	return n;
+}
+
+static unsigned int less(unsigned int a, unsigned int b)
+{
+	return a > b ? a - b : 0;
+}
+
+/* What the kernel knows of its devices, and the command line does not show */
+static struct pinners hidden_devices(const struct pins *pins,
+				     const struct vm *vm)
+{
+	struct pinners p = pinners_sum(vm), hidden = { 0 };
+	unsigned int containers = p.nvme;
+
+	if (p.vfio + p.mdev)
+		containers += vm->viommu[0] ? p.vfio + p.mdev : 1;
+	hidden.vfio = less(holders_of(pins, "vfio."), containers);
+	hidden.iommufd = less(holders_of(pins, "iommufd."), vm->iommufds);
+	hidden.vdpa = less(holders_of(pins, "vdpa."), p.vdpa);
+	/* Is it libvirt's? Then it is in VmLck, and nothing in the user's pages */
+	if (pins->user || !pins->charge)
+		hidden.by_user = hidden.iommufd;
+	return hidden;
+}
+
 static bool read_pins(struct process *now, struct vm *vm, struct host *host)
 {
-	struct pinners p = pinners_sum(vm);
-	unsigned int shown = p.nvme, containers = 0;
-	size_t i;
+	struct pinners *more = &vm->pinners[1];
 
 	if (!process_read(now, vm->pid)) {
 		if (errno == EACCES || errno == EPERM)
@@ -269,14 +299,12 @@ static bool read_pins(struct process *now, struct vm *vm, struct host *host)
 		host->unreadable |= errno == EBADMSG;
 		return false;
 	}
-	if (p.vfio + p.mdev)
-		shown += vm->viommu[0] ? p.vfio + p.mdev : 1;
-	for (i = 0; i < now->pins.nr; i++)
-		containers += !strncmp(now->pins.holders[i].name, "vfio.", 5);
-	if (containers > shown) {
-		host->hidden = containers - shown;
-		vm->pinners[1].vfio += host->hidden;
-	}
+	host->hidden = hidden_devices(&now->pins, vm);
+	more->vfio += host->hidden.vfio;
+	more->iommufd += host->hidden.iommufd;
+	more->by_user += host->hidden.by_user;
+	more->vdpa += host->hidden.vdpa;
+	host->vduse = holders_of(&now->pins, "vduse.");
 	host->untracked = now->untracked;
 	host->held = now->pins.held;
 	return true;
@@ -472,7 +500,7 @@ static void print_heading(const struct vm *vm, const struct host *host)
 	print_count(&comma, a->nvme + b->nvme, "nvme:// drive");
 	print_count(&comma, a->vdpa + b->vdpa, "vhost-vdpa");
 	print_count(&comma, vm->secret == SECRET_SEV, "encrypted guest (SEV)");
-	printf("%s%s\n\n", *comma ? "" : host->untracked ? "some that its command line does not show" :
+	printf("%s%s\n\n", *comma ? "" : host->untracked || host->held ? "some that its command line does not show" :
 	       "none (the table shows what happens if you assign one)",
 	       *comma && (vm->viommu[0] || vm->viommu[1]) ?
 	       ", behind a virtual IOMMU" : "");

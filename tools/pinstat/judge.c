@@ -515,6 +515,46 @@ static void advise_backend(struct judgement *j, const struct vm *vm,
 				b->name);
 }
 
+/* "1 VFIO container, 2 iommufds" */
+static char *hidden_text(const struct pinners *hidden)
+{
+	const struct {
+		unsigned int n;
+		const char *what;
+	} parts[] = {
+		{ hidden->vfio, "VFIO container" },
+		{ hidden->iommufd, "iommufd" },
+		{ hidden->vdpa, "vhost-vdpa device" },
+	};
+	char *text = xstrdup(""), *more;
+	size_t i;
+
+	for (i = 0; i < sizeof(parts) / sizeof(*parts); i++) {
+		if (!parts[i].n)
+			continue;
+		more = xasprintf("%s%s%u %s%s", text, *text ? ", " : "",
+				 parts[i].n, parts[i].what,
+				 parts[i].n == 1 ? "" : "s");
+		free(text);
+		text = more;
+	}
+	return text;
+}
+
+static void note_hidden(struct judgement *j, const struct host *host)
+{
+	char *text = hidden_text(&host->hidden);
+
+	if (*text)
+		advise(&j->notes, NULL, "It has %s that its command line does not show: of hot-plugged devices, or of -readconfig.",
+		       text);
+	if (host->vduse)
+		advise(&j->notes, NULL, "It is the daemon of %u VDUSE device%s, which pin%s buffers of it.",
+		       host->vduse, host->vduse == 1 ? "" : "s",
+		       host->vduse == 1 ? "s" : "");
+	free(text);
+}
+
 static void note(struct judgement *j, const struct vm *vm,
 		 const struct host *host, const struct pinners *p)
 {
@@ -547,9 +587,7 @@ static void note(struct judgement *j, const struct vm *vm,
 	if (vm->network)
 		advise(&j->notes, NULL, "pinstat cannot read the XML of network '%s'. If it is a pool of virtual functions, they pin, too: add --device.",
 		       vm->network);
-	if (host->hidden)
-		advise(&j->notes, NULL, "It has %u VFIO container%s that its command line does not show: of hot-plugged devices, or of -readconfig.",
-		       host->hidden, host->hidden == 1 ? "" : "s");
+	note_hidden(j, host);
 	if (host->untracked && ((!p->iommufd && !p->vdpa) || host->kernel))
 		advise(&j->notes, NULL, host->kernel ?
 		       "It has pins outside the ledger (VmPin), of RDMA for instance." :
@@ -570,7 +608,7 @@ void judge(struct judgement *j, const struct vm *vm, const struct host *host)
 	*j = (struct judgement){ 0 };
 	j->verdicts = xcalloc(vm->nr, sizeof(*j->verdicts));
 	j->pinned = p.vfio || p.mdev || p.iommufd || p.nvme || p.vdpa ||
-		    vm->secret == SECRET_SEV || host->untracked;
+		    vm->secret == SECRET_SEV || host->untracked || host->held;
 
 	for (i = 0; i < vm->nr; i++) {
 		const struct backend *b = &vm->backends[i];

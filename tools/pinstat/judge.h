@@ -22,7 +22,8 @@ struct host {
 	/* Of a QEMU that runs: */
 	bool unreadable;	/* some of it may not be read, */
 	bool untracked;		/* it has pins that are not in the ledger, */
-	unsigned int hidden;	/* and devices that its command line does not show; */
+	struct pinners hidden;	/* and devices that its command line does not show; */
+	unsigned int vduse;	/* it is the daemon of these devices */
 	const char *cgroup;	/* its pins are charged to this one; NULL: unknown */
 	uint64_t held;		/* and this is charged already */
 };

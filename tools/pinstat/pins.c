@@ -122,6 +122,8 @@ static bool total_read(struct pins *pins, const struct line *line)
 		return parse_number(value, &pins->held);
 	if (!strcmp(name, "pinned"))
 		return parse_number(value, &pins->pinned);
+	if (!strcmp(name, "user"))
+		return parse_number(value, &pins->user);
 	if (!strcmp(name, "limit")) {
 		if (!strcmp(value, "unlimited"))
 			pins->limit = LIMIT_UNLIMITED;

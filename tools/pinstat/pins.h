@@ -32,7 +32,8 @@ struct pins {
 	struct holder *holders;
 	size_t nr;
 	uint64_t charge, held;
-	uint64_t pinned;	/* of VmPin */
+	uint64_t pinned;	/* of VmPin, */
+	uint64_t user;		/* and of the locked pages of the user */
 	uint64_t limit;		/* or LIMIT_* */
 	char *cgroup;		/* escaped; NULL: the kernel says none */
 	bool cgroup_removed;

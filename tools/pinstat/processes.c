@@ -34,6 +34,7 @@ static void pins_in_bytes(struct pins *pins)
 	pins->charge = in_bytes(pins->charge);
 	pins->held = in_bytes(pins->held);
 	pins->pinned = in_bytes(pins->pinned);
+	pins->user = in_bytes(pins->user);
 	if (pins->limit < LIMIT_UNKNOWN)
 		pins->limit = in_bytes(pins->limit);
 }

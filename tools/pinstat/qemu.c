@@ -57,6 +57,7 @@ bool policy_parse(enum policy *policy, const char *word)
 struct iommufd {
 	char *id;
 	bool opened;		/* somebody else has: libvirt */
+	bool used;
 };
 
 struct args {
@@ -248,29 +249,40 @@ static void store(struct args *a, const char *driver, const struct prop *p)
 }
 
 /* One that is not in <qemu:commandline> is libvirt's */
-static bool counts_for_user(const struct args *a, const char *id)
+static bool counts_for_user(const struct args *a, const struct iommufd *iommufd)
+{
+	return iommufd ? !iommufd->opened :
+			 !a->more || !a->vm->pinners[0].iommufd;
+}
+
+static struct iommufd *find_iommufd(struct args *a, const char *id)
 {
 	size_t i;
 
 	for (i = 0; i < a->nr_iommufds; i++)
 		if (!strcmp(a->iommufds[i].id, id))
-			return !a->iommufds[i].opened;
-	return !a->more || !a->vm->pinners[0].iommufd;
+			return &a->iommufds[i];
+	return NULL;
 }
 
 static void vfio_device(struct args *a, const struct props *p)
 {
 	const char *sysfs = props_get(p, "sysfsdev");
-	const char *iommufd = props_get(p, "iommufd");
+	const char *id = props_get(p, "iommufd");
+	struct iommufd *iommufd = id ? find_iommufd(a, id) : NULL;
 
 	/* As libvirt and we name mediated devices */
 	if (sysfs && is_mdev(sysfs)) {
 		pinners(a)->mdev++;
-	} else if (iommufd) {
+	} else if (id) {
 		pinners(a)->iommufd++;
 		pinners(a)->by_user += counts_for_user(a, iommufd);
 	} else {
 		pinners(a)->vfio++;
+	}
+	if (iommufd && !iommufd->used) {
+		iommufd->used = true;
+		a->vm->iommufds++;
 	}
 }
 

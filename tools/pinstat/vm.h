@@ -72,6 +72,7 @@ struct vm {
 	struct backend *backends;
 	size_t nr;
 	struct pinners pinners[2];
+	unsigned int iommufds;		/* by which some of these pin */
 	uint64_t total;			/* RAM as libvirt counts it */
 	uint64_t extra;			/* ROMs and video memory, which are pinned, too */
 	bool libvirt;			/* which will set the limit */
