@@ -243,6 +243,8 @@ struct memfile memfile_look(const struct mounts *m, const char *path)
 	full = outside_path(m, path);
 	if (!stat(full, &st)) {
 		f.maker = S_ISDIR(st.st_mode) ? MAKER_QEMU : MAKER_OTHER;
+		if (S_ISREG(st.st_mode))
+			f.there = multiply_counts(st.st_blocks, 512);
 		if (S_ISBLK(st.st_mode))
 			f.kind = FILE_DISK;
 		else if (S_ISCHR(st.st_mode))

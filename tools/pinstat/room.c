@@ -164,10 +164,10 @@ static bool same_nodes(const struct backend *a, const struct backend *b)
 	return !strcmp(a->nodes ?: "", b->nodes ?: "");
 }
 
-/* A file that is there has its pages already */
-static bool to_be_made(const struct verdict *v, const struct backend *b)
+/* A file that is there has its pages already, or some of them: it may be sparse */
+static uint64_t to_be_made(const struct verdict *v, const struct backend *b)
 {
-	return b->kind != BACKEND_FILE || v->file.maker != MAKER_OTHER;
+	return less(b->needed, b->kind == BACKEND_FILE ? v->file.there : 0);
 }
 
 /*
@@ -194,9 +194,9 @@ static void pool_fits(struct judgement *j, const struct vm *vm, size_t of,
 		const struct verdict *v = &j->verdicts[i];
 
 		if (on_huge_pages(v, o) && page_size(v, o) == size &&
-		    to_be_made(v, o) && (!bound || same_nodes(o, b)))
-			need = add_counts(need, o->needed / size +
-						!!(o->needed % size));
+		    (!bound || same_nodes(o, b)))
+			need = add_counts(need, to_be_made(v, o) / size +
+						!!(to_be_made(v, o) % size));
 	}
 	if (need <= have)
 		return;
@@ -252,7 +252,9 @@ static void room_on_tmpfs(struct judgement *j, const struct vm *vm,
 		for (k = 0; k < vm->nr; k++)
 			if (on_tmpfs(&j->verdicts[k], &vm->backends[k]) &&
 			    !strcmp(j->verdicts[k].file.dir, v->file.dir))
-				need = add_counts(need, vm->backends[k].needed);
+				need = add_counts(need,
+						  to_be_made(&j->verdicts[k],
+							     &vm->backends[k]));
 		if (need <= have)
 			continue;
 		need_text = human_size(need);
@@ -278,16 +280,18 @@ static void room_on_tmpfs(struct judgement *j, const struct vm *vm,
 /* How much memory of small pages comes of it, beside what is there already */
 static uint64_t small_pages(const struct verdict *v, const struct backend *b)
 {
-	/* The private copy of a file that is there is new all the same */
-	if (on_huge_pages(v, b) || b->readonly ||
-	    (b->share && !to_be_made(v, b)) ||
-	    v->outcome >= OUTCOME_FAILS)
+	if (on_huge_pages(v, b) || b->readonly || v->outcome >= OUTCOME_FAILS)
 		return 0;
-	if (b->kind == BACKEND_FILE && b->share &&
-	    v->outcome != OUTCOME_MOVES &&
+	/* The private copy of a file that is there is new all the same */
+	if (!b->share)
+		return add_counts(b->needed, held_twice(v, b) ?
+					     to_be_made(v, b) : 0);
+	if (v->outcome == OUTCOME_MOVES)
+		return b->needed;
+	if (b->kind == BACKEND_FILE &&
 	    !(v->file.fs && !strcmp(v->file.fs, "tmpfs")))
 		return 0;
-	return multiply_counts(b->needed, 1 + held_twice(v, b));
+	return to_be_made(v, b);
 }
 
 static bool node_memory(uint64_t node, uint64_t arg, uint64_t *bytes)
