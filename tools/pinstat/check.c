@@ -99,34 +99,40 @@ static char *backing_dir(const struct options *o)
 /* A QEMU is smaller */
 #define PROGRAM_MAX	(256u << 20)
 
+/* To read all of it may take longer */
+#define PROGRAM_PATIENCE	5000
+
+struct program {
+	bool known, patched;
+};
+
 /*
  * Does the program know the property? It is not run, and what else it may be is
  * not read for long: its name is untrusted.
  */
-static bool program_knows(const char *path, bool *known)
+static void look_into(void *answer, const void *path)
 {
 	static const char property[] = "ram-pin-fallback";
+	struct program *p = answer;
 	char buf[1 << 16];
 	size_t have = 0, all = 0, keep = strlen(property) - 1;
 	struct stat st;
-	bool found = false;
 	ssize_t n;
 	int fd = -1;
 
-	*known = false;
 	if (!stat(path, &st) && S_ISREG(st.st_mode))
 		fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	if (fd < 0)
-		return false;
-	while (!found && all < PROGRAM_MAX &&
+		return;
+	while (!p->patched && all < PROGRAM_MAX &&
 	       (n = read(fd, buf + have, sizeof(buf) - have)) > 0) {
 		/* /sys has files of this kind that are registers of devices */
 		if (!all && (n < 4 || memcmp(buf, "\177ELF", 4)))
 			break;
 		all += n;
 		have += n;
-		*known = true;
-		found = memmem(buf, have, property, keep + 1);
+		p->known = true;
+		p->patched = memmem(buf, have, property, keep + 1);
 		/* It may lie across two pieces */
 		if (have > keep) {
 			memmove(buf, buf + have - keep, keep);
@@ -134,27 +140,26 @@ static bool program_knows(const char *path, bool *known)
 		}
 	}
 	close(fd);
-	return found;
 }
 
 static bool qemu_is_patched(const struct vm *vm)
 {
+	struct program p = { false };
 	char *path, *name;
-	bool patched, known;
 
 	path = vm->pid ? sysroot_path("/proc/%ld/exe", vm->pid) :
 			 sysroot_path("%s", vm->emulator ?: "");
-	patched = program_knows(path, &known);
-	if (!known && vm->policy_set) {
-		patched = true;		/* whoever set it will know */
-	} else if (!known) {
+	in_time(&p, sizeof(p), PROGRAM_PATIENCE, look_into, path);
+	if (!p.known && vm->policy_set) {
+		p.patched = true;	/* whoever set it will know */
+	} else if (!p.known) {
 		name = escape(path, strlen(path));
 		warnx("%s: pinstat cannot read it, and assumes an unpatched QEMU; see --qemu",
 		      name);
 		free(name);
 	}
 	free(path);
-	return patched;
+	return p.patched;
 }
 
 /* The host's policy, if the machine option has none */

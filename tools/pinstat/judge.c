@@ -132,7 +132,9 @@ static void judge_pin(struct verdict *v, const struct backend *b,
 	case FILE_UNKNOWN:
 		v->pin = PIN_UNKNOWN;
 		v->outcome = OUTCOME_UNKNOWN;
-		v->why = xstrdup("its file system is not known");
+		v->why = xstrdup(v->file.late ?
+				 "its file system does not answer (a FUSE daemon, or a server)" :
+				 "its file system is not known");
 		break;
 	}
 }

@@ -132,23 +132,24 @@ static bool fs_is(struct libmnt_fs *mount, const char *names)
 	return false;
 }
 
-/*
- * Without an option, or with dax=inode, it is a matter of the file, or of the
- * folder that it is made in.
- */
-static bool is_dax(struct libmnt_fs *mount, const char *real)
+/* What there is at a path. Only a child looks, as the path may lead to any file system */
+struct seen {
+	char real[PATH_MAX];	/* "": nowhere, or it is another system's */
+	bool dax;		/* the file there says so, or its folder */
+	int error;		/* of stat() */
+	mode_t mode;
+	uint64_t blocks;
+};
+
+/* Says the file, or the folder that it is made in, that it is for DAX? */
+static bool has_dax(const char *real)
 {
-	char *dax = mount_option(mount, "dax");
-	bool always = dax && (!*dax || !strcmp(dax, "always"));
-	bool never = dax && !strcmp(dax, "never");
 	struct fsxattr attr;
 	struct statx stx;
 	struct stat st;
+	bool dax = false;
 	int fd;
 
-	free(dax);
-	if (always || never || !real)
-		return always;
 	if (!statx(AT_FDCWD, real, 0, 0, &stx) &&
 	    stx.stx_attributes & stx.stx_attributes_mask & STATX_ATTR_DAX)
 		return true;
@@ -159,13 +160,25 @@ static bool is_dax(struct libmnt_fs *mount, const char *real)
 	if (fd < 0)
 		return false;
 	if (!ioctl(fd, FS_IOC_FSGETXATTR, &attr))
-		always = attr.fsx_xflags & FS_XFLAG_DAX;
+		dax = attr.fsx_xflags & FS_XFLAG_DAX;
 	close(fd);
-	return always;
+	return dax;
+}
+
+/* Without an option, or with dax=inode, it is a matter of the file */
+static bool is_dax(struct libmnt_fs *mount, const struct seen *seen)
+{
+	char *dax = mount_option(mount, "dax");
+	bool always = dax && (!*dax || !strcmp(dax, "always"));
+	bool never = dax && !strcmp(dax, "never");
+
+	free(dax);
+	return always || (!never && seen && seen->dax);
 }
 
 static enum file_kind fs_kind(const struct mounts *m, struct libmnt_fs *mount,
-			      const char *path, const char *real, int depth)
+			      const char *path, const struct seen *seen,
+			      int depth)
 {
 	enum file_kind kind;
 	char *upper;
@@ -184,7 +197,7 @@ static enum file_kind fs_kind(const struct mounts *m, struct libmnt_fs *mount,
 		free(upper);
 		return kind == FILE_UNKNOWN ? FILE_TRACKED : kind;
 	}
-	return is_dax(mount, real) ? FILE_DAX : FILE_TRACKED;
+	return is_dax(mount, seen) ? FILE_DAX : FILE_TRACKED;
 }
 
 /*
@@ -216,44 +229,80 @@ static char *outside_path(const struct mounts *m, const char *path)
 		sysroot_path("%s", path);
 }
 
+struct look {
+	const struct mounts *mounts;
+	const char *path;
+};
+
+static void look(void *answer, const void *arg)
+{
+	const struct look *l = arg;
+	struct seen *seen = answer;
+	struct stat st;
+	char *path;
+
+	path = real_path(l->mounts, l->path);
+	if (path && strlen(path) < sizeof(seen->real)) {
+		strcpy(seen->real, path);
+		seen->dax = has_dax(path);
+	}
+	free(path);
+	path = outside_path(l->mounts, l->path);
+	seen->error = stat(path, &st) ? errno : 0;
+	free(path);
+	if (!seen->error) {
+		seen->mode = st.st_mode;
+		seen->blocks = st.st_blocks;
+	}
+}
+
+static void file_seen(struct memfile *f, const struct seen *seen,
+		      const char *path)
+{
+	if (seen->error) {
+		if (seen->error == ENOENT && !*sysroot)
+			f->maker = MAKER_QEMU;
+		return;
+	}
+	f->maker = S_ISDIR(seen->mode) ? MAKER_QEMU : MAKER_OTHER;
+	if (S_ISREG(seen->mode))
+		f->there = multiply_counts(seen->blocks, 512);
+	else if (S_ISBLK(seen->mode))
+		f->kind = FILE_DISK;
+	else if (S_ISCHR(seen->mode))
+		f->kind = strncmp(path, "/dev/dax", 8) ? FILE_DEVICE :
+							 FILE_DEVDAX;
+}
+
 struct memfile memfile_look(const struct mounts *m, const char *path)
 {
+	const struct look what = { m, path };
+	struct seen seen = { .error = EIO };
 	struct memfile f = { 0 };
 	struct libmnt_fs *mount;
-	char *real, *full, *value;
 	const char *name;
-	struct stat st;
+	char *value;
 
 	if (*path != '/')
 		return f;
-	real = real_path(m, path);
-	mount = mount_of(m, real && !m->pid ? real : path);
+	/* A record answers */
+	if (*sysroot)
+		look(&seen, &what);
+	else if (!in_time(&seen, sizeof(seen), PATIENCE, look, &what))
+		f.late = true;
+	mount = mount_of(m, *seen.real && !m->pid ? seen.real : path);
 	if (mount) {
 		name = mnt_fs_get_fstype(mount) ?: "";
 		f.fs = escape(name, strlen(name));
 		f.dir = xstrdup(mnt_fs_get_target(mount) ?: "");
-		f.kind = fs_kind(m, mount, path, real, 0);
+		if (!f.late)
+			f.kind = fs_kind(m, mount, path, &seen, 0);
 		value = mount_option(mount, "pagesize");
 		if (value && !parse_size(value, 'B', &f.pagesize))
 			f.pagesize = 0;
 		free(value);
 	}
-	free(real);
-
-	full = outside_path(m, path);
-	if (!stat(full, &st)) {
-		f.maker = S_ISDIR(st.st_mode) ? MAKER_QEMU : MAKER_OTHER;
-		if (S_ISREG(st.st_mode))
-			f.there = multiply_counts(st.st_blocks, 512);
-		if (S_ISBLK(st.st_mode))
-			f.kind = FILE_DISK;
-		else if (S_ISCHR(st.st_mode))
-			f.kind = strncmp(path, "/dev/dax", 8) ? FILE_DEVICE :
-								FILE_DEVDAX;
-	} else if (errno == ENOENT && !*sysroot) {
-		f.maker = MAKER_QEMU;
-	}
-	free(full);
+	file_seen(&f, &seen, path);
 	return f;
 }
 
@@ -288,10 +337,20 @@ static bool recorded_room(const char *dir, uint64_t *bytes)
 	return found;
 }
 
+#define NO_LIMIT	UINT64_MAX
+
+static void ask_room(void *answer, const void *dir)
+{
+	uint64_t *bytes = answer;
+	struct statvfs st;
+
+	*bytes = statvfs(dir, &st) || !st.f_blocks ? NO_LIMIT :
+		 multiply_counts(st.f_bavail, st.f_frsize);
+}
+
 bool memfile_room(const struct mounts *m, const struct memfile *f,
 		  uint64_t *bytes)
 {
-	struct statvfs st;
 	char *full;
 	bool ok;
 
@@ -301,11 +360,10 @@ bool memfile_room(const struct mounts *m, const struct memfile *f,
 	if (*sysroot)
 		return recorded_room(f->dir, bytes);
 	full = outside_path(m, f->dir);
-	/* Without blocks it has no limit */
-	ok = !statvfs(full, &st) && st.f_blocks;
+	/* The way to it may lead through others. Without blocks it has no limit */
+	ok = in_time(bytes, sizeof(*bytes), PATIENCE, ask_room, full) &&
+	     *bytes != NO_LIMIT;
 	free(full);
-	if (ok)
-		*bytes = multiply_counts(st.f_bavail, st.f_frsize);
 	return ok;
 }
 

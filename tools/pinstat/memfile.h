@@ -40,6 +40,7 @@ struct memfile {
 	uint64_t pagesize;	/* of a hugetlbfs, or 0 */
 	enum file_kind kind;
 	enum file_maker maker;
+	bool late;		/* its file system does not answer: fs may be another */
 	uint64_t there;		/* bytes of it that have their memory, or their disk */
 };
 

@@ -174,9 +174,42 @@ static bool write_all(int fd, const char *text, size_t len)
 }
 
 /* Milliseconds that a process may take to let such a file be read; all after LATE_MAX */
-#define PATIENCE	2000
 #define LESS_PATIENCE	50
 #define LATE_MAX	5
+
+/* A child, which answers through fd[1]; 0: this is it; negative, and errno: there is none */
+static pid_t child_start(int fd[2])
+{
+	pid_t child;
+	int error;
+
+	if (pipe2(fd, O_CLOEXEC))
+		return -1;
+	/* Nothing that the child could print a second time */
+	fflush(stdout);
+	child = fork();
+	error = errno;
+	if (child)
+		close(fd[1]);
+	if (child < 0)
+		close(fd[0]);
+	errno = error;
+	return child;
+}
+
+/* Does it begin to answer in time? Otherwise it ends when it can: only init waits for it */
+static bool child_answers(pid_t child, int fd, int patience)
+{
+	static unsigned int late;
+	struct pollfd wait = { .fd = fd, .events = POLLIN };
+
+	if (poll(&wait, 1, late < LATE_MAX ? patience : LESS_PATIENCE) == 1)
+		return true;
+	late++;
+	kill(child, SIGKILL);
+	waitpid(child, NULL, WNOHANG);
+	return false;
+}
 
 /*
  * A file of a process that the kernel reads from its memory, or only when the
@@ -186,8 +219,6 @@ static bool write_all(int fd, const char *text, size_t len)
  */
 char *sysroot_read_memory(size_t *len, long pid, const char *file)
 {
-	static unsigned int late;
-	struct pollfd wait = { .events = POLLIN };
 	int fd[2], error, status = 0;
 	char *buf = NULL, *text;
 	pid_t child;
@@ -195,11 +226,9 @@ char *sysroot_read_memory(size_t *len, long pid, const char *file)
 	/* It waits for nothing now; and its child would share its memory */
 	if (pid == getpid())
 		return sysroot_read(len, "/proc/%ld/%s", pid, file);
-	if (pipe2(fd, O_CLOEXEC))
+	child = child_start(fd);
+	if (child < 0)
 		return NULL;
-	/* Nothing that the child could print a second time */
-	fflush(stdout);
-	child = fork();
 	if (!child) {
 		text = sysroot_read(len, "/proc/%ld/%s", pid, file);
 		error = text ? 0 : errno;
@@ -208,11 +237,7 @@ char *sysroot_read_memory(size_t *len, long pid, const char *file)
 			_exit(1);
 		_exit(0);
 	}
-	error = errno;
-	close(fd[1]);
-	wait.fd = fd[0];
-	if (child > 0 && poll(&wait, 1, late < LATE_MAX ? PATIENCE :
-							  LESS_PATIENCE) == 1) {
+	if (child_answers(child, fd[0], PATIENCE)) {
 		if (read(fd[0], &error, sizeof(error)) != sizeof(error))
 			error = EIO;
 		else if (!error)
@@ -223,16 +248,41 @@ char *sysroot_read_memory(size_t *len, long pid, const char *file)
 			buf = NULL;
 			error = EIO;
 		}
-	} else if (child > 0) {
-		/* It ends when it can: nobody waits for it but init */
-		late++;
+	} else {
 		error = ETIMEDOUT;
-		kill(child, SIGKILL);
-		waitpid(child, NULL, WNOHANG);
 	}
 	close(fd[0]);
 	errno = error;
 	return buf;
+}
+
+bool in_time(void *answer, size_t size, int patience,
+	     void (*work)(void *answer, const void *arg), const void *arg)
+{
+	pid_t child;
+	char *text;
+	size_t len;
+	bool ok;
+	int fd[2];
+
+	child = child_start(fd);
+	if (child < 0)
+		return false;
+	if (!child) {
+		work(answer, arg);
+		_exit(!write_all(fd[1], answer, size));
+	}
+	ok = child_answers(child, fd[0], patience);
+	if (ok) {
+		text = read_fd(&len, fd[0]);
+		waitpid(child, NULL, 0);
+		ok = text && len == size;
+		if (ok)
+			memcpy(answer, text, size);
+		free(text);
+	}
+	close(fd[0]);
+	return ok;
 }
 
 /*

@@ -25,6 +25,15 @@ char *sysroot_read(size_t *len, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
 /* The same for a file that shows memory of a process, with a deadline */
 char *sysroot_read_memory(size_t *len, long pid, const char *file);
+/* Milliseconds that they may take */
+#define PATIENCE	2000
+/*
+ * Have a child do @work, which looks at files that others chose: one on FUSE or NFS may
+ * never answer. False: not in time, and @answer is as it was. @work may change nothing
+ * but the answer.
+ */
+bool in_time(void *answer, size_t size, int patience,
+	     void (*work)(void *answer, const void *arg), const void *arg);
 /* Of a file that is open, below the folder or not */
 char *read_fd(size_t *len, int fd);
 
