@@ -170,6 +170,22 @@ static uint64_t to_be_made(const struct verdict *v, const struct backend *b)
 	return less(b->needed, b->kind == BACKEND_FILE ? v->file.there : 0);
 }
 
+/* There is no pool of that size, where pools are known at all */
+static void refuse_size(struct judgement *j, size_t of, uint64_t size)
+{
+	char *text;
+
+	if (!sysroot_exists("/sys/kernel/mm/hugepages") ||
+	    sysroot_exists("/sys/kernel/mm/hugepages/hugepages-%llukB",
+			   (unsigned long long)size >> 10))
+		return;
+	text = human_size(size);
+	refuse_room(&j->verdicts[of],
+		    xasprintf("the kernel has no huge pages of %s", text));
+	advise(&j->todo, NULL, "Use huge pages of a size that the kernel has: see /sys/kernel/mm/hugepages");
+	free(text);
+}
+
 /*
  * All of them that have the same pool: those of this size, @of: and of the same
  * nodes
@@ -183,8 +199,12 @@ static void pool_fits(struct judgement *j, const struct vm *vm, size_t of,
 	size_t i;
 	char *text;
 
-	if (!size || !host_pool(size, &host, &more))
+	if (!size)
 		return;
+	if (!host_pool(size, &host, &more)) {
+		refuse_size(j, of, size);
+		return;
+	}
 	have = host;
 	if (bound && !sum_of_nodes(b->nodes, &have, node_pool, size))
 		return;
