@@ -309,11 +309,12 @@ void judge_limit(struct judgement *j, const struct vm *vm,
 		j->worst = OUTCOME_REFUSES;
 		return;
 	}
-	if (j->pinned) {
+	/* Else the VM need not use all of its RAM */
+	if (j->pinned || vm->locked)
 		small = judge_hard_limit(j, vm, with_tables(ram.small_now,
 							    containers(vm, &p)));
+	if (j->pinned)
 		judge_mappings(j, vm, &p);
-	}
 	if (m->low || small)
 		advise_limit(j, vm, host);
 }
