@@ -13,6 +13,7 @@
 #include <strings.h>
 #include <unistd.h>
 
+#include "nodes.h"
 #include "pins.h"
 #include "sysroot.h"
 #include "vm.h"
@@ -196,18 +197,28 @@ static char *escaped_attribute(const xmlNode *node, const char *name)
 	return out;
 }
 
-/* Strict unless it says something else; NULL: any nodes */
-static char *strict_nodes(const xmlNode *node)
+static char *nodes_attribute(const xmlNode *node, const char *name)
 {
-	char *mode = attribute(node, "mode");
-	bool strict = !mode || !strcmp(mode, "strict");
+	char *text = attribute(node, name), *out;
 
-	free(mode);
-	return strict ? escaped_attribute(node, "nodeset") : NULL;
+	out = text ? nodes_text(text) : NULL;
+	free(text);
+	return out;
 }
 
-/* Which nodes of the host memory of this guest node is bound to; NULL: none */
-static char *bound_to(struct domain *d, uint64_t node)
+/* Strict unless it says something else; restrictive: by the cgroup, for small pages */
+static void bind_as(struct backend *b, const xmlNode *node)
+{
+	char *mode = attribute(node, "mode");
+
+	b->by_cpuset = mode && !strcmp(mode, "restrictive");
+	if (!mode || !strcmp(mode, "strict") || b->by_cpuset)
+		b->nodes = nodes_attribute(node, "nodeset");
+	free(mode);
+}
+
+/* To which nodes of the host is memory of this guest node bound? */
+static void bind_backend(struct domain *d, struct backend *b, uint64_t node)
 {
 	xmlNode *memnode;
 	uint64_t cell;
@@ -220,9 +231,10 @@ static char *bound_to(struct domain *d, uint64_t node)
 		free(text);
 		if (cell != node || node == UINT64_MAX)
 			continue;
-		return strict_nodes(memnode);
+		bind_as(b, memnode);
+		return;
 	}
-	return strict_nodes(child(d->numatune, "memory"));
+	bind_as(b, child(d->numatune, "memory"));
 }
 
 static enum access access_of(const xmlNode *node, const char *name)
@@ -324,7 +336,7 @@ static struct backend *add_backend(struct domain *d, char *name, uint64_t size,
 		access = d->access;
 	b->size = b->needed = size;
 	b->share = access == ACCESS_SHARED;
-	b->nodes = bound_to(d, node);
+	bind_backend(d, b, node);
 	if (path) {
 		b->kind = BACKEND_FILE;
 		b->path = path;
@@ -407,7 +419,8 @@ static uint64_t add_memory_device(struct domain *d, xmlNode *node,
 		if (child(source, "nodemask")) {
 			free(b->nodes);
 			mask = content(child(source, "nodemask"));
-			b->nodes = escape(mask, strlen(mask));
+			b->nodes = nodes_text(mask);
+			b->by_cpuset = false;
 			free(mask);
 		}
 		requested = child(target, "requested");

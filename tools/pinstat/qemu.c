@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "nodes.h"
 #include "pins.h"
 #include "props.h"
 #include "sysroot.h"
@@ -113,19 +114,20 @@ static struct backend *find_backend(struct args *a, const char *id)
 /* host-nodes=0-1, or host-nodes=0,host-nodes=2, or host-nodes.0 of JSON */
 static char *nodes_of(const struct props *p)
 {
-	char *nodes = NULL, *more, *one;
+	char *nodes = NULL, *more;
 	size_t i;
 
 	for (i = 0; i < p->nr; i++) {
 		if (strncmp(p->list[i].key, "host-nodes", 10))
 			continue;
-		one = escape(p->list[i].value, strlen(p->list[i].value));
-		more = xasprintf("%s%s%s", nodes ?: "", nodes ? "," : "", one);
-		free(one);
+		more = xasprintf("%s%s%s", nodes ?: "", nodes ? "," : "",
+				 p->list[i].value);
 		free(nodes);
 		nodes = more;
 	}
-	return nodes;
+	more = nodes ? nodes_text(nodes) : NULL;
+	free(nodes);
+	return more;
 }
 
 /* libvirt opens it, from 12.1 on, and has it count for the process */

@@ -9,6 +9,7 @@
 
 #include "columns.h"
 #include "judge.h"
+#include "nodes.h"
 #include "pins.h"
 #include "sysroot.h"
 
@@ -97,33 +98,6 @@ static bool host_pool(uint64_t pagesize, uint64_t *pages, uint64_t *more)
 	return ok;
 }
 
-#define MAX_NODES	1024
-
-/* Nodes of a list such as "0-3,^2,7"; false: it is none */
-static bool parse_nodes(const char *list, bool set[MAX_NODES])
-{
-	unsigned long long from, to;
-	bool in;
-	char *end;
-
-	memset(set, 0, MAX_NODES * sizeof(*set));
-	while (*list) {
-		in = *list != '^';
-		list += !in;
-		from = to = strtoull(list, &end, 10);
-		if (end == list)
-			return false;
-		if (*end == '-')
-			to = strtoull(end + 1, &end, 10);
-		if (*end && *end != ',')
-			return false;
-		for (; from <= to && from < MAX_NODES; from++)
-			set[from] = in;
-		list = end + (*end == ',');
-	}
-	return true;
-}
-
 /* The sum of a figure over these nodes; false: it is known of none of them */
 static bool sum_of_nodes(const char *nodes, uint64_t *sum,
 			 bool (*get)(uint64_t node, uint64_t arg, uint64_t *n),
@@ -133,7 +107,7 @@ static bool sum_of_nodes(const char *nodes, uint64_t *sum,
 	uint64_t node, n;
 
 	*sum = 0;
-	if (strlen(nodes) > 4096 || !parse_nodes(nodes, set))
+	if (!nodes_parse(nodes, set))
 		return false;
 	for (node = 0; node < MAX_NODES; node++)
 		if (set[node] && get(node, arg, &n)) {
@@ -243,7 +217,7 @@ static void room_for_huge_pages(struct judgement *j, const struct vm *vm)
 		    (b->kind == BACKEND_FILE && !b->path))
 			continue;
 		pool_fits(j, vm, i, false);
-		if (b->nodes)
+		if (b->nodes && !b->by_cpuset)
 			pool_fits(j, vm, i, true);
 	}
 }
@@ -314,16 +288,29 @@ static uint64_t small_pages(const struct verdict *v, const struct backend *b)
 	return to_be_made(v, b);
 }
 
+/* What is free, and what the kernel drops for it: nodes have no MemAvailable */
 static bool node_memory(uint64_t node, uint64_t arg, uint64_t *bytes)
 {
+	static const char * const fields[] = {
+		"MemFree:", "Active(file):", "Inactive(file):", "SReclaimable:",
+	};
 	char *text = sysroot_read(NULL, "/sys/devices/system/node/node%llu/meminfo",
-				  (unsigned long long)node);
-	char *at = text ? strstr(text, " MemTotal:") : NULL;
+				  (unsigned long long)node), *at, *field;
+	bool known = text && strstr(text, " MemFree:");
+	uint64_t kib = 0;
+	size_t i;
 
 	(void)arg;
-	*bytes = at ? multiply_counts(status_kb(at + 1, "MemTotal:"), 1024) : 0;
+	for (i = 0; known && i < sizeof(fields) / sizeof(*fields); i++) {
+		field = xasprintf(" %s", fields[i]);
+		at = strstr(text, field);
+		if (at)
+			kib = add_counts(kib, status_kb(at + 1, fields[i]));
+		free(field);
+	}
+	*bytes = multiply_counts(kib, 1024);
 	free(text);
-	return at;
+	return known;
 }
 
 static void room_on_nodes(struct judgement *j, const struct vm *vm)
@@ -346,7 +333,7 @@ static void room_on_nodes(struct judgement *j, const struct vm *vm)
 			continue;
 		need_text = human_size(need);
 		have_text = human_size(have);
-		warn_of(j, "RAM does not fit: the VM needs %s on the host's nodes %s, which have %s in all.",
+		warn_of(j, "RAM does not fit: the VM needs %s on the host's nodes %s, which have %s free.",
 			need_text, b->nodes, have_text);
 		free(need_text);
 		free(have_text);

@@ -46,6 +46,7 @@ struct backend {
 	uint64_t pagesize;	/* of huge pages; 0: the default */
 	uint64_t block;		/* of virtio-mem, bytes */
 	char *nodes;		/* of the host, and no others: "0-1"; NULL: any */
+	bool by_cpuset;		/* by that of the cgroup: small pages only */
 	bool made;		/* libvirt has QEMU make the file, or the memfd */
 	bool unmapped;		/* a device's store: the guest has no address for it */
 };
