@@ -248,6 +248,14 @@ static uint64_t dma_entry_limit(void)
 	return n;
 }
 
+/* As QEMU's virtio_mem_default_block_size() */
+static uint64_t block_of(const struct verdict *v, const struct backend *b)
+{
+	uint64_t page = on_huge_pages(v, b) ? page_size(v, b) : 0;
+
+	return b->block ?: (page ? max(page, MIB) : 2 * MIB);
+}
+
 /* Each block of virtio-mem is a mapping of its own, so that each can be unplugged */
 static void judge_mappings(struct judgement *j, const struct vm *vm,
 			   const struct pinners *p)
@@ -257,11 +265,12 @@ static void judge_mappings(struct judgement *j, const struct vm *vm,
 
 	for (i = 0; i < vm->nr; i++) {
 		const struct backend *b = &vm->backends[i];
+		uint64_t block = block_of(&j->verdicts[i], b);
 
-		if (b->use != USE_VIRTIO_MEM || !b->block)
+		if (b->use != USE_VIRTIO_MEM)
 			continue;
-		now = add_counts(now, b->needed / b->block);
-		most = add_counts(most, b->size / b->block);
+		now = add_counts(now, b->needed / block);
+		most = add_counts(most, b->size / block);
 	}
 	/* Behind a virtual IOMMU the guest says what is mapped */
 	if (!(p->vfio || p->mdev) || vm->viommu[0] || vm->viommu[1] ||

@@ -319,7 +319,6 @@ static void device(struct args *a, const struct props *p)
 		b->use = USE_VIRTIO_MEM;
 		b->needed = 0;
 		get_size(a, p, "requested-size", 'B', &b->needed);
-		b->block = 2 << 20;
 		get_size(a, p, "block-size", 'B', &b->block);
 	}
 }

@@ -44,7 +44,7 @@ struct backend {
 	enum backend_use use;
 	bool share, readonly, hugetlb;
 	uint64_t pagesize;	/* of huge pages; 0: the default */
-	uint64_t block;		/* of virtio-mem, bytes */
+	uint64_t block;		/* of virtio-mem, bytes; 0: QEMU's default */
 	char *nodes;		/* of the host, and no others: "0-1"; NULL: any */
 	bool by_cpuset;		/* by that of the cgroup: small pages only */
 	bool made;		/* libvirt has QEMU make the file, or the memfd */
