@@ -362,14 +362,14 @@ static void judge_secret(struct judgement *j, const struct vm *vm,
 	for (i = 0; i < vm->nr; i++) {
 		struct verdict *v = &j->verdicts[i];
 
-		v->outcome = snp || host->qemu ? OUTCOME_REFUSES :
-						 OUTCOME_UNKNOWN;
+		v->outcome = host->qemu ? OUTCOME_REFUSES : OUTCOME_UNKNOWN;
 		free(v->why);
-		v->why = !snp && host->qemu ?
-			xstrdup("QEMU 10.0 does not know TDX, and does not start") :
-			snp ?
-			xstrdup("QEMU 10.0 refuses an assigned device in a guest of SEV-SNP, whatever its memory is (\"Cannot set discarding of RAM broken\")") :
-			xstrdup("pinstat does not know what this QEMU does with an assigned device in a guest of TDX");
+		v->why = !host->qemu ?
+			xasprintf("pinstat does not know what this QEMU does with an assigned device in a guest of %s",
+				  name) :
+			xstrdup(snp ?
+				"QEMU 10.0 refuses an assigned device in a guest of SEV-SNP, whatever its memory is (\"Cannot set discarding of RAM broken\")" :
+				"QEMU 10.0 does not know TDX, and does not start");
 	}
 	advise(&j->todo, NULL, "Remove the device, or %s", name);
 }
