@@ -234,6 +234,8 @@ static bool judge_hard_limit(struct judgement *j, const struct vm *vm,
 /* --- The number of mappings ------------------------------------------------------------ */
 
 #define DMA_ENTRIES	65535
+/* For RAM, ROMs and the devices' own memory: as many as QEMU reckons with without KVM */
+#define OTHER_ENTRIES	512
 
 static uint64_t dma_entry_limit(void)
 {
@@ -272,15 +274,16 @@ static void judge_mappings(struct judgement *j, const struct vm *vm,
 		now = add_counts(now, b->needed / block);
 		most = add_counts(most, b->size / block);
 	}
+	limit -= limit > OTHER_ENTRIES ? OTHER_ENTRIES : limit;
 	/* Behind a virtual IOMMU the guest says what is mapped */
 	if (!(p->vfio || p->mdev) || vm->viommu[0] || vm->viommu[1] ||
 	    most <= limit)
 		return;
 	if (now > limit)
-		warn_of(j, "virtio-mem needs a mapping for each of its %llu blocks, and a VFIO container takes %llu (dma_entry_limit): not all can be plugged.",
+		warn_of(j, "virtio-mem needs a mapping for each of its %llu blocks, and a VFIO container takes %llu beside RAM and devices (dma_entry_limit): not all can be plugged.",
 			(unsigned long long)now, (unsigned long long)limit);
 	else
-		advise(&j->notes, NULL, "virtio-mem needs a mapping for each of up to %llu blocks, and a VFIO container takes %llu (dma_entry_limit).",
+		advise(&j->notes, NULL, "virtio-mem needs a mapping for each of up to %llu blocks, and a VFIO container takes %llu beside RAM and devices (dma_entry_limit).",
 		       (unsigned long long)most, (unsigned long long)limit);
 	advise(now > limit ? &j->todo : &j->notes,
 	       xasprintf("options vfio_iommu_type1 dma_entry_limit=%llu",
