@@ -189,12 +189,14 @@ static void object(struct args *a, const struct props *p)
 /* A UUID: that of a mediated device, whatever way to it is given */
 static bool is_mdev(const char *sysfs)
 {
-	const char *name = strrchr(sysfs, '/');
-	size_t i;
+	size_t len = strlen(sysfs), i;
+	const char *name;
 
-	name = name ? name + 1 : sysfs;
-	if (strlen(name) != 36)
+	while (len && sysfs[len - 1] == '/')
+		len--;
+	if (len < 36 || (len > 36 && sysfs[len - 37] != '/'))
 		return false;
+	name = sysfs + len - 36;
 	for (i = 0; i < 36; i++)
 		if (i == 8 || i == 13 || i == 18 || i == 23 ?
 		    name[i] != '-' : !isxdigit((unsigned char)name[i]))
@@ -339,28 +341,72 @@ static void machine(struct args *a, const struct props *p)
 		a->vm->viommu[a->more] = true;
 }
 
-/* A drive on NVMe by VFIO, at any depth of its description */
-static void drive(struct args *a, const struct props *p)
+/* The last part of a key: "filename" of "file.filename" */
+static bool key_ends(const char *key, const char *name)
 {
-	size_t i, len;
+	const char *dot = strrchr(key, '.');
+
+	return !strcmp(dot ? dot + 1 : key, name);
+}
+
+/* json: in json: in ... */
+#define MAX_JSON	4
+
+static bool drive_props(struct args *a, const struct props *p,
+			unsigned int depth);
+
+/* A name of a file: is it a drive on NVMe, or a description of one? */
+static bool drive_name(struct args *a, const char *name, unsigned int depth)
+{
+	struct props p;
+	bool found;
+
+	if (!strncmp(name, "nvme://", 7)) {
+		pinners(a)->nvme++;
+		return true;
+	}
+	if (strncmp(name, "json:", 5) || depth == MAX_JSON)
+		return false;
+	found = props_parse(&p, name + 5, NULL) &&
+		drive_props(a, &p, depth + 1);
+	props_free(&p);
+	return found;
+}
+
+/* A drive on NVMe by VFIO, at any depth of its description; or libblkio's */
+static bool drive_props(struct args *a, const struct props *p,
+			unsigned int depth)
+{
+	size_t i;
 
 	for (i = 0; i < p->nr; i++) {
 		const char *key = p->list[i].key, *value = p->list[i].value;
+		bool driver = key_ends(key, "driver");
 
-		len = strlen(key);
-		if ((len >= 6 && !strcmp(key + len - 6, "driver") &&
-		     !strcmp(value, "nvme")) ||
-		    (!strcmp(key, "file") && !strncmp(value, "nvme://", 7))) {
+		if (driver && !strcmp(value, "nvme")) {
 			pinners(a)->nvme++;
-			return;
+			return true;
 		}
-		/* libblkio's */
-		if (len >= 6 && !strcmp(key + len - 6, "driver") &&
-		    !strcmp(value, "virtio-blk-vhost-vdpa")) {
+		if (driver && !strcmp(value, "virtio-blk-vhost-vdpa")) {
 			pinners(a)->vdpa++;
-			return;
+			return true;
 		}
+		if ((key_ends(key, "file") || key_ends(key, "filename")) &&
+		    drive_name(a, value, depth))
+			return true;
 	}
+	return false;
+}
+
+static void drive(struct args *a, const struct props *p)
+{
+	drive_props(a, p, 0);
+}
+
+/* -hda FILE: all of it is a name, with its commas */
+static void disk(struct args *a, const char *name)
+{
+	drive_name(a, name, 0);
 }
 
 static void netdev(struct args *a, const struct props *p)
@@ -425,6 +471,7 @@ static const struct option {
 	const char *name, *first;
 	unsigned int round;	/* backends first: others refer to them */
 	void (*parse)(struct args *a, const struct props *p);
+	void (*text)(struct args *a, const char *text);
 } options[] = {
 	{ "object", "qom-type", 0, object },
 	{ "m", "size", 0, memory },
@@ -439,6 +486,11 @@ static const struct option {
 	{ "name", "guest", 1, name },
 	{ "vga", "type", 1, vga },
 	{ "readconfig", NULL, 1, config_file },
+	{ "hda", NULL, 1, NULL, disk },
+	{ "hdb", NULL, 1, NULL, disk },
+	{ "hdc", NULL, 1, NULL, disk },
+	{ "hdd", NULL, 1, NULL, disk },
+	{ "cdrom", NULL, 1, NULL, disk },
 };
 
 /* With one dash or two */
@@ -467,6 +519,9 @@ static void parse_round(struct args *a, char **argv, size_t argc,
 	for (i = 0; i < argc; i++) {
 		if (is_option(argv[i], "nodefaults"))
 			a->no_card = true;
+		/* Without an option it is a disk, or the value of one that we do not know */
+		if (*argv[i] != '-' && round == 1)
+			disk(a, argv[i]);
 		if (i + 1 == argc)
 			return;
 		if (is_option(argv[i], "mem-path"))
@@ -478,6 +533,10 @@ static void parse_round(struct args *a, char **argv, size_t argc,
 		i++;
 		if (o->round != round)
 			continue;
+		if (o->text) {
+			o->text(a, argv[i]);
+			continue;
+		}
 		if (props_parse(&p, argv[i], o->first))
 			o->parse(a, &p);
 		else
