@@ -13,6 +13,21 @@
 #include "pins.h"
 #include "sysroot.h"
 
+/* Is it said already, or is its code there? Then it is said with that */
+static bool said(struct advice *a, const char *code, const char *text)
+{
+	char *both;
+
+	if (strcmp(a->text, text) && !(code && a->code && !strcmp(a->code, code)))
+		return false;
+	if (!strstr(a->text, text)) {
+		both = xasprintf("%s. %s", a->text, text);
+		free(a->text);
+		a->text = both;
+	}
+	return true;
+}
+
 static void vadvise(struct advices *list, char *code, const char *fmt,
 		    va_list ap)
 {
@@ -23,7 +38,7 @@ static void vadvise(struct advices *list, char *code, const char *fmt,
 		err(2, "no memory");
 	/* Several backends may need the same */
 	for (i = 0; i < list->nr; i++)
-		if (!strcmp(list->list[i].text, text)) {
+		if (said(&list->list[i], code, text)) {
 			free(text);
 			free(code);
 			return;
