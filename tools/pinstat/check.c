@@ -519,6 +519,25 @@ static void print_bytes(const char *what, uint64_t bytes)
 	free(human);
 }
 
+/* The need has 1G of room, which may not all be used: so there are two figures */
+static void print_low(const struct vm *vm, const struct host *host,
+		      const struct memlock *m)
+{
+	const char *kernel = host->kernel ? "userpin" : "stock";
+	const char *pins = vm->pid ? "further pins" : "to pin the memory";
+	char *low = human_size(m->least - m->set);
+	char *room = human_size((host->kernel ? m->ledger : m->stock) - m->set);
+
+	if (m->set_by)
+		printf("  The limit is %s lower than needed, and %s lower than the least that may do: the %s kernel will refuse %s (ENOMEM).\n",
+		       room, low, kernel, pins);
+	else
+		printf("  That is too low, as the VM needs %s at least: the %s kernel will refuse %s (ENOMEM).\n",
+		       low, kernel, pins);
+	free(low);
+	free(room);
+}
+
 static void print_limit(const struct vm *vm, const struct host *host,
 			const struct memlock *m, const struct process *now)
 {
@@ -530,7 +549,6 @@ static void print_limit(const struct vm *vm, const struct host *host,
 	};
 	const char *by = "libvirt sets";
 	size_t i;
-	char *low;
 
 	if (!m->stock && !m->set_by)
 		return;
@@ -554,13 +572,8 @@ static void print_limit(const struct vm *vm, const struct host *host,
 		print_bytes("held now", now->pins.held);
 		print_bytes("VmLck", now->vmlck);
 	}
-	if (m->low) {
-		low = human_size(m->least - m->set);
-		printf("  The limit is too low by %s or more: the %s kernel will refuse %s (ENOMEM).\n",
-		       low, host->kernel ? "userpin" : "stock", vm->pid ?
-		       "further pins" : "to pin the memory");
-		free(low);
-	}
+	if (m->low)
+		print_low(vm, host, m);
 }
 
 static void print_advices(const char *title, const struct advices *list)

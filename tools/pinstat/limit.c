@@ -312,6 +312,9 @@ void judge_limit(struct judgement *j, const struct vm *vm,
 	/* On POWER, KVM's tables and the IOMMU's count in other ways */
 	m->low = !vm->ppc64 && m->least > m->set &&
 		 (vm->libvirt || host->limited);
+	/* Of a hard_limit of 0 something else is said */
+	if (vm->hard_limited && !vm->hard_limit)
+		m->low = false;
 	if (m->low)
 		j->worst = OUTCOME_REFUSES;
 
