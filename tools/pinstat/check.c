@@ -505,10 +505,14 @@ static void print_heading(const struct vm *vm, const struct host *host)
 	print_count(&comma, a->nvme + b->nvme, "nvme:// drive");
 	print_count(&comma, a->vdpa + b->vdpa, "vhost-vdpa");
 	print_count(&comma, vm->secret == SECRET_SEV, "encrypted guest (SEV)");
-	printf("%s%s\n\n", *comma ? "" : host->untracked || host->held ? "some that its command line does not show" :
+	printf("%s%s\n", *comma ? "" : host->untracked || host->held ? "some that its command line does not show" :
 	       "none (the table shows what happens if you assign one)",
 	       *comma && (vm->viommu[0] || vm->viommu[1]) ?
 	       ", behind a virtual IOMMU" : "");
+	if (vm->secret > SECRET_SEV)
+		printf("Encrypted guest: %s, whose memory is in a guest_memfd\n",
+		       secret_name(vm->secret));
+	putchar('\n');
 }
 
 static void print_bytes(const char *what, uint64_t bytes)
@@ -755,6 +759,7 @@ static void print_json(const struct vm *vm, const struct host *host,
 	json_number(part, "vdpa", p.vdpa);
 	json_truth(o, "viommu", vm->viommu[0] || vm->viommu[1]);
 	json_truth(o, "sev", vm->secret == SECRET_SEV);
+	json_string(o, "encrypted", secret_name(vm->secret));
 	json_string(o, "result", result_text(j));
 	part = json_object_new_array();
 	json_set(o, "backends", part);

@@ -92,6 +92,16 @@ const char *use_name(enum backend_use use)
 	return names[use];
 }
 
+const char *secret_name(enum secret secret)
+{
+	static const char * const names[] = {
+		[SECRET_SEV] = "SEV", [SECRET_SNP] = "SEV-SNP",
+		[SECRET_TDX] = "TDX",
+	};
+
+	return names[secret];
+}
+
 static bool is_storage(const struct backend *b)
 {
 	return b->use == USE_NVDIMM || b->use == USE_VIRTIO_PMEM;
@@ -368,7 +378,7 @@ static void judge_secret(struct judgement *j, const struct vm *vm,
 			 const struct host *host, const struct pinners *p)
 {
 	bool snp = vm->secret == SECRET_SNP;
-	const char *name = snp ? "SEV-SNP" : "TDX";
+	const char *name = secret_name(vm->secret);
 	size_t i;
 
 	if (vm->secret <= SECRET_SEV || vm->pid ||

@@ -89,6 +89,8 @@ void judge(struct judgement *j, const struct vm *vm, const struct host *host);
 void judgement_free(struct judgement *j, const struct vm *vm);
 
 const char *use_name(enum backend_use use);
+/* "SEV-SNP"; NULL: it is not encrypted */
+const char *secret_name(enum secret secret);
 bool held_twice(const struct verdict *v, const struct backend *b);
 bool on_huge_pages(const struct verdict *v, const struct backend *b);
 struct pinners pinners_sum(const struct vm *vm);
