@@ -140,13 +140,11 @@ bool cgroup_exists(const char *path)
 /* Not out of the tree, which is another system's or a namespace's there */
 static bool goes_up(const char *path)
 {
-	const char *at = path;
+	const char *at;
 
-	while ((at = strstr(at, "..")))
+	for (at = path; (at = strstr(at, "..")); at++)
 		if ((at == path || at[-1] == '/') && (!at[2] || at[2] == '/'))
 			return true;
-		else
-			at++;
 	return false;
 }
 

@@ -3,6 +3,7 @@
  * The limit longterm_pin of the cgroup that a VM's pins are charged to, and of those
  * above it: libvirt makes the cgroup in the VM's partition.
  */
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -76,9 +77,6 @@ static char *plain_path(const char *partition)
 	return path;
 }
 
-/* Longer than any: what is in the XML may be hostile */
-#define PARTITION_MAX	4096
-
 /* Below the root cgroup; NULL: it is not known. For free() */
 static char *cgroup_of(const struct vm *vm, const struct host *host)
 {
@@ -87,7 +85,8 @@ static char *cgroup_of(const struct vm *vm, const struct host *host)
 
 	if (vm->pid)
 		return host->cgroup ? xstrdup(host->cgroup) : NULL;
-	if (strlen(partition) > PARTITION_MAX)
+	/* Longer than the name of a slice may be */
+	if (strlen(partition) > NAME_MAX)
 		return NULL;
 	slice = slice_name(partition);
 	path = slice_path(slice);
