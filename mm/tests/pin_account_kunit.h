@@ -1771,9 +1771,9 @@ static void kill_after_wait_for_memory_leaves_nothing_pinned(struct kunit *test)
 	ret = kunit_add_action_or_reset(test, kill_at_wait_end, test);
 	KUNIT_ASSERT_EQ(test, ret, 0);
 
+	task = pin_test_hold_mmap_lock(test, t->base.mm);
 	/* The first try takes no mmap_lock, for no limit applies; the second waits for it */
 	t->owner.lock_cap = true;
-	task = pin_test_hold_mmap_lock(test, t->base.mm);
 	pin_test_sweep_begin(sweep);
 	ret = account_pin(t, t->acct, t->addr, 0, 40);
 	pin_test_sweep_end(sweep, ret < 0);
