@@ -124,14 +124,11 @@ int ring_not_provided(struct ring *r, int group)
 	return ring_register(r, IORING_UNREGISTER_PBUF_RING, &reg, 1);
 }
 
-int ring_request(struct ring *r, int op, int fd, void *mem, size_t len)
+int ring_submit(struct ring *r, int op, int fd, void *mem, size_t len, int wait)
 {
 	unsigned int *tail = (unsigned int *)(r->queues + r->p.sq_off.tail);
 	unsigned int *array = (unsigned int *)(r->queues + r->p.sq_off.array);
-	unsigned int *head = (unsigned int *)(r->queues + r->p.cq_off.head);
-	struct io_uring_cqe *cqes = (void *)(r->queues + r->p.cq_off.cqes);
 	unsigned int at = *tail % RING_ENTRIES;
-	int res;
 
 	r->sqes[at] = (struct io_uring_sqe) {
 		.opcode = op,
@@ -141,9 +138,21 @@ int ring_request(struct ring *r, int op, int fd, void *mem, size_t len)
 	};
 	array[at] = at;
 	__atomic_store_n(tail, *tail + 1, __ATOMIC_RELEASE);
-	if (syscall(__NR_io_uring_enter, r->fd, 1, 1, IORING_ENTER_GETEVENTS,
-		    NULL, 0) != 1)
+	if (syscall(__NR_io_uring_enter, r->fd, 1, wait,
+		    wait ? IORING_ENTER_GETEVENTS : 0, NULL, 0) != 1)
 		return -errno;
+	return 0;
+}
+
+int ring_request(struct ring *r, int op, int fd, void *mem, size_t len)
+{
+	unsigned int *head = (unsigned int *)(r->queues + r->p.cq_off.head);
+	struct io_uring_cqe *cqes = (void *)(r->queues + r->p.cq_off.cqes);
+	int res;
+
+	res = ring_submit(r, op, fd, mem, len, 1);
+	if (res)
+		return res;
 	res = cqes[*head % r->p.cq_entries].res;
 	__atomic_store_n(head, *head + 1, __ATOMIC_RELEASE);
 	return res;

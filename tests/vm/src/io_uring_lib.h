@@ -36,6 +36,8 @@ int ring_clone(struct ring *to, struct ring *from);
 int ring_provided(struct ring *r, int group, void *mem, long n);
 int ring_not_provided(struct ring *r, int group);
 
+/* One request, which ends when it likes, unless one is waited for */
+int ring_submit(struct ring *r, int op, int fd, void *mem, size_t len, int wait);
 /* One request with buffer 0, and its result */
 int ring_request(struct ring *r, int op, int fd, void *mem, size_t len);
 
