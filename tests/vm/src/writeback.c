@@ -1,0 +1,1216 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Pages of files that a device writes to while they are written back: one case per row
+ * of the table below and file system. The device is a disk that is read by O_DIRECT
+ * into a shared mapping of the file, and hold_lib.h says when its data comes. All of it
+ * is what any program can do, and no module is needed.
+ *
+ * writeback [--stock] [--list] [PATTERN...]
+ *
+ * Each case must hold; with --stock it must end as the table says for stock 6.12, so
+ * that a kernel which is better, or worse, than the table fails.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <fnmatch.h>
+#include <linux/aio_abi.h>
+#include <linux/fiemap.h>
+#include <linux/fs.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/swap.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "hold_lib.h"
+#include "io_uring_lib.h"
+#include "kselftest.h"
+#include "util.h"
+
+#define DIR		"/tmp/writeback"
+#define FILE_PAGES	16UL
+/* The pages of the file that the device writes to. Others lie before them. */
+#define P		4UL
+#define Q		5UL
+
+/* How a case ends; some say more behind it */
+#define HOLDS		"holds"
+#define LOST		"lost"
+#define STALE		"old data"
+#define NOT_ON_DISK	"not on the disk"
+
+enum fs { EXT4, XFS, BTRFS, BDEV, NR_FS };
+
+static const struct {
+	const char *name, *mkfs;
+} fs_table[NR_FS] = {
+	[EXT4] = { "ext4", "mkfs.ext4 -q -F -b 4096 -E nodiscard" },
+	[XFS] = { "xfs", "mkfs.xfs -q -f -K -m reflink=1" },
+	[BTRFS] = { "btrfs", "mkfs.btrfs -q -f -K" },
+	/* Pages of a block device itself */
+	[BDEV] = { "bdev", NULL },
+};
+
+/* --- The case that runs, in a process of its own ---------------------------------- */
+
+/* Variants of rows */
+enum how {
+	FSYNC, FDATASYNC, MSYNC, SYNC, SYNCFS, SYNC_FILE_RANGE, AIO_FSYNC,
+	URING_FSYNC,
+	/* lost() and unmounted() */
+	EVICT, UNMAP, EXIT, WHILE_PINNED,
+	/* clones */
+	CLONE, CLONE_RANGE, COPY,
+	/* dedupe() */
+	SOURCE, DESTINATION,
+	/* shift() */
+	INSERT, COLLAPSE,
+};
+
+static enum fs fs;
+static enum how how;
+static bool cpu;		/* the CPU stores what a device would write */
+static unsigned int seed;	/* contents are those of no other case */
+static int say;			/* to the process that started it */
+static const char *disk;	/* below the target */
+static char path[64], other_path[64];
+static int file = -1;
+static char *map;
+static char *buf;		/* a page for I/O */
+static bool arrived;
+
+#define OLD(page)	(seed + (page))
+#define NEW(page)	(seed + 100 + (page))
+#define WRITTEN		(seed + 200)
+
+static void __noreturn __printf(1, 2) end_case(const char *fmt, ...)
+{
+	va_list args;
+
+	va_start(args, fmt);
+	vdprintf(say, fmt, args);
+	va_end(args);
+	_exit(0);
+}
+
+/* What is no verdict */
+static void must(bool so, const char *what)
+{
+	if (!so)
+		end_case("broken: %s: %s", what, strerror(errno));
+}
+
+static void must_be_0(int ret, const char *what)
+{
+	errno = -ret;
+	must(!ret, what);
+}
+
+static char *pages(size_t n)
+{
+	char *mem = small_pages(n * PAGE);
+
+	must(mem, "memory");
+	return mem;
+}
+
+/* --- Files ------------------------------------------------------------------------ */
+
+static int open_file(const char *name, int flags)
+{
+	int fd = open(name, flags | O_CLOEXEC, 0600);
+
+	must(fd >= 0, name);
+	return fd;
+}
+
+/* Old data at @name, on the disk and clean */
+static void make_file(const char *name)
+{
+	int fd = open_file(name, O_RDWR | (fs == BDEV ? 0 : O_CREAT | O_TRUNC));
+	unsigned long i;
+
+	for (i = 0; i < FILE_PAGES; i++) {
+		fill(buf, PAGE, OLD(i));
+		must(pwrite(fd, buf, PAGE, i * PAGE) == PAGE, "write");
+	}
+	must(!fsync(fd), "fsync of old data");
+	close(fd);
+}
+
+static void open_map(void)
+{
+	file = open_file(path, O_RDWR);
+	map = mmap(NULL, FILE_PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED,
+		   file, 0);
+	must(map != MAP_FAILED, "mmap");
+}
+
+static void close_map(void)
+{
+	munmap(map, FILE_PAGES * PAGE);
+	map = NULL;
+}
+
+static void close_file(void)
+{
+	if (map)
+		close_map();
+	close(file);
+	file = -1;
+}
+
+static void drop_caches(void)
+{
+	must_be_0(write_text("/proc/sys/vm/drop_caches", "3"), "drop_caches");
+}
+
+/* What does the file have at @page? NULL for @content, or what it is instead */
+static const char *differs(const char *name, unsigned long page,
+			   unsigned int content)
+{
+	int fd = open_file(name, O_RDONLY), ret;
+	const char *what = "unknown data";
+	unsigned long i;
+
+	ret = pread(fd, buf, PAGE, page * PAGE) == PAGE ? 0 : errno;
+	close(fd);
+	if (ret)
+		what = ret == EIO ? "unreadable" : strerrorname_np(ret);
+	else if (filled(buf, PAGE, content))
+		what = NULL;
+	/* The range may have moved */
+	for (i = 0; what && !ret && i < FILE_PAGES; i++) {
+		if (filled(buf, PAGE, OLD(i)))
+			what = LOST;
+	}
+	return what;
+}
+
+static void mount_fs(void)
+{
+	if (fs != BDEV)
+		must(!mount(target_path(), DIR, fs_table[fs].name, 0, NULL),
+		     "mount");
+}
+
+static void mount_again(void)
+{
+	if (fs == BDEV)
+		return;
+	must(!umount(DIR), "umount");
+	mount_fs();
+}
+
+/* Is what the device wrote in the file, @by pages further on? Of @n pages from P */
+static const char *survived_at(unsigned long n, unsigned long by)
+{
+	const char *what = NULL;
+	unsigned long i;
+	int again;
+
+	if (file >= 0)
+		close_file();
+	for (again = 0; again < 2; again++) {
+		drop_caches();
+		for (i = P; i < P + n && !what; i++)
+			what = differs(path, i + by, NEW(i));
+		if (!again)
+			mount_again();
+	}
+	return what ?: HOLDS;
+}
+
+static const char *survived(void)
+{
+	return survived_at(2, 0);
+}
+
+/* And what fsync() said */
+static const char *and_error(const char *what, int error)
+{
+	static char text[80];
+
+	if (!error)
+		return what;
+	snprintf(text, sizeof(text), "%s, %s", what, strerrorname_np(error));
+	return text;
+}
+
+static const char *survived_and(int error)
+{
+	return and_error(survived(), error);
+}
+
+static int fsync_error(void)
+{
+	return fsync(file) ? errno : 0;
+}
+
+/* Is this page anywhere on the disk? Below all caches. */
+static bool on_disk(unsigned int content)
+{
+	char *mem = pages(MB / PAGE), want[16];
+	bool found = false;
+	ssize_t n = 1;
+	off_t at;
+	int fd;
+
+	fd = open_file(disk, O_RDONLY | O_DIRECT);
+	fill(buf, PAGE, content);
+	memcpy(want, buf, sizeof(want));
+	for (at = 0; !found; at += n) {
+		ssize_t i;
+
+		n = pread(fd, mem, MB, at);
+		must(n >= 0, "read of the disk");
+		if (!n)
+			break;
+		for (i = 0; i < n && !found; i += PAGE)
+			found = !memcmp(mem + i, want, sizeof(want)) &&
+				filled(mem + i, PAGE, content);
+	}
+	close(fd);
+	munmap(mem, MB);
+	return found;
+}
+
+/* --- The device ------------------------------------------------------------------- */
+
+static aio_context_t aio;
+
+static void aio_start(struct iocb *cb)
+{
+	if (!aio)
+		must(!syscall(SYS_io_setup, 4, &aio), "io_setup");
+	must(syscall(SYS_io_submit, aio, 1, &cb) == 1, "io_submit");
+}
+
+/* The result of the next that ends */
+static long aio_end(void)
+{
+	struct io_event event;
+
+	must(syscall(SYS_io_getevents, aio, 1, 1, &event, NULL) == 1,
+	     "io_getevents");
+	return event.res;
+}
+
+static long vmstat(const char *name)
+{
+	char *text = slurp("/proc/vmstat"), *at;
+	size_t len = strlen(name);
+	long value = 0;
+
+	must(text, "vmstat");
+	for (at = text; at; at = strchr(at, '\n')) {
+		at += *at == '\n';
+		if (!strncmp(at, name, len) && at[len] == ' ')
+			value = atol(at + len);
+	}
+	free(text);
+	return value;
+}
+
+/* Nobody else pins anything here */
+static bool pinned(void *pages)
+{
+	write_text("/proc/sys/vm/stat_refresh", "1");
+	return vmstat("nr_foll_pin_acquired") - vmstat("nr_foll_pin_released") ==
+	       (long)pages;
+}
+
+static void must_be_pinned(long n)
+{
+	must(wait_for(pinned, (void *)n), "pins of so many pages");
+}
+
+static bool has_arrived(void *at)
+{
+	return filled(at, PAGE, NEW(P));
+}
+
+/* Read @len bytes at @from of the source; it is held, and then @n pages are pinned */
+static void start_read(void *to, size_t len, off_t from, long n)
+{
+	static struct iocb cb;
+	int fd;
+
+	fd = open_file(source_path(), O_RDONLY | O_DIRECT);
+	cb = (struct iocb) {
+		.aio_lio_opcode = IOCB_CMD_PREAD,
+		.aio_fildes = fd,
+		.aio_buf = (uintptr_t)to,
+		.aio_nbytes = len,
+		.aio_offset = from,
+	};
+	aio_start(&cb);
+	close(fd);
+	must_be_pinned(n);
+}
+
+/* The device is to write to P and Q */
+static void pin(void)
+{
+	if (!cpu)
+		start_read(map + P * PAGE, 2 * PAGE, 0, 2);
+}
+
+/* It has written to P; both are pinned */
+static void arrive(void)
+{
+	arrived = true;
+	if (cpu) {
+		fill(map + P * PAGE, PAGE, NEW(P));
+		return;
+	}
+	must_be_0(source_release(0), "release of P");
+	must(wait_for(has_arrived, map + P * PAGE), "data of P");
+	must_be_pinned(2);
+}
+
+static void let_go(void)
+{
+	must_be_0(source_release(0), "release of P");
+	must_be_0(source_release(1), "release of Q");
+}
+
+/* It has written to both, and they are pinned no more */
+static void release(void)
+{
+	if (cpu) {
+		if (!arrived)
+			fill(map + P * PAGE, PAGE, NEW(P));
+		fill(map + Q * PAGE, PAGE, NEW(Q));
+		return;
+	}
+	let_go();
+	must(aio_end() == 2 * PAGE, "read of two pages");
+	must_be_pinned(0);
+}
+
+/* Both are pinned, and their pages clean */
+static void pin_clean(void)
+{
+	pin();
+	must(!fsync(file), "fsync of what is pinned");
+}
+
+/* --- Ways to have it on the disk -------------------------------------------------- */
+
+static int do_sync(void)
+{
+	struct iocb cb = {
+		.aio_lio_opcode = IOCB_CMD_FSYNC,
+		.aio_fildes = file,
+	};
+	struct ring ring;
+	int ret;
+
+	switch (how) {
+	case FDATASYNC:
+		return fdatasync(file);
+	case MSYNC:
+		return msync(map, FILE_PAGES * PAGE, MS_SYNC);
+	case SYNC:
+		sync();
+		return 0;
+	case SYNCFS:
+		return syncfs(file);
+	case SYNC_FILE_RANGE:
+		return sync_file_range(file, 0, 0, SYNC_FILE_RANGE_WAIT_BEFORE |
+				       SYNC_FILE_RANGE_WRITE |
+				       SYNC_FILE_RANGE_WAIT_AFTER);
+	case AIO_FSYNC:
+		aio_start(&cb);
+		return aio_end();
+	case URING_FSYNC:
+		must_be_0(ring_open(&ring), "io_uring");
+		ret = ring_request(&ring, IORING_OP_FSYNC, file, NULL, 0);
+		ring_close(&ring);
+		return ret;
+	default:
+		return fsync(file);
+	}
+}
+
+/* --- Rows ------------------------------------------------------------------------- */
+
+/* Into a mapping that nobody has any more, nor the process */
+static void pin_and_exit(void)
+{
+	struct ring ring;
+	int status, fd;
+	pid_t pid;
+
+	close_map();
+	pid = fork();
+	if (!pid) {
+		open_map();
+		fd = open_file(source_path(), O_RDONLY | O_DIRECT);
+		must_be_0(ring_open(&ring), "io_uring");
+		must_be_0(ring_submit(&ring, IORING_OP_READ, fd, map + P * PAGE,
+				      2 * PAGE, 0), "io_uring: read");
+		must_be_pinned(2);
+		must(!fsync(file), "fsync of what is pinned");
+		_exit(0);
+	}
+	must(pid > 0, "fork");
+	must_be_0(reap(pid, &status), "end of who reads");
+	must(!status, "who reads");
+	must_be_pinned(2);
+	let_go();
+	must_be_pinned(0);
+}
+
+/* What the device writes after an fsync() is written with the next one */
+static const char *lost(void)
+{
+	int error;
+
+	if (how == EXIT) {
+		pin_and_exit();
+		return survived_and(fsync_error());
+	}
+	pin_clean();
+	if (how == UNMAP)
+		close_map();
+	release();
+	if (how == EVICT) {
+		sync();
+		must(wait_for(reclaimed, map + P * PAGE), "reclaim");
+		if (filled(map + P * PAGE, PAGE, NEW(P)))
+			return HOLDS;
+		return "memory has old data";
+	}
+	error = do_sync() ? errno : 0;
+	return survived_and(error);
+}
+
+/* What it has written is on the disk when a sync of any kind returns */
+static const char *fsync_while_pinned(void)
+{
+	bool found;
+
+	pin_clean();
+	arrive();
+	must(!do_sync(), "sync of what has arrived");
+	found = on_disk(NEW(P));
+	release();
+	return found ? HOLDS : NOT_ON_DISK;
+}
+
+static void copy(void)
+{
+	struct file_clone_range range = {
+		.src_fd = file,
+		.src_offset = P * PAGE,
+		.src_length = 2 * PAGE,
+		.dest_offset = P * PAGE,
+	};
+	loff_t from = P * PAGE, to = P * PAGE;
+	int fd;
+
+	fd = open_file(other_path, O_RDWR | O_CREAT);
+	if (how == CLONE)
+		must(!ioctl(fd, FICLONE, file), "FICLONE");
+	else if (how == CLONE_RANGE)
+		must(!ioctl(fd, FICLONERANGE, &range), "FICLONERANGE");
+	else
+		must(copy_file_range(file, &from, fd, &to, 2 * PAGE, 0) ==
+		     2 * PAGE, "copy_file_range");
+	must(!fsync(fd), "fsync of the copy");
+	close(fd);
+}
+
+/* A copy that was made before the device writes has the old data */
+static const char *clone_before(void)
+{
+	const char *what;
+	int error;
+
+	pin();
+	copy();
+	release();
+	error = fsync_error();
+	close_file();
+	drop_caches();
+	what = differs(other_path, P, OLD(P)) ?: differs(other_path, Q, OLD(Q));
+	return what ? "clone changed" : survived_and(error);
+}
+
+/* And one that was made later has the new data */
+static const char *clone_after(void)
+{
+	int error;
+
+	pin_clean();
+	arrive();
+	copy();
+	drop_caches();
+	if (differs(other_path, P, NEW(P))) {
+		release();
+		return "clone has old data";
+	}
+	release();
+	error = fsync_error();
+	return survived_and(error);
+}
+
+/* Only what is the same becomes one, and no file changes */
+static const char *dedupe(void)
+{
+	struct {
+		struct file_dedupe_range range;
+		struct file_dedupe_range_info info;
+	} same = {
+		.range = {
+			.src_offset = P * PAGE,
+			.src_length = how == SOURCE ? PAGE : 2 * PAGE,
+			.dest_count = 1,
+		},
+		.info = { .dest_offset = P * PAGE },
+	};
+	int fd, error;
+
+	/* The other file has what the device is to write, or what the disk has now */
+	make_file(other_path);
+	fd = open_file(other_path, O_RDWR);
+	if (how == SOURCE) {
+		fill(buf, PAGE, NEW(P));
+		must(pwrite(fd, buf, PAGE, P * PAGE) == PAGE, "write");
+		must(!fsync(fd), "fsync of the other file");
+	}
+	pin_clean();
+	if (how == SOURCE)
+		arrive();
+	same.info.dest_fd = how == SOURCE ? fd : file;
+	must(!ioctl(how == SOURCE ? file : fd, FIDEDUPERANGE, &same),
+	     "FIDEDUPERANGE");
+	must(same.info.status >= 0, "FIDEDUPERANGE of the range");
+	close(fd);
+	drop_caches();
+	if (how == SOURCE && differs(other_path, P, NEW(P))) {
+		release();
+		return "destination changed";
+	}
+	release();
+	error = fsync_error();
+	close_file();
+	drop_caches();
+	if (differs(other_path, P, how == SOURCE ? NEW(P) : OLD(P)))
+		return how == SOURCE ? "destination changed" : "source changed";
+	return survived_and(error);
+}
+
+/* What a file system keeps with a page stays while it is pinned */
+static const char *buffers(void)
+{
+	const char *sink = getenv("USERPIN_SINK");
+	loff_t at = P * PAGE;
+	int port, pipes[2];
+	ssize_t n;
+
+	must(sink, "USERPIN_SINK");
+	port = open_file(sink, O_WRONLY);
+	must(!pipe(pipes), "pipe");
+	pin_clean();
+	/* The port takes pages for its own, and they lose what is private to the file */
+	n = splice(file, &at, pipes[1], NULL, 2 * PAGE, SPLICE_F_MOVE);
+	must(n > 0, "splice from the file");
+	must(splice(pipes[0], NULL, port, NULL, n, SPLICE_F_MOVE) > 0,
+	     "splice to the port");
+	close(pipes[0]);
+	close(pipes[1]);
+	close(port);
+	release();
+	return survived_and(fsync_error());
+}
+
+#define PART	512UL
+#define BEHIND	(PAGE - PART)
+
+static const char *parts(const char *page)
+{
+	if (!filled(page, PART, NEW(Q)))
+		return LOST;
+	if (!filled(page + BEHIND, PART, WRITTEN))
+		return "written bytes lost";
+	return NULL;
+}
+
+/* A page that a device writes to stays the file's when it is written to by O_DIRECT */
+static const char *orphan(void)
+{
+	char *page = map + P * PAGE;
+	const char *what;
+	int fd, error;
+
+	if (!cpu) {
+		start_read(page, PART, PAGE, 1);
+		must(!fsync(file), "fsync of what is pinned");
+	}
+	fd = open_file(path, O_WRONLY | O_DIRECT);
+	fill(buf, PART, WRITTEN);
+	must(pwrite(fd, buf, PART, P * PAGE + BEHIND) == PART, "O_DIRECT write");
+	close(fd);
+	if (cpu) {
+		fill(page, PART, NEW(Q));
+	} else {
+		let_go();
+		must(aio_end() == PART, "read of a sector");
+		must_be_pinned(0);
+	}
+	what = parts(page);
+	error = fsync_error();
+	close_file();
+	drop_caches();
+	fd = open_file(path, O_RDONLY);
+	must(pread(fd, buf, PAGE, P * PAGE) == PAGE, "read");
+	close(fd);
+	return and_error(what ?: parts(buf) ?: HOLDS, error);
+}
+
+/* Where page P of the file is on the disk, in pages */
+static uint64_t block_of_p(void)
+{
+	struct {
+		struct fiemap map;
+		struct fiemap_extent extent;
+	} m = {
+		.map = {
+			.fm_start = P * PAGE,
+			.fm_length = PAGE,
+			.fm_extent_count = 1,
+		},
+	};
+
+	if (fs == BDEV)
+		return P;
+	must(!ioctl(file, FS_IOC_FIEMAP, &m) && m.map.fm_mapped_extents == 1,
+	     "FIEMAP");
+	return (m.extent.fe_physical + P * PAGE - m.extent.fe_logical) / PAGE;
+}
+
+static bool written_to_p(void *block)
+{
+	int fd = open_file(disk, O_RDONLY | O_DIRECT);
+	uint64_t at = *(uint64_t *)block * PAGE;
+
+	must(pread(fd, buf, PAGE, at) == PAGE, "read of the disk");
+	close(fd);
+	return filled(buf, PAGE, WRITTEN);
+}
+
+/*
+ * A page that is pinned, and clean, when an O_DIRECT write to it and to the next ends:
+ * it stays, and the write is no error
+ */
+static const char *pin_in_write(void)
+{
+	uint64_t block = block_of_p();
+	char *page = map + P * PAGE;
+	const char *what = NULL;
+	static struct iocb cb;
+	char *written;
+	int fd, error;
+
+	written = pages(2);
+	fill(written, PAGE, WRITTEN);
+	fill(written + PAGE, PAGE, WRITTEN + 1);
+	must_be_0(target_hold(block + 1), "hold of Q's block");
+	fd = open_file(path, O_WRONLY | O_DIRECT);
+	cb = (struct iocb) {
+		.aio_lio_opcode = IOCB_CMD_PWRITE,
+		.aio_fildes = fd,
+		.aio_buf = (uintptr_t)written,
+		.aio_nbytes = 2 * PAGE,
+		.aio_offset = P * PAGE,
+	};
+	aio_start(&cb);
+	must(wait_for(written_to_p, &block), "write to P's block");
+	/* What the write reads from is pinned, too */
+	must_be_pinned(2);
+	if (!cpu)
+		start_read(page, PART, PAGE, 3);
+	else
+		fill(page, PART, OLD(0));
+	must(!fdatasync(file), "fdatasync of what is pinned");
+	must_be_0(target_release(), "release of the write");
+	must(aio_end() == 2 * PAGE, "O_DIRECT write");
+	close(fd);
+	error = fsync_error();
+	if (cpu) {
+		fill(page, PART, NEW(Q));
+	} else {
+		let_go();
+		must(aio_end() == PART, "read of a sector");
+		must_be_pinned(0);
+	}
+	if (error)
+		return strerrorname_np(error);
+	error = fsync_error();
+	close_file();
+	if (error)
+		return strerrorname_np(error);
+	drop_caches();
+	fd = open_file(path, O_RDONLY);
+	must(pread(fd, buf, PAGE, P * PAGE) == PAGE, "read");
+	must(pread(fd, written + PAGE, PAGE, Q * PAGE) == PAGE, "read");
+	close(fd);
+	if (memcmp(buf + PART, written + PART, PAGE - PART) ||
+	    !filled(written + PAGE, PAGE, WRITTEN + 1))
+		what = "written bytes lost";
+	else if (!filled(buf, PART, NEW(Q)))
+		what = LOST;
+	return what ?: HOLDS;
+}
+
+/* Nothing is written to a frozen file system */
+static const char *frozen(void)
+{
+	bool found;
+	int dir, i;
+
+	pin_clean();
+	dir = open_file(DIR, O_RDONLY | O_DIRECTORY);
+	must(!ioctl(dir, FIFREEZE, 0), "FIFREEZE");
+	let_go();
+	must(aio_end() == 2 * PAGE, "read of two pages");
+	/* The pins may last until it thaws */
+	for (i = 0; i < 100 && !pinned(NULL); i++)
+		before_next_look();
+	sync();
+	found = on_disk(NEW(P)) || on_disk(NEW(Q));
+	must(!ioctl(dir, FITHAW, 0), "FITHAW");
+	close(dir);
+	if (found)
+		return "written while frozen";
+	must_be_pinned(0);
+	return survived_and(fsync_error());
+}
+
+/* What has arrived moves with its range */
+static const char *shift(void)
+{
+	bool insert = how == INSERT;
+
+	pin_clean();
+	arrive();
+	must(!fallocate(file, insert ? FALLOC_FL_INSERT_RANGE :
+			FALLOC_FL_COLLAPSE_RANGE, 0, 2 * PAGE), "fallocate");
+	release();
+	must(!fsync(file), "fsync");
+	return survived_at(1, insert ? 2 : -2UL);
+}
+
+/* An O_DIRECT read sees what has arrived */
+static const char *stale(void)
+{
+	bool is_new;
+	int fd;
+
+	pin_clean();
+	arrive();
+	fd = open_file(path, O_RDONLY | O_DIRECT);
+	must(pread(fd, buf, PAGE, P * PAGE) == PAGE, "O_DIRECT read");
+	close(fd);
+	is_new = filled(buf, PAGE, NEW(P));
+	release();
+	return is_new ? HOLDS : STALE;
+}
+
+/* When a file system is unmounted, what has arrived is on the disk */
+static const char *unmounted(void)
+{
+	unsigned long n = 2;
+
+	pin_clean();
+	if (how == UNMAP) {
+		arrive();
+		close_file();
+		let_go();
+		must(aio_end() == 2 * PAGE, "read of two pages");
+		must_be_pinned(0);
+	} else if (how == WHILE_PINNED) {
+		/* Of the other page nobody will know any more */
+		n = 1;
+		arrive();
+		close_file();
+		mount_again();
+		if (!cpu) {
+			let_go();
+			must(aio_end() == 2 * PAGE, "read of two pages");
+			must_be_pinned(0);
+		}
+	} else {
+		release();
+		close_file();
+	}
+	mount_again();
+	return survived_at(n, 0);
+}
+
+/* While it is a swap file nothing of it may be written */
+static const char *swap_file(void)
+{
+	uint32_t head[3] = { 1, FILE_PAGES - 1, 0 };
+	bool found;
+
+	memset(buf, 0, PAGE);
+	memcpy(buf + 1024, head, sizeof(head));
+	memcpy(buf + PAGE - 10, "SWAPSPACE2", 10);
+	must(pwrite(file, buf, PAGE, 0) == PAGE, "write");
+	pin_clean();
+	arrive();
+	must(!swapon(path, 0), "swapon");
+	found = on_disk(NEW(P));
+	must(!swapoff(path), "swapoff");
+	release();
+	if (!found)
+		return NOT_ON_DISK;
+	return survived_and(fsync_error());
+}
+
+/* Of ext4, for a file whose blocks are to lie elsewhere: not in its header for programs */
+struct move_extent {
+	uint32_t reserved, donor_fd;
+	uint64_t orig_start, donor_start, len, moved_len;
+};
+
+#define EXT4_IOC_MOVE_EXT	_IOWR('f', 15, struct move_extent)
+
+/* The file gets the blocks of another, and keeps what has arrived */
+static const char *move(void)
+{
+	struct move_extent m = {
+		.orig_start = P,
+		.donor_start = P,
+		.len = 2,
+	};
+	int ret;
+
+	make_file(other_path);
+	pin_clean();
+	arrive();
+	m.donor_fd = open_file(other_path, O_RDWR);
+	ret = ioctl(file, EXT4_IOC_MOVE_EXT, &m);
+	/* It may refuse to move what is in use */
+	must(!ret || errno == EBUSY, "EXT4_IOC_MOVE_EXT");
+	close(m.donor_fd);
+	release();
+	return survived_and(fsync_error());
+}
+
+/* --- Without a hold: reads into a file that is written back meanwhile -------------- */
+
+#define LOOP_SIZE	(16 * MB)
+#define LOOP_READ	(256 * KB)
+#define LOOP_ROUNDS	8
+
+static bool loop_over;
+
+static void *sync_on(void *arg)
+{
+	while (!__atomic_load_n(&loop_over, __ATOMIC_ACQUIRE))
+		fdatasync(*(int *)arg);
+	return NULL;
+}
+
+/* What of the file is not as in @want */
+static const char *loop_damage(const char *name, const char *want, char *mem)
+{
+	const char *what = NULL;
+	size_t at;
+	int fd;
+
+	fd = open_file(name, O_RDONLY);
+	for (at = 0; at < LOOP_SIZE && !what; at += PAGE) {
+		if (pread(fd, mem, PAGE, at) != PAGE ||
+		    memcmp(mem, want + at, PAGE))
+			what = "damaged";
+	}
+	close(fd);
+	return what;
+}
+
+static const char *loop(void)
+{
+	char *want = pages(LOOP_SIZE / PAGE), *mem = pages(LOOP_READ / PAGE);
+	const char *what = NULL;
+	pthread_t thread;
+	int from, i;
+	size_t at;
+
+	from = open_file(getenv("USERPIN_SOURCE"), O_RDWR | O_DIRECT);
+	if (fs != BDEV)
+		must(!ftruncate(file, LOOP_SIZE), "ftruncate");
+	map = mmap(NULL, LOOP_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+	must(map != MAP_FAILED, "mmap");
+	for (i = 0; i < LOOP_ROUNDS && !what; i++) {
+		/* Something else in each round, from below what holds */
+		for (at = 0; at < LOOP_SIZE; at += LOOP_READ)
+			fill(want + at, LOOP_READ, seed + i * 64 + at / LOOP_READ);
+		must(pwrite(from, want, LOOP_SIZE, MB) == LOOP_SIZE,
+		     "write to the source");
+		loop_over = false;
+		must(!pthread_create(&thread, NULL, sync_on, &file), "thread");
+		for (at = 0; at < LOOP_SIZE; at += LOOP_READ) {
+			if (cpu)
+				memcpy(map + at, want + at, LOOP_READ);
+			else
+				must(pread(from, map + at, LOOP_READ, MB + at) ==
+				     LOOP_READ, "O_DIRECT read");
+		}
+		__atomic_store_n(&loop_over, true, __ATOMIC_RELEASE);
+		pthread_join(thread, NULL);
+		must_be_pinned(0);
+		fsync(file);
+		munmap(map, LOOP_SIZE);
+		drop_caches();
+		what = loop_damage(path, want, mem);
+		map = mmap(NULL, LOOP_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED,
+			   file, 0);
+		must(map != MAP_FAILED, "mmap");
+	}
+	return what ?: HOLDS;
+}
+
+/* --- The table -------------------------------------------------------------------- */
+
+/* How it ends on stock 6.12; where there is none, there is no such case */
+static const struct row {
+	const char *name;
+	const char *(*fn)(void);
+	enum how how;
+	bool cpu;		/* with the CPU as well, which must hold anywhere */
+	const char *stock[NR_FS];
+} row_table[] = {
+	{ "loop", loop, 0, true, { HOLDS, HOLDS, "damaged", HOLDS } },
+	{ "lost.fsync", lost, FSYNC, true,
+	  { HOLDS, HOLDS, "lost, EUCLEAN", HOLDS } },
+	{ "lost.sync", lost, SYNC, true, { HOLDS, HOLDS, LOST, HOLDS } },
+	{ "lost.evict", lost, EVICT, true,
+	  { HOLDS, HOLDS, "memory has old data", HOLDS } },
+	{ "lost.unmap", lost, UNMAP, false,
+	  { HOLDS, HOLDS, "lost, EUCLEAN", HOLDS } },
+	{ "lost.exit", lost, EXIT, false,
+	  { HOLDS, HOLDS, "lost, EUCLEAN", HOLDS } },
+	{ "clone.before", clone_before, CLONE, true,
+	  { NULL, "clone changed", "lost, EUCLEAN" } },
+	{ "clone.after", clone_after, CLONE, true,
+	  { NULL, "clone has old data", "clone has old data" } },
+	{ "clone.range-after", clone_after, CLONE_RANGE, true,
+	  { NULL, "clone has old data", "clone has old data" } },
+	{ "clone.copy-after", clone_after, COPY, true,
+	  { HOLDS, "clone has old data", "clone has old data" } },
+#define SYNC_ROW(name, how)							\
+	{ "sync." name, fsync_while_pinned, how, true,			\
+	  { NOT_ON_DISK, NOT_ON_DISK, NOT_ON_DISK, NOT_ON_DISK } }
+	SYNC_ROW("fsync", FSYNC),
+	SYNC_ROW("fdatasync", FDATASYNC),
+	SYNC_ROW("msync", MSYNC),
+	SYNC_ROW("sync", SYNC),
+	{ "sync.syncfs", fsync_while_pinned, SYNCFS, true,
+	  { NOT_ON_DISK, NOT_ON_DISK, NOT_ON_DISK } },
+	SYNC_ROW("sync-file-range", SYNC_FILE_RANGE),
+	SYNC_ROW("aio", AIO_FSYNC),
+	SYNC_ROW("io-uring", URING_FSYNC),
+	{ "dedupe.source", dedupe, SOURCE, true,
+	  { NULL, "destination changed", "destination changed" } },
+	{ "dedupe.destination", dedupe, DESTINATION, true,
+	  { NULL, LOST, "lost, EUCLEAN" } },
+	{ "buffers", buffers, 0, true,
+	  { LOST, HOLDS, "lost, EUCLEAN", HOLDS } },
+	{ "orphan", orphan, 0, true, { LOST, LOST, "lost, EUCLEAN", LOST } },
+	{ "pin-in-write", pin_in_write, 0, true, { LOST, LOST, NULL, HOLDS } },
+	{ "frozen", frozen, 0, false,
+	  { "written while frozen", "written while frozen", "lost, EIO" } },
+	{ "shift.insert", shift, INSERT, true, { LOST, LOST } },
+	{ "shift.collapse", shift, COLLAPSE, true, { LOST, LOST } },
+	{ "stale", stale, 0, true, { STALE, STALE, STALE, STALE } },
+	{ "umount.mapped", unmounted, 0, true, { HOLDS, HOLDS, LOST, HOLDS } },
+	{ "umount.unmapped", unmounted, UNMAP, false, { HOLDS, HOLDS, LOST } },
+	/* Of a block device: closed by the last */
+	{ "umount.pinned", unmounted, WHILE_PINNED, true,
+	  { LOST, LOST, LOST, LOST } },
+	{ "move", move, 0, true, { HOLDS } },
+	{ "swapon", swap_file, 0, true, { NOT_ON_DISK, NOT_ON_DISK } },
+};
+
+/* --- Each case: a file system, a process, and nothing is left ----------------------- */
+
+static void __noreturn run_row(const struct row *row)
+{
+	char *both = pages(2);
+
+	buf = pages(1);
+	fill(both, PAGE, NEW(P));
+	fill(both + PAGE, PAGE, NEW(Q));
+	must_be_0(source_fill(both), "the source");
+	if (fs != BDEV) {
+		snprintf(path, sizeof(path), DIR "/file");
+		snprintf(other_path, sizeof(other_path), DIR "/other");
+	} else {
+		snprintf(path, sizeof(path), "%s", target_path());
+	}
+	mount_fs();
+	make_file(path);
+	open_map();
+	end_case("%s", row->fn());
+}
+
+static bool has_said(void *fd)
+{
+	struct pollfd p = { .fd = *(int *)fd, .events = POLLIN };
+
+	return poll(&p, 1, 0) == 1;
+}
+
+static bool unmounted_now(void *arg)
+{
+	(void)arg;
+	return umount(DIR) && errno == EINVAL;
+}
+
+static const char *run_case(const struct row *row)
+{
+	static char said[200];
+	int end[2], dir, n = 0, status;
+	char command[120];
+	pid_t pid;
+
+	if (fs_table[fs].mkfs) {
+		snprintf(command, sizeof(command), "%s %s >/dev/null",
+			 fs_table[fs].mkfs, target_path());
+		if (system(command))
+			return "broken: mkfs";
+	}
+	if (pipe2(end, O_CLOEXEC))
+		return "broken: pipe";
+	pid = fork();
+	if (!pid) {
+		say = end[1];
+		run_row(row);
+	}
+	close(end[1]);
+	if (wait_for(has_said, &end[0]))
+		n = read(end[0], said, sizeof(said) - 1);
+	said[n > 0 ? n : 0] = 0;
+	close(end[0]);
+
+	/* Whatever it left: it cannot end while its read is held */
+	dir = open(DIR, O_RDONLY | O_CLOEXEC);
+	ioctl(dir, FITHAW, 0);
+	close(dir);
+	target_release();
+	source_release(0);
+	source_release(1);
+	kill(pid, SIGKILL);
+	if (reap(pid, &status))
+		return "broken: it does not end";
+	if (!wait_for(unmounted_now, NULL))
+		return "broken: umount";
+	return *said ? said : "broken: it ended, or hung, without a word";
+}
+
+static bool chosen(const char *name, char **patterns)
+{
+	if (!*patterns)
+		return true;
+	for (; *patterns; patterns++) {
+		if (!fnmatch(*patterns, name, 0))
+			return true;
+	}
+	return false;
+}
+
+static struct todo {
+	const struct row *row;
+	enum fs fs;
+	bool cpu;
+	char name[48];
+} todo[NR_FS * 2 * ARRAY_SIZE(row_table)];
+static int nr_todo;
+
+static void add_case(const struct row *row, enum fs on, bool by_cpu,
+		     char **patterns)
+{
+	struct todo *t = &todo[nr_todo];
+
+	snprintf(t->name, sizeof(t->name), "%s.%s%s", fs_table[on].name,
+		 row->name, by_cpu ? ".cpu" : "");
+	if (!row->stock[on] || !chosen(t->name, patterns))
+		return;
+	t->row = row;
+	t->fs = on;
+	t->cpu = by_cpu;
+	nr_todo++;
+}
+
+int main(int argc, char **argv)
+{
+	bool stock = false, list = false;
+	const char *ends, *must_end;
+	struct todo *t;
+	unsigned int r;
+	int i;
+
+	for (i = 1; i < argc && argv[i][0] == '-'; i++) {
+		if (!strcmp(argv[i], "--stock"))
+			stock = true;
+		else if (!strcmp(argv[i], "--list"))
+			list = true;
+		else
+			ksft_exit_fail_msg("%s: no such option\n", argv[i]);
+	}
+	for (fs = 0; fs < NR_FS; fs++) {
+		for (r = 0; r < ARRAY_SIZE(row_table); r++) {
+			add_case(&row_table[r], fs, false, argv + i);
+			if (row_table[r].cpu)
+				add_case(&row_table[r], fs, true, argv + i);
+		}
+	}
+	if (!list) {
+		ksft_print_header();
+		ksft_set_plan(nr_todo);
+		disk = getenv("USERPIN_TARGET");
+		if (!disk || !getenv("USERPIN_SOURCE"))
+			ksft_exit_fail_msg("no disks: machine files has them\n");
+		if (target_open(disk) || source_open(getenv("USERPIN_SOURCE")) ||
+		    mkdir(DIR, 0700))
+			ksft_exit_fail_msg("no disks that hold: with_files\n");
+	}
+	for (t = todo; t < todo + nr_todo; t++) {
+		must_end = stock && !t->cpu ? t->row->stock[t->fs] : HOLDS;
+		if (list) {
+			printf("%s: %s\n", t->name, must_end);
+			continue;
+		}
+		fs = t->fs;
+		cpu = t->cpu;
+		how = t->row->how;
+		seed += 1000;
+		ends = run_case(t->row);
+		if (!strcmp(ends, must_end))
+			ksft_test_result_pass("%s # %s\n", t->name, ends);
+		else
+			ksft_test_result_fail("%s # %s, and not: %s\n",
+					      t->name, ends, must_end);
+	}
+	if (list)
+		return 0;
+	source_close();
+	target_close();
+	rmdir(DIR);
+	ksft_finished();
+}
