@@ -994,7 +994,9 @@ static const char *exchange(void)
 
 #define LOOP_SIZE	(16 * MB)
 #define LOOP_READ	(256 * KB)
-#define LOOP_ROUNDS	8
+/* On stock btrfs, one round in six does no damage */
+#define LOOP_ROUNDS	6
+#define LOOP_DATA	(LOOP_SIZE + LOOP_ROUNDS * LOOP_READ)
 
 static bool loop_over;
 
@@ -1022,33 +1024,44 @@ static const char *loop_damage(const char *name, const char *want, char *mem)
 	return what;
 }
 
+static char *map_loop(void)
+{
+	char *mem = mmap(NULL, LOOP_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED,
+			 file, 0);
+
+	must(mem != MAP_FAILED, "mmap");
+	return mem;
+}
+
 static const char *loop(void)
 {
-	char *want = pages(LOOP_SIZE / PAGE), *mem = pages(LOOP_READ / PAGE);
+	char *data = pages(LOOP_DATA / PAGE), *mem = pages(1), *want;
 	const char *what = NULL;
 	pthread_t thread;
-	int from, i;
 	size_t at;
+	int from, i;
 
+	/* Below what holds, and behind it */
 	from = open_file(getenv("USERPIN_SOURCE"), O_RDWR | O_DIRECT);
+	fill(data, LOOP_DATA, NEW(P));
+	must(pwrite(from, data, LOOP_DATA, MB) == LOOP_DATA,
+	     "write to the source");
 	if (fs != BDEV)
 		must(!ftruncate(file, LOOP_SIZE), "ftruncate");
-	map = mmap(NULL, LOOP_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
-	must(map != MAP_FAILED, "mmap");
+	close_map();
 	for (i = 0; i < LOOP_ROUNDS && !what; i++) {
-		/* Something else in each round, from below what holds */
-		for (at = 0; at < LOOP_SIZE; at += LOOP_READ)
-			fill(want + at, LOOP_READ, seed + i * 64 + at / LOOP_READ);
-		must(pwrite(from, want, LOOP_SIZE, MB) == LOOP_SIZE,
-		     "write to the source");
+		map = map_loop();
 		loop_over = false;
 		must(!pthread_create(&thread, NULL, sync_on, &file), "thread");
+		/* In each round, each page gets other data */
+		want = data + i * LOOP_READ;
 		for (at = 0; at < LOOP_SIZE; at += LOOP_READ) {
 			if (cpu)
 				memcpy(map + at, want + at, LOOP_READ);
 			else
-				must(pread(from, map + at, LOOP_READ, MB + at) ==
-				     LOOP_READ, "O_DIRECT read");
+				must(pread(from, map + at, LOOP_READ, MB + at +
+					   i * LOOP_READ) == LOOP_READ,
+				     "O_DIRECT read");
 		}
 		__atomic_store_n(&loop_over, true, __ATOMIC_RELEASE);
 		pthread_join(thread, NULL);
@@ -1057,9 +1070,6 @@ static const char *loop(void)
 		munmap(map, LOOP_SIZE);
 		drop_caches();
 		what = loop_damage(path, want, mem);
-		map = mmap(NULL, LOOP_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED,
-			   file, 0);
-		must(map != MAP_FAILED, "mmap");
 	}
 	return what ?: HOLDS;
 }
