@@ -122,7 +122,7 @@ kernel: $(if $(FLAVOUR),kernel-$(FLAVOUR),$(FLAVOURS:%=kernel-%))
 PHONY += stock
 stock: deps
 	@$(LOCK) scripts/tree stock
-	@$(LOCK) scripts/mkconfig --without LONGTERM_PIN $(STOCK) $(STOCK)/obj-$(or $(FLAVOUR),release) \
+	@$(LOCK) scripts/mkconfig --without LONGTERM_PIN,PIN_WRITEBACK $(STOCK) $(STOCK)/obj-$(or $(FLAVOUR),release) \
 		$(CONFIG_$(or $(FLAVOUR),release))
 	@$(LOCK) $(STEP) stock-$(or $(FLAVOUR),release) --what "stock kernel" --expect $(BASE_STEPS_release) -- \
 		$(KBUILD) -C $(STOCK) O=obj-$(or $(FLAVOUR),release) bzImage modules
@@ -131,7 +131,7 @@ stock: deps
 PHONY += mainline
 mainline: deps
 	@$(LOCK) scripts/mainline-tree
-	@$(LOCK) scripts/mkconfig --without LONGTERM_PIN build/mainline build/mainline/obj-release \
+	@$(LOCK) scripts/mkconfig --without LONGTERM_PIN,PIN_WRITEBACK build/mainline build/mainline/obj-release \
 		$(CONFIG_release) tests/vm/mainline.config
 	@$(LOCK) $(STEP) mainline --what "$(MAINLINE_PACKAGE)" --expect $(MAINLINE_STEPS) -- \
 		$(KBUILD) -C build/mainline O=obj-release bzImage modules

@@ -22,6 +22,6 @@ BASE_SERIES := linux-patches/series
 
 # Kbuild steps of a build from nothing; only for the progress display before
 # a build of one's own has been counted.
-BASE_STEPS_release := 2240
-BASE_STEPS_debug := 2430
-BASE_STEPS_kcsan := 2900
+BASE_STEPS_release := 3020
+BASE_STEPS_debug := 3200
+BASE_STEPS_kcsan := 3700

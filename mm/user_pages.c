@@ -12,6 +12,7 @@
 #include <linux/llist.h>
 #include <linux/mm.h>
 #include <linux/pagemap.h>
+#include <linux/pin_writeback.h>
 #include <linux/slab.h>
 #include <linux/user_pages.h>
 #include <linux/workqueue.h>
@@ -54,7 +55,8 @@ static bool try_mark_dirty(struct folio *folio)
 		return true;
 	if (!folio_trylock(folio))
 		return false;
-	folio_mark_dirty(folio);
+	if (!pin_writeback_dirty(folio))
+		folio_mark_dirty(folio);
 	folio_unlock(folio);
 	return true;
 }
@@ -145,7 +147,8 @@ void put_user_pages_dirty(struct page **pages, unsigned long npages)
 		if (!try_mark_dirty(folio)) {
 			if (put_late(folio, n))
 				continue;
-			folio_mark_dirty(folio);
+			if (!pin_writeback_dirty_unlocked(folio))
+				folio_mark_dirty(folio);
 		}
 		unpin_user_folio(folio, n);
 	}

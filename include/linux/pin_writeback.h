@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * File pages that somebody has pinned for writing: writeback does not lose what
+ * a device writes to them. The design is on top of mm/pin_writeback.c.
+ */
+#ifndef _LINUX_PIN_WRITEBACK_H
+#define _LINUX_PIN_WRITEBACK_H
+
+#include <linux/fs.h>
+#include <linux/jump_label.h>
+#include <linux/mm.h>
+#include <linux/pagemap.h>
+#include <linux/xarray.h>
+
+struct pin_writeback;
+
+/* In address_space->pin_writeback: GUP has asked, and there is nothing to do */
+#define PIN_WRITEBACK_NONE	((struct pin_writeback *)1)
+
+#ifdef CONFIG_PIN_WRITEBACK
+
+DECLARE_STATIC_KEY_FALSE(pin_writeback_on);
+
+int __pin_writeback_prepare(struct vm_area_struct *vma, bool nofault);
+bool __pin_writeback_start(struct xa_state *xas, struct folio *folio);
+void __pin_writeback_started(struct address_space *mapping);
+bool __folio_noted(struct address_space *mapping, struct folio *folio);
+bool __pin_writeback_dirty(struct folio *folio);
+bool __pin_writeback_dirty_unlocked(struct folio *folio);
+int __pin_writeback_notice(struct address_space *mapping, loff_t start, loff_t end, bool wait);
+bool __pin_writeback_range(struct address_space *mapping, loff_t start, loff_t end);
+void __pin_writeback_unmap(struct vm_area_struct *vma);
+void __pin_writeback_evict(struct address_space *mapping);
+void pin_writeback_sync(struct super_block *sb);
+
+/* Was a page of the file pinned for writing, and does that matter? */
+static inline bool mapping_prepared(struct address_space *mapping)
+{
+	return unlikely((unsigned long)READ_ONCE(mapping->pin_writeback) >
+			(unsigned long)PIN_WRITEBACK_NONE);
+}
+
+/* The same for the file that a folio is of, if it is a file's */
+static inline bool folio_prepared(struct folio *folio)
+{
+	struct address_space *mapping = READ_ONCE(folio->mapping);
+
+	return mapping && !((unsigned long)mapping & PAGE_MAPPING_FLAGS) &&
+	       mapping_prepared(mapping);
+}
+
+/**
+ * pin_writeback_prepare() - let pages of a mapping be pinned for writing
+ * @vma: the mapping
+ * @nofault: the caller has locks of a file system: it asks for FOLL_NOFAULT
+ *
+ * Context: Process context, mmap_lock held. May sleep without @nofault.
+ * Return: 0, or -ENOMEM; with @nofault -EFAULT, so that it tries again.
+ */
+static inline int pin_writeback_prepare(struct vm_area_struct *vma, bool nofault)
+{
+	if (!(vma->vm_flags & VM_SHARED) || !vma->vm_file ||
+	    READ_ONCE(vma->vm_file->f_mapping->pin_writeback) ||
+	    !static_branch_unlikely(&pin_writeback_on))
+		return 0;
+	return __pin_writeback_prepare(vma, nofault);
+}
+
+/**
+ * pin_writeback_prepared() - ask whether GUP-fast may pin pages of a file
+ * @mapping: the file's
+ *
+ * GUP-fast looks at the page table again after this.
+ *
+ * Context: Any context; does not sleep.
+ * Return: false if the slow path has to prepare the file first.
+ */
+static inline bool pin_writeback_prepared(struct address_space *mapping)
+{
+	return READ_ONCE(mapping->pin_writeback) || !static_branch_unlikely(&pin_writeback_on);
+}
+
+/**
+ * pin_writeback_start() - note a pinned folio whose writeback starts
+ * @mapping: the file's
+ * @xas: at the folio, the lock of the page cache held; PG_writeback is set
+ * @folio: the folio
+ *
+ * Context: Any context; does not sleep.
+ * Return: whether it is noted. Then pin_writeback_started() follows, without
+ * the lock.
+ */
+static inline bool pin_writeback_start(struct address_space *mapping, struct xa_state *xas,
+				       struct folio *folio)
+{
+	return mapping_prepared(mapping) && __pin_writeback_start(xas, folio);
+}
+
+/**
+ * pin_writeback_started() - have a look at a noted folio later
+ * @folio: the folio
+ *
+ * Context: Process context, the folio is locked; does not sleep.
+ */
+static inline void pin_writeback_started(struct folio *folio)
+{
+	__pin_writeback_started(folio->mapping);
+}
+
+/**
+ * folio_pinned_in_file() - ask whether a folio has to stay where it is
+ * @folio: a locked folio
+ *
+ * Context: Any context; does not sleep.
+ * Return: true if it is a file's and may be pinned for writing, or what was
+ * written to it by way of a pin is known to nobody but pin_writeback.
+ */
+static inline bool folio_pinned_in_file(struct folio *folio)
+{
+	return folio_prepared(folio) &&
+	       (folio_maybe_dma_pinned(folio) || __folio_noted(folio->mapping, folio));
+}
+
+/**
+ * pin_writeback_dirty() - note that somebody has written to a folio that was pinned
+ * @folio: a locked folio, which is pinned still
+ *
+ * Context: Process context; does not sleep.
+ * Return: false if folio_mark_dirty() is the right thing to do.
+ */
+static inline bool pin_writeback_dirty(struct folio *folio)
+{
+	return folio_prepared(folio) && __pin_writeback_dirty(folio);
+}
+
+/**
+ * pin_writeback_dirty_unlocked() - the same without the folio's lock
+ * @folio: a folio, which is pinned still
+ *
+ * For callers that cannot wait for the lock, and have no memory to do it later.
+ * The folio is noted, but no work is queued: the next fsync() finds it. If somebody
+ * is compressing it just now, what was written to it last may wait for the next
+ * write.
+ *
+ * Context: Any context; does not sleep.
+ * Return: false if folio_mark_dirty() is the right thing to do.
+ */
+static inline bool pin_writeback_dirty_unlocked(struct folio *folio)
+{
+	bool ret;
+
+	/* Inodes are freed by RCU */
+	rcu_read_lock();
+	ret = folio_prepared(folio) && __pin_writeback_dirty_unlocked(folio);
+	rcu_read_unlock();
+	return ret;
+}
+
+/**
+ * pin_writeback_notice() - make noted folios of a file dirty
+ * @mapping: the file's
+ * @start: first byte
+ * @end: last byte
+ *
+ * Context: Process context. May sleep, and waits while the file system is frozen:
+ * no lock may be held that a writer of it takes.
+ * Return: 0, -EIO, -ENOMEM, or -EINTR after a fatal signal.
+ */
+static inline int pin_writeback_notice(struct address_space *mapping, loff_t start, loff_t end)
+{
+	if (!mapping_prepared(mapping))
+		return 0;
+	return __pin_writeback_notice(mapping, start, end, true);
+}
+
+/**
+ * pin_writeback_notice_locked() - make noted folios of a file dirty
+ * @mapping: the file's
+ * @start: first byte
+ * @end: last byte
+ *
+ * As pin_writeback_notice(), for callers that have the inode's lock. On a frozen
+ * file system it does nothing.
+ *
+ * Context: Process context. May sleep. The inode's lock may be held, invalidate_lock
+ * may not.
+ * Return: 0, -EIO, -ENOMEM.
+ */
+static inline int pin_writeback_notice_locked(struct address_space *mapping, loff_t start,
+					      loff_t end)
+{
+	if (!mapping_prepared(mapping))
+		return 0;
+	return __pin_writeback_notice(mapping, start, end, false);
+}
+
+/**
+ * pin_writeback_range() - ask whether a range of a file has noted or pinned folios
+ * @mapping: the file's
+ * @start: first byte
+ * @end: last byte
+ *
+ * Context: Process context; does not sleep.
+ */
+static inline bool pin_writeback_range(struct address_space *mapping, loff_t start, loff_t end)
+{
+	return mapping_prepared(mapping) && __pin_writeback_range(mapping, start, end);
+}
+
+/**
+ * pin_writeback_unmap() - a mapping of a file is about to go
+ * @vma: the mapping, whose page tables are empty, still in the file's i_mmap
+ *
+ * Context: Process context. May sleep.
+ */
+static inline void pin_writeback_unmap(struct vm_area_struct *vma)
+{
+	if (vma->vm_file && mapping_prepared(vma->vm_file->f_mapping))
+		__pin_writeback_unmap(vma);
+}
+
+/**
+ * pin_writeback_evict() - an inode goes, and its pages have gone
+ * @mapping: its own
+ *
+ * Context: Process context. May sleep.
+ */
+static inline void pin_writeback_evict(struct address_space *mapping)
+{
+	if (unlikely(mapping->pin_writeback))
+		__pin_writeback_evict(mapping);
+}
+
+#else
+
+static inline int pin_writeback_prepare(struct vm_area_struct *vma, bool nofault)
+{
+	return 0;
+}
+
+static inline bool pin_writeback_prepared(struct address_space *mapping)
+{
+	return true;
+}
+
+static inline bool pin_writeback_start(struct address_space *mapping, struct xa_state *xas,
+				       struct folio *folio)
+{
+	return false;
+}
+
+static inline void pin_writeback_started(struct folio *folio) {}
+
+static inline bool folio_pinned_in_file(struct folio *folio)
+{
+	return false;
+}
+
+static inline bool pin_writeback_dirty(struct folio *folio)
+{
+	return false;
+}
+
+static inline bool pin_writeback_dirty_unlocked(struct folio *folio)
+{
+	return false;
+}
+
+static inline int pin_writeback_notice(struct address_space *mapping, loff_t start, loff_t end)
+{
+	return 0;
+}
+
+static inline int pin_writeback_notice_locked(struct address_space *mapping, loff_t start,
+					      loff_t end)
+{
+	return 0;
+}
+
+static inline bool pin_writeback_range(struct address_space *mapping, loff_t start, loff_t end)
+{
+	return false;
+}
+
+static inline void pin_writeback_unmap(struct vm_area_struct *vma) {}
+static inline void pin_writeback_evict(struct address_space *mapping) {}
+static inline void pin_writeback_sync(struct super_block *sb) {}
+
+#endif
+#endif
