@@ -28,6 +28,7 @@
 #include <sys/stat.h>
 #include <sys/swap.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -38,6 +39,8 @@
 
 #define DIR		"/tmp/writeback"
 #define FILE_PAGES	16UL
+/* 10^6 in all, on three file systems and a block device */
+#define RACE_WRITES	250000
 /* The pages of the file that the device writes to. Others lie before them. */
 #define P		4UL
 #define Q		5UL
@@ -783,6 +786,34 @@ static const char *pin_in_write(void)
 }
 
 /* Nothing is written to a frozen file system */
+/* The page needs a block of its own, and there is none until another file has gone */
+static const char *full(void)
+{
+	char name[80], *block = pages(256);
+	int fd, error;
+	size_t size;
+
+	pin();
+	if (fs == XFS)
+		copy();
+	must(!fsync(file), "fsync of what is pinned");
+	snprintf(name, sizeof(name), "%s/filler", DIR);
+	fd = open_file(name, O_WRONLY | O_CREAT);
+	for (size = 256 * PAGE; size >= PAGE;)
+		if (write(fd, block, size) < (ssize_t)size)
+			size /= 2;
+	fsync(fd);
+	close(fd);
+	release();
+	error = fsync_error();
+	must(!error || error == EIO || error == ENOSPC || error == EUCLEAN, "fsync");
+	must(!unlink(name), "unlink");
+	sync();
+	/* The error that was there is told once */
+	fsync(file);
+	return survived_and(fsync_error());
+}
+
 static const char *frozen(void)
 {
 	bool found;
@@ -849,11 +880,18 @@ static const char *unmounted(void)
 		must(aio_end() == 2 * PAGE, "read of two pages");
 		must_be_pinned(0);
 	} else if (how == WHILE_PINNED) {
+		bool busy;
+
 		/* Of the other page nobody will know any more */
 		n = 1;
 		arrive();
 		close_file();
-		mount_again();
+		/* It may say that it is busy while something is pinned, and not later */
+		busy = !cpu && fs != BDEV && umount(DIR);
+		if (busy)
+			must(errno == EBUSY, "umount");
+		else if (!cpu && fs != BDEV)
+			mount_fs();
 		if (!cpu) {
 			let_go();
 			must(aio_end() == 2 * PAGE, "read of two pages");
@@ -1033,6 +1071,47 @@ static char *map_loop(void)
 	return mem;
 }
 
+/*
+ * Pins and puts against fdatasync(), as fast as they go: each write by
+ * process_vm_writev() pins a page, writes a number, and puts it dirty.
+ */
+static const char *race(void)
+{
+	uint64_t number, last[FILE_PAGES] = { 0 }, found;
+	struct iovec from = { &number, sizeof(number) }, to = { NULL, sizeof(number) };
+	pthread_t thread;
+	unsigned int page;
+	int fd;
+
+	loop_over = false;
+	must(!pthread_create(&thread, NULL, sync_on, &file), "thread");
+	for (number = 1; number <= RACE_WRITES; number++) {
+		page = number * 7 % FILE_PAGES;
+		to.iov_base = map + page * PAGE;
+		last[page] = number;
+		must(process_vm_writev(getpid(), &from, 1, &to, 1, 0) ==
+		     sizeof(number), "process_vm_writev");
+	}
+	__atomic_store_n(&loop_over, true, __ATOMIC_RELEASE);
+	pthread_join(thread, NULL);
+	must(!fsync(file), "fsync");
+	close_file();
+	for (page = 0; page < 2 * FILE_PAGES; page++) {
+		/* By the page cache, and by the disk */
+		if (page % FILE_PAGES == 0)
+			drop_caches();
+		fd = open_file(path, O_RDONLY);
+		must(pread(fd, &found, sizeof(found), page % FILE_PAGES * PAGE) ==
+		     sizeof(found), "pread");
+		close(fd);
+		if (found != last[page % FILE_PAGES])
+			return LOST;
+		if (page == FILE_PAGES - 1)
+			mount_again();
+	}
+	return HOLDS;
+}
+
 static const char *loop(void)
 {
 	char *data = pages(LOOP_DATA / PAGE), *mem = pages(1), *want;
@@ -1084,6 +1163,7 @@ static const struct row {
 	bool cpu;		/* with the CPU as well, which must hold anywhere */
 	const char *stock[NR_FS];
 } row_table[] = {
+	{ "race", race, 0, false, { HOLDS, HOLDS, "lost, EUCLEAN", HOLDS } },
 	{ "loop", loop, 0, true, { HOLDS, HOLDS, "damaged", HOLDS } },
 	{ "lost.fsync", lost, FSYNC, true,
 	  { HOLDS, HOLDS, "lost, EUCLEAN", HOLDS } },
@@ -1122,6 +1202,7 @@ static const struct row {
 	  { LOST, HOLDS, "lost, EUCLEAN", HOLDS } },
 	{ "orphan", orphan, 0, true, { LOST, LOST, "lost, EUCLEAN", LOST } },
 	{ "pin-in-write", pin_in_write, 0, true, { LOST, LOST, NULL, HOLDS } },
+	{ "full", full, CLONE, false, { NULL, "clone changed", "lost" } },
 	{ "frozen", frozen, 0, false,
 	  { "written while frozen", "written while frozen", "lost, EIO" } },
 	{ "shift.insert", shift, INSERT, true, { LOST, LOST } },
