@@ -43,8 +43,11 @@
  *     leaves behind. (pin_writeback_unmap())
  *  6. A prepared file with a noted folio is on noted_files, and has work queued.
  *
- * Nothing here allocates, once the file is prepared: so no put can fail, and none
- * does it late.
+ * To note a folio takes no memory, once its file is prepared. So no put can fail.
+ *
+ * Not right yet: a folio of several blocks that is dirty in part counts as dirty, so
+ * what a device writes to another block of it is forgotten. docs/pinned-files.md has
+ * what else a review found. That is why this is off.
  *
  * PAGECACHE_TAG_TOWRITE is free for this. A walk of writeback for data integrity
  * gives it to folios that have the dirty tag, looks at those that have it, and
@@ -139,8 +142,9 @@ static void note_file(struct pin_writeback *pw, unsigned long delay)
 		list_add(&pw->node, &noted_files);
 	spin_unlock(&noted_lock);
 	/* Never later than it was to be */
-	if (!delay)
-		mod_delayed_work(pin_writeback_wq, &pw->work, 0);
+	if (!delay || (timer_pending(&pw->work.timer) &&
+		       time_after(pw->work.timer.expires, jiffies + delay)))
+		mod_delayed_work(pin_writeback_wq, &pw->work, delay);
 	else
 		queue_delayed_work(pin_writeback_wq, &pw->work, delay);
 }
