@@ -137,11 +137,12 @@ mainline: deps
 		$(KBUILD) -C build/mainline O=obj-release bzImage modules
 
 # UPDATE=1: what is measured becomes what is committed. WALL=3: rounds by the clock.
+# ONLY=vfio,iommufd: these groups of rows.
 PHONY += bench
 bench: programs stock qemu
 	@$(LOCK) scripts/mainline-tree || [ $$? = 4 ]
 	@[ ! -e build/mainline/Makefile ] || $(MAKE) --no-print-directory mainline
-	@scripts/bench $(if $(UPDATE),--update) --wall $(or $(WALL),0)
+	@scripts/bench $(if $(UPDATE),--update) $(if $(ONLY),--only $(ONLY)) --wall $(or $(WALL),0)
 
 # --- QEMU ------------------------------------------------------------------
 QEMU := build/qemu-$(QEMU_VERSION)
