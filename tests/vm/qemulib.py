@@ -326,10 +326,11 @@ def ram(mb, backend='memfd', **props):
 
 
 def vfio(*devices, iommufd=False, options=''):
-    """These devices, assigned: by a container, or by iommufd."""
-    args = ['-object', 'iommufd,id=iommufd'] if iommufd else []
+    """These devices, assigned: by a container, or by iommufd. QEMU finds no object that
+    has the name of the devices' property, once there are two devices."""
+    args = ['-object', 'iommufd,id=iommufd0'] if iommufd else []
     for i, bdf in enumerate(devices):
-        args += ['-device', f'vfio-pci,id=vfio{i},host={bdf}' + (',iommufd=iommufd' if iommufd else '') +
+        args += ['-device', f'vfio-pci,id=vfio{i},host={bdf}' + (',iommufd=iommufd0' if iommufd else '') +
                  (f',{options}' if options else '')]
     return args
 
