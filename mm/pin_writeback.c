@@ -21,40 +21,37 @@
  *		page, no more.
  *   prepared	a file of which a page was pinned for writing at some time. Its
  *		address_space points to a struct pin_writeback.
- *   noted	a folio that is clean and has PAGECACHE_TAG_TOWRITE, but not the
- *		dirty tag: a device may have written to it since its writeback
- *		began.
- *   to notice	to make a noted folio dirty the way a store by the CPU does: by
- *		page_mkwrite()
+ *   noted	a folio with PAGECACHE_TAG_NOTED: a device may have written to it,
+ *		and no writeback that began later wrote all of it
+ *   to notice	to make all of a noted folio dirty the way a store by the CPU does:
+ *		by page_mkwrite()
  *
  * Invariants:
  *
  *  1. A folio that is pinned keeps its place in the file and its private data,
  *     but for truncation and its like. (filemap_release_folio(),
  *     invalidate_complete_folio2())
- *  2. A folio in a prepared file is dirty by page_mkwrite() only, each time.
- *     (pin_writeback_dirty())
- *  3. A pinned folio is dirty or noted. It is dirty when it gets pinned, since a
- *     writable PTE says so; and when its writeback starts, it is noted. A put
- *     by a holder that has written notes it as well. (pin_writeback_start())
+ *  2. A put makes no folio of a prepared file dirty: page_mkwrite() does, each
+ *     time. (pin_writeback_dirty())
+ *  3. A pinned folio is noted, or all of its blocks are dirty. They are when it gets
+ *     pinned, since a writable PTE says so; and when a writeback starts, it is
+ *     noted. (pin_writeback_start()) So what a put finds clean, or dirty by
+ *     something else than a pin, it notes. PG_dirty alone says nothing: a write()
+ *     to another block sets it, too.
  *  4. A noted folio is not reclaimed. (__remove_mapping())
  *  5. While there is a noted or pinned folio, there is a file by which it can be
  *     noticed: of a mapping, or pin_writeback->file, which the last mapping
  *     leaves behind. (pin_writeback_unmap())
- *  6. A prepared file with a noted folio is on noted_files, and has work queued.
+ *  6. A prepared file with a noted folio is on noted_files or late_files, and has
+ *     work queued.
+ *  7. A folio stops being noted when it leaves the page cache; or under its lock,
+ *     when it is not pinned and all of it is dirty. (dirty_folio())
  *
  * To note a folio takes no memory, once its file is prepared. So no put can fail.
- *
- * Not right yet: a folio of several blocks that is dirty in part counts as dirty, so
- * what a device writes to another block of it is forgotten. docs/pinned-files.md has
- * what else a review found. That is why this is off.
- *
- * PAGECACHE_TAG_TOWRITE is free for this. A walk of writeback for data integrity
- * gives it to folios that have the dirty tag, looks at those that have it, and
- * passes over what is clean. The start of a writeback takes both off. ext4 starts
- * one for clean folios, too, to get rid of tags: then this one stays. The dirty tag
- * would not do for a note: the flusher looks at each folio that has it, again and
- * again, and others take it for the number of dirty pages.
+ * The tag is one of its own. The dirty tag would not do: the flusher looks at each
+ * folio that has it, again and again, and others take it for the number of dirty
+ * pages. PAGECACHE_TAG_TOWRITE would not either: each writeback takes it off, also
+ * one that writes other blocks of the folio.
  *
  * A pin and a writeback that race: GUP-fast pins, and then looks at the PTE again.
  * Writeback makes the PTE read-only (folio_mkclean()), sets PG_writeback, and then
@@ -70,18 +67,25 @@
  *
  *   folio lock -> xa_lock (irq)
  *   folio lock -> noted_lock -> inode->i_lock
+ *   late_files takes no lock: a put in atomic context has xa_lock
  */
 #include <linux/backing-dev.h>
+#include <linux/cred.h>
 #include <linux/dax.h>
 #include <linux/file.h>
+#include <linux/highuid.h>
 #include <linux/init.h>
 #include <linux/list.h>
+#include <linux/llist.h>
 #include <linux/moduleparam.h>
 #include <linux/pagevec.h>
 #include <linux/pin_writeback.h>
 #include <linux/rcupdate_wait.h>
 #include <linux/sched/signal.h>
+#include <linux/sched/task.h>
+#include <linux/sizes.h>
 #include <linux/slab.h>
+#include <linux/statfs.h>
 #include <linux/swap.h>
 #include <linux/workqueue.h>
 #include <linux/writeback.h>
@@ -93,19 +97,29 @@
  * struct pin_writeback - a file that is prepared for pins
  * @mapping: its pages; NULL in the cursor of a walk
  * @node: in noted_files, if a folio is noted
- * @noted: how many times one was, so that a pass sees that it missed one
+ * @late: in late_files until somebody has noted_lock
+ * @noted: how many times a folio was, so that a pass sees that it missed one
  * @file: keeps the file open, or NULL
  * @page_mkwrite: of the mapping that left @file
  * @delay: jiffies until the next look, while there is @file
+ * @pinned_at: when pinned folios were noticed last, in jiffies
+ * @failed_at: since when its file system does not take it, in jiffies; or 0
+ * @resume: where a pass ended that met too many errors, a page index
+ * @dying: its inode goes
  * @work: notices
  */
 struct pin_writeback {
 	struct address_space *mapping;
 	struct list_head node;
+	struct llist_node late;
 	unsigned long noted;
 	struct file *file;
 	vm_fault_t (*page_mkwrite)(struct vm_fault *vmf);
 	unsigned long delay;
+	unsigned long pinned_at;
+	unsigned long failed_at;
+	pgoff_t resume;
+	bool dying;
 	struct delayed_work work;
 };
 
@@ -114,17 +128,27 @@ struct writer {
 	struct file *file;
 	/* Not its vm_ops: coda frees them with the mapping */
 	vm_fault_t (*page_mkwrite)(struct vm_fault *vmf);
+	/* What the file system does not take is lost; only for an I/O error */
+	bool give_up, give_up_eio;
 };
 
-DEFINE_STATIC_KEY_FALSE(pin_writeback_on);
+DEFINE_STATIC_KEY_TRUE(pin_writeback_on);
 
 /* All that changes in a struct pin_writeback */
 static DEFINE_SPINLOCK(noted_lock);
 static LIST_HEAD(noted_files);
+static LLIST_HEAD(late_files);
 static struct workqueue_struct *pin_writeback_wq;
+/* Without rights: what a file system keeps for root is not for devices */
+static struct cred *notice_cred;
 
-/* Until the first look at pins that outlive their last mapping */
+/* While pins outlive their last mapping: until the first look, and between others */
 #define FIRST_DELAY	(HZ / 100 + 1)
+#define KEPT_DELAY	HZ
+/* Nobody has it mapped any more, and its file system does not take it */
+#define GIVE_UP		(300 * HZ)
+/* Each may cost a transaction: then a pass ends, but for one that fsync() waits for */
+#define MAX_ERRORS	16
 
 /* As long as pages that the CPU writes stay dirty, more or less: 10 s to 30 s */
 static unsigned long notice_delay(void)
@@ -132,34 +156,68 @@ static unsigned long notice_delay(void)
 	return clamp(dirty_expire_interval, 1000U, 3000U) * HZ / 100;
 }
 
-/* A folio is noted already, or will be looked at */
-static void note_file(struct pin_writeback *pw, unsigned long delay)
+static void list_file(struct pin_writeback *pw)
 {
-	spin_lock(&noted_lock);
+	lockdep_assert_held(&noted_lock);
 	pw->noted++;
 	if (list_empty(&pw->node))
 		/* A walk does not come across what is noted meanwhile */
 		list_add(&pw->node, &noted_files);
-	spin_unlock(&noted_lock);
-	/* Never later than it was to be */
-	if (!delay || (timer_pending(&pw->work.timer) &&
-		       time_after(pw->work.timer.expires, jiffies + delay)))
+}
+
+static void list_late_files(void)
+{
+	struct pin_writeback *pw, *next;
+
+	llist_for_each_entry_safe(pw, next, llist_del_all(&late_files), late) {
+		list_file(pw);
+		/* A put that found it in late_files is before this */
+		init_llist_node(&pw->late);
+	}
+}
+
+static void lock_noted(void)
+	__acquires(&noted_lock)
+{
+	spin_lock(&noted_lock);
+	list_late_files();
+}
+
+/* Never later than it was to be */
+static void queue_look(struct pin_writeback *pw, unsigned long delay)
+{
+	if (timer_pending(&pw->work.timer) &&
+	    time_after(pw->work.timer.expires, jiffies + delay))
 		mod_delayed_work(pin_writeback_wq, &pw->work, delay);
 	else
 		queue_delayed_work(pin_writeback_wq, &pw->work, delay);
 }
 
+/* A folio is noted already, or will be looked at */
+static void note_file(struct pin_writeback *pw, unsigned long delay)
+{
+	spin_lock(&noted_lock);
+	list_file(pw);
+	spin_unlock(&noted_lock);
+	queue_look(pw, delay);
+}
+
+static void note_at(struct xa_state *xas, struct folio *folio)
+{
+	if (xas_get_mark(xas, PAGECACHE_TAG_NOTED))
+		return;
+	xas_set_mark(xas, PAGECACHE_TAG_NOTED);
+	count_vm_events(PIN_NOTED, folio_nr_pages(folio));
+	trace_pin_noted(folio);
+}
+
 bool __pin_writeback_start(struct xa_state *xas, struct folio *folio)
 {
 	/* folio_test_set_writeback() was the barrier */
-	if (folio_maybe_dma_pinned(folio)) {
-		xas_set_mark(xas, PAGECACHE_TAG_TOWRITE);
-		count_vm_events(PIN_NOTED, folio_nr_pages(folio));
-		trace_pin_noted(folio);
-		return true;
-	}
-	return !xas_get_mark(xas, PAGECACHE_TAG_DIRTY) &&
-	       xas_get_mark(xas, PAGECACHE_TAG_TOWRITE);
+	if (!folio_maybe_dma_pinned(folio))
+		return false;
+	note_at(xas, folio);
+	return true;
 }
 
 void __pin_writeback_started(struct address_space *mapping)
@@ -167,42 +225,42 @@ void __pin_writeback_started(struct address_space *mapping)
 	note_file(mapping->pin_writeback, notice_delay());
 }
 
-/* Of a clean folio: the dirty tag can be an old one */
-static void tag_folio(struct folio *folio, bool towrite)
+/* Under the folio's lock */
+static void set_noted(struct folio *folio, bool noted)
 {
-	struct address_space *mapping = folio->mapping;
+	XA_STATE(xas, &folio->mapping->i_pages, folio->index);
 	unsigned long flags;
 
-	xa_lock_irqsave(&mapping->i_pages, flags);
-	if (towrite)
-		__xa_set_mark(&mapping->i_pages, folio->index, PAGECACHE_TAG_TOWRITE);
+	xas_lock_irqsave(&xas, flags);
+	xas_load(&xas);
+	if (noted)
+		note_at(&xas, folio);
 	else
-		__xa_clear_mark(&mapping->i_pages, folio->index, PAGECACHE_TAG_TOWRITE);
-	__xa_clear_mark(&mapping->i_pages, folio->index, PAGECACHE_TAG_DIRTY);
-	xa_unlock_irqrestore(&mapping->i_pages, flags);
+		xas_clear_mark(&xas, PAGECACHE_TAG_NOTED);
+	xas_unlock_irqrestore(&xas, flags);
 }
 
 bool __folio_noted(struct address_space *mapping, struct folio *folio)
 {
-	return !folio_test_dirty(folio) &&
-	       xa_get_mark(&mapping->i_pages, folio->index, PAGECACHE_TAG_TOWRITE) &&
-	       !xa_get_mark(&mapping->i_pages, folio->index, PAGECACHE_TAG_DIRTY);
+	return xa_get_mark(&mapping->i_pages, folio->index, PAGECACHE_TAG_NOTED);
 }
 EXPORT_SYMBOL_GPL(__folio_noted);
 
 bool __pin_writeback_dirty(struct folio *folio)
 {
+	struct pin_writeback *pw = folio->mapping->pin_writeback;
+
 	VM_WARN_ON_FOLIO(!folio_test_locked(folio), folio);
 	/*
-	 * The lock keeps the start of a writeback away: if the folio is dirty, what
-	 * was written to it goes to the disk, and if not, the tag stays.
+	 * The lock keeps the start of a writeback away. What is pinned, dirty and not
+	 * noted is dirty as a whole; what is noted and dirty is looked at in time.
 	 */
-	if (folio_test_dirty(folio))
+	if (folio_test_dirty(folio) &&
+	    (folio_maybe_dma_pinned(folio) || __folio_noted(folio->mapping, folio)))
 		return true;
-	tag_folio(folio, true);
-	count_vm_events(PIN_NOTED, folio_nr_pages(folio));
-	trace_pin_noted(folio);
-	note_file(folio->mapping->pin_writeback, 0);
+	set_noted(folio, true);
+	/* Not at once: the work looks at all that is noted */
+	note_file(pw, 1);
 	return true;
 }
 EXPORT_SYMBOL_GPL(__pin_writeback_dirty);
@@ -210,36 +268,48 @@ EXPORT_SYMBOL_GPL(__pin_writeback_dirty);
 bool __pin_writeback_dirty_unlocked(struct folio *folio)
 {
 	struct address_space *mapping = READ_ONCE(folio->mapping);
+	XA_STATE(xas, NULL, folio->index);
 	unsigned long flags;
 
 	/* It was truncated since the caller looked */
 	if (!mapping)
 		return true;
-	xa_lock_irqsave(&mapping->i_pages, flags);
-	/* It leaves the page cache under this lock */
-	if (folio->mapping == mapping)
-		__xa_set_mark(&mapping->i_pages, folio->index, PAGECACHE_TAG_TOWRITE);
-	xa_unlock_irqrestore(&mapping->i_pages, flags);
+	xas.xa = &mapping->i_pages;
+	xas_lock_irqsave(&xas, flags);
+	/* It leaves the page cache under this lock, and its inode is evicted later */
+	if (folio->mapping == mapping) {
+		struct pin_writeback *pw = mapping->pin_writeback;
+
+		xas_load(&xas);
+		note_at(&xas, folio);
+		if (!llist_on_list(&pw->late))
+			llist_add(&pw->late, &late_files);
+		mod_delayed_work(pin_writeback_wq, &pw->work, 0);
+	}
+	xas_unlock_irqrestore(&xas, flags);
 	return true;
 }
 EXPORT_SYMBOL_GPL(__pin_writeback_dirty_unlocked);
 
-/* Does the file system have to hear of what is written to the pages? */
+/*
+ * Does the file system have to hear of what is written to the pages? Not those of
+ * servers: they drop pages as they like, and may not answer. So do the locks of
+ * clusters. bcachefs tries again until it can drop them.
+ */
 static bool wants_notice(struct vm_area_struct *vma, struct address_space *mapping)
 {
+	static const char *const others[] = { "bcachefs", "fuseblk", "gfs2", "ocfs2" };
 	struct inode *inode = mapping->host;
+	struct file_system_type *type;
 
-	/*
-	 * Cluster locks of gfs2 and ocfs2 write and drop pages without us; bcachefs
-	 * tries again until it can drop them.
-	 */
-	if (inode && (!strcmp(inode->i_sb->s_type->name, "gfs2") ||
-		      !strcmp(inode->i_sb->s_type->name, "ocfs2") ||
-		      !strcmp(inode->i_sb->s_type->name, "bcachefs")))
+	if (!inode || dax_mapping(mapping) || is_vm_hugetlb_page(vma) ||
+	    !mapping_can_writeback(mapping) || !vma->vm_ops || !vma->vm_ops->page_mkwrite)
 		return false;
-	return inode && (S_ISREG(inode->i_mode) || S_ISBLK(inode->i_mode)) &&
-	       !dax_mapping(mapping) && !is_vm_hugetlb_page(vma) &&
-	       mapping_can_writeback(mapping) && vma->vm_ops && vma->vm_ops->page_mkwrite;
+	if (S_ISBLK(inode->i_mode))
+		return true;
+	type = inode->i_sb->s_type;
+	return S_ISREG(inode->i_mode) && type->fs_flags & FS_REQUIRES_DEV &&
+	       match_string(others, ARRAY_SIZE(others), type->name) < 0;
 }
 
 static void pin_writeback_work(struct work_struct *work);
@@ -255,6 +325,8 @@ int __pin_writeback_prepare(struct vm_area_struct *vma, bool nofault)
 			return nofault ? -EFAULT : -ENOMEM;
 		pw->mapping = mapping;
 		INIT_LIST_HEAD(&pw->node);
+		init_llist_node(&pw->late);
+		pw->pinned_at = jiffies;
 		INIT_DELAYED_WORK(&pw->work, pin_writeback_work);
 	}
 	/* Before the pin: who sees that sees this */
@@ -271,6 +343,8 @@ static bool get_writer(struct pin_writeback *pw, struct writer *w)
 
 	if (w->file)
 		return true;
+	if (!mapping_writably_mapped(mapping))
+		goto kept;
 	i_mmap_lock_read(mapping);
 	vma_interval_tree_foreach(vma, &mapping->i_mmap, 0, ULONG_MAX) {
 		if ((vma->vm_flags & (VM_SHARED | VM_MAYWRITE)) != (VM_SHARED | VM_MAYWRITE) ||
@@ -283,6 +357,7 @@ static bool get_writer(struct pin_writeback *pw, struct writer *w)
 	i_mmap_unlock_read(mapping);
 	if (w->file)
 		return true;
+kept:
 	spin_lock(&noted_lock);
 	if (pw->file) {
 		w->file = get_file(pw->file);
@@ -308,8 +383,26 @@ static vm_fault_t pretend_fault(struct writer *w, struct folio *folio)
 		.page = &folio->page,
 	};
 
+	const struct cred *old;
+	vm_fault_t ret;
+
 	vm_flags_init(&vma, VM_SHARED | VM_READ | VM_WRITE | VM_MAYREAD | VM_MAYWRITE);
-	return w->page_mkwrite(&vmf);
+	old = override_creds(notice_cred);
+	ret = w->page_mkwrite(&vmf);
+	revert_creds(old);
+	return ret;
+}
+
+/* All of it becomes dirty. The lock keeps writeback away: a later one writes it. */
+static void dirty_folio(struct folio *folio)
+{
+	/* Who has written is done when he unpins it */
+	bool pinned = folio_maybe_dma_pinned(folio);
+
+	smp_rmb();
+	folio_mark_dirty(folio);
+	if (!pinned)
+		set_noted(folio, false);
 }
 
 /* Is it noted still? What is outside the file, or swap space, is not written. */
@@ -321,34 +414,51 @@ static bool still_noted(struct address_space *mapping, struct folio *folio)
 	noted = folio->mapping == mapping && __folio_noted(mapping, folio);
 	if (noted && (IS_SWAPFILE(mapping->host) ||
 		      folio_pos(folio) >= i_size_read(mapping->host))) {
-		tag_folio(folio, false);
+		set_noted(folio, false);
 		noted = false;
 	}
 	folio_unlock(folio);
 	return noted;
 }
 
-/* Count, and tell who asks for the file's errors */
-static int noticed(struct address_space *mapping, struct folio *folio, vm_fault_t ret)
+/* page_mkwrite() says SIGBUS for all that is not a lack of memory */
+static int fault_error(struct writer *w, struct folio *folio, vm_fault_t ret)
 {
-	int err = 0;
+	struct kstatfs st;
 
+	if (!(ret & VM_FAULT_ERROR))
+		return 0;
 	if (ret & VM_FAULT_OOM)
-		err = -ENOMEM;
-	else if (ret & VM_FAULT_ERROR)
-		err = -EIO;
-	if (err == -EIO)
+		return -ENOMEM;
+	/* Some is left, but not for this: metadata need space, too */
+	if (!vfs_statfs(&w->file->f_path, &st) && st.f_blocks &&
+	    st.f_bavail * st.f_bsize < folio_size(folio) + SZ_1M)
+		return -ENOSPC;
+	return -EIO;
+}
+
+/* Count, and tell who asks for the file's errors */
+static int noticed(struct address_space *mapping, struct writer *w, struct folio *folio, int err)
+{
+	if (err && err != -ENOMEM)
 		mapping_set_error(mapping, err);
+	if ((err && err != -ENOMEM && w->give_up) || (err == -EIO && w->give_up_eio)) {
+		folio_lock(folio);
+		if (folio->mapping == mapping && !folio_maybe_dma_pinned(folio))
+			set_noted(folio, false);
+		folio_unlock(folio);
+	}
 	count_vm_events(err ? PIN_NOTICE_FAILED : PIN_NOTICED, folio_nr_pages(folio));
 	trace_pin_noticed(mapping->host, folio, err);
 	return err;
 }
 
-/* 0 if it is not noted any more, -EAGAIN if that may take time */
+/* 0 if it is dirty now or not noted any more, -EAGAIN if that may take time */
 static int notice_folio(struct pin_writeback *pw, struct writer *w, struct folio *folio, bool wait)
 {
 	struct address_space *mapping = pw->mapping;
 	struct super_block *sb = mapping->host->i_sb;
+	unsigned int tries = 0;
 
 	while (still_noted(mapping, folio)) {
 		vm_fault_t ret;
@@ -361,7 +471,7 @@ static int notice_folio(struct pin_writeback *pw, struct writer *w, struct folio
 		if (!get_writer(pw, w)) {
 			folio_lock(folio);
 			if (folio->mapping == mapping)
-				folio_mark_dirty(folio);
+				dirty_folio(folio);
 			folio_unlock(folio);
 			return 0;
 		}
@@ -377,14 +487,22 @@ static int notice_folio(struct pin_writeback *pw, struct writer *w, struct folio
 			if (!(ret & VM_FAULT_LOCKED))
 				folio_lock(folio);
 			if (folio->mapping == mapping)
-				folio_mark_dirty(folio);
+				dirty_folio(folio);
 			folio_unlock(folio);
 		}
 		sb_end_write(sb);
+		/* It became so after the pin, and is written all the same */
+		if (ret & VM_FAULT_SIGBUS && IS_IMMUTABLE(mapping->host)) {
+			folio_lock(folio);
+			if (folio->mapping == mapping)
+				dirty_folio(folio);
+			folio_unlock(folio);
+			ret = 0;
+		}
 		if (!(ret & (VM_FAULT_NOPAGE | VM_FAULT_RETRY)))
-			return noticed(mapping, folio, ret);
+			return noticed(mapping, w, folio, fault_error(w, folio, ret));
 		/* It was truncated, or the file system cannot do it just now */
-		if (!wait)
+		if (!wait && ++tries == 3)
 			return -EAGAIN;
 		if (schedule_timeout_killable(1))
 			return -EINTR;
@@ -392,55 +510,78 @@ static int notice_folio(struct pin_writeback *pw, struct writer *w, struct folio
 	return 0;
 }
 
-/* Notice folios of a range, in pages. @left: some still need a file to be noticed by. */
-static int notice_range(struct pin_writeback *pw, struct writer *w, pgoff_t first, pgoff_t last,
-			bool wait, bool *left)
+/*
+ * Notice folios of a range, in pages; pinned ones only if @pinned. After that *@first is
+ * behind what was looked at. @left: some are noted still.
+ */
+static int notice_range(struct pin_writeback *pw, struct writer *w, pgoff_t *first, pgoff_t last,
+			bool pinned, bool wait, bool *left)
 {
+	unsigned int i, errors = 0;
 	struct folio_batch fbatch;
 	int ret = 0;
-	unsigned int i;
 
 	folio_batch_init(&fbatch);
-	while (filemap_get_folios_tag(pw->mapping, &first, last, PAGECACHE_TAG_TOWRITE, &fbatch)) {
+	while (ret != -EINTR && errors < MAX_ERRORS &&
+	       filemap_get_folios_tag(pw->mapping, first, last, PAGECACHE_TAG_NOTED, &fbatch)) {
 		for (i = 0; i < folio_batch_count(&fbatch) && ret != -EINTR; i++) {
 			struct folio *folio = fbatch.folios[i];
-			bool pinned = folio_maybe_dma_pinned(folio);
 			int err = 0;
 
-			/* A put makes it dirty or notes it, and then unpins */
-			smp_rmb();
-			if (!folio_test_dirty(folio))
+			if (pinned || !folio_maybe_dma_pinned(folio))
 				err = notice_folio(pw, w, folio, wait);
-			if (pinned || err)
+			if (__folio_noted(pw->mapping, folio))
 				*left = true;
-			if (err && err != -EAGAIN && (!ret || err == -EINTR))
+			if (err && (!ret || ret == -EAGAIN || err == -EINTR))
 				ret = err;
+			errors += !wait && err && err != -EAGAIN;
 		}
 		folio_batch_release(&fbatch);
 		cond_resched();
-		if (ret == -EINTR || (wait && fatal_signal_pending(current)))
-			return -EINTR;
+		if (fatal_signal_pending(current))
+			ret = -EINTR;
 	}
 	return ret;
 }
 
 /*
- * Notice what can be noticed now. *@file is not needed any more then, if there is one:
- * it and that of @w may be the last that keep the inode.
- * Return: whether nothing is noted or pinned any more. Under noted_lock.
+ * Notice what can be noticed now; pinned folios once in a while, or if @all. *@file is
+ * not needed any more then, if there is one: it and that of @w may be the last that
+ * keep the inode.
+ * Return: whether nothing is noted any more. Under noted_lock.
  */
-static bool notice_file(struct pin_writeback *pw, struct writer *w, struct file **file)
+static bool notice_file(struct pin_writeback *pw, struct writer *w, bool all,
+			struct file **file)
 	__acquires(&noted_lock)
 {
 	unsigned long noted;
 	bool left = false;
+	pgoff_t first;
+	int err;
 
-	spin_lock(&noted_lock);
+	lock_noted();
 	noted = pw->noted;
+	/* As long as it is mapped, there is somebody who can make room */
+	if (!pw->file || mapping_writably_mapped(pw->mapping)) {
+		pw->failed_at = 0;
+		w->give_up_eio = false;
+	}
+	w->give_up = pw->failed_at && time_after(jiffies, pw->failed_at + GIVE_UP);
+	first = pw->resume;
+	left = first;
+	if (time_after_eq(jiffies, pw->pinned_at + notice_delay()))
+		all = true;
+	if (all)
+		pw->pinned_at = jiffies;
 	spin_unlock(&noted_lock);
-	notice_range(pw, w, 0, ULONG_MAX, false, &left);
-	spin_lock(&noted_lock);
+	err = notice_range(pw, w, &first, ULONG_MAX, all, false, &left);
+	lock_noted();
 	left |= noted != pw->noted;
+	pw->resume = first == ULONG_MAX ? 0 : first;
+	if (!err || err == -EAGAIN)
+		pw->failed_at = 0;
+	else if (!pw->failed_at)
+		pw->failed_at = jiffies | 1;
 	*file = NULL;
 	if (!left)
 		swap(*file, pw->file);
@@ -454,18 +595,21 @@ static void pin_writeback_work(struct work_struct *work)
 	struct writer w = { };
 	struct file *file;
 
-	if (notice_file(pw, &w, &file)) {
+	if (notice_file(pw, &w, false, &file)) {
 		/* On the list while it keeps a mount busy: umount() waits for it */
 		if (w.file || file)
 			queue_delayed_work(pin_writeback_wq, &pw->work, 0);
 		else
 			list_del_init(&pw->node);
 	} else {
-		if (pw->file) {
-			delay = min(pw->delay, delay);
-			pw->delay = delay * 2;
+		if (pw->file && !pw->failed_at) {
+			delay = pw->delay;
+			pw->delay = min(delay * 2, KEPT_DELAY);
 		}
-		queue_delayed_work(pin_writeback_wq, &pw->work, delay);
+		if (!pw->dying) {
+			list_file(pw);
+			queue_delayed_work(pin_writeback_wq, &pw->work, delay);
+		}
 	}
 	spin_unlock(&noted_lock);
 	/* The last thing: it may evict the inode, and free @pw */
@@ -477,23 +621,18 @@ static void pin_writeback_work(struct work_struct *work)
 
 int __pin_writeback_notice(struct address_space *mapping, loff_t start, loff_t end, bool wait)
 {
+	pgoff_t first = start >> PAGE_SHIFT;
 	struct writer w = { };
 	bool left = false;
 	int ret;
 
-	ret = notice_range(mapping->pin_writeback, &w, start >> PAGE_SHIFT,
-			   end >> PAGE_SHIFT, wait, &left);
+	ret = notice_range(mapping->pin_writeback, &w, &first, end >> PAGE_SHIFT, true, wait,
+			   &left);
 	if (w.file)
 		fput(w.file);
 	return ret;
 }
 EXPORT_SYMBOL_GPL(__pin_writeback_notice);
-
-static bool noted_at(struct xa_state *xas, struct folio *folio)
-{
-	return !folio_test_dirty(folio) && xas_get_mark(xas, PAGECACHE_TAG_TOWRITE) &&
-	       !xas_get_mark(xas, PAGECACHE_TAG_DIRTY);
-}
 
 bool __pin_writeback_range(struct address_space *mapping, loff_t start, loff_t end)
 {
@@ -506,7 +645,9 @@ bool __pin_writeback_range(struct address_space *mapping, loff_t start, loff_t e
 	xas_for_each(&xas, folio, end >> PAGE_SHIFT) {
 		if (xas_retry(&xas, folio) || xa_is_value(folio))
 			continue;
-		found = folio_maybe_dma_pinned(folio) || noted_at(&xas, folio);
+		found = xas_get_mark(&xas, PAGECACHE_TAG_NOTED) ||
+			(xas_get_mark(&xas, PAGECACHE_TAG_DIRTY) &&
+			 folio_maybe_dma_pinned(folio));
 		if (found)
 			break;
 		if (++seen % XA_CHECK_SCHED == 0) {
@@ -526,9 +667,103 @@ static bool keeps_busy(struct pin_writeback *pw, struct super_block *sb)
 	       (pw->file && file_user_path(pw->file)->mnt->mnt_sb == sb);
 }
 
+/*
+ * The inode of a file, so that it can be looked at without noted_lock. Where the caller
+ * does not hold the file system, s_umount does, as in iterate_supers(). NULL if it goes.
+ */
+static struct inode *get_host(struct pin_writeback *pw, bool lock)
+	__must_hold(&noted_lock)
+{
+	struct super_block *sb = pw->mapping->host->i_sb;
+	struct inode *inode;
+
+	if (lock && !down_read_trylock(&sb->s_umount))
+		return atomic_read(&sb->s_active) ? ERR_PTR(-EAGAIN) : NULL;
+	inode = igrab(pw->mapping->host);
+	if (!inode && lock)
+		up_read(&sb->s_umount);
+	return inode;
+}
+
+static void put_host(struct inode *inode, bool lock)
+{
+	struct super_block *sb = inode->i_sb;
+
+	iput(inode);
+	if (lock)
+		up_read(&sb->s_umount);
+}
+
+/*
+ * Notice in all files of @sb, or of all file systems; in the first case the caller holds
+ * it. @all: pinned folios, too. @flush: no work has a reference to a file afterwards.
+ * @busy: this mount was busy; what cannot be written is given up. See pin_writeback_umount().
+ * Return: whether a file was closed that had been kept open.
+ */
+static bool notice_files(struct super_block *sb, bool all, bool flush,
+			 const struct vfsmount *busy)
+{
+	struct pin_writeback cursor = { };
+	unsigned int seen = 0;
+	bool closed = false;
+
+	lock_noted();
+	list_add(&cursor.node, &noted_files);
+	while (!list_is_last(&cursor.node, &noted_files)) {
+		struct pin_writeback *pw;
+		struct writer w = { };
+		struct inode *inode;
+		struct file *file;
+
+		if (++seen % 64 == 0 && cond_resched_lock(&noted_lock))
+			continue;
+		pw = list_next_entry(&cursor, node);
+		if (!pw->mapping || (sb && !keeps_busy(pw, sb))) {
+			list_move(&cursor.node, &pw->node);
+			continue;
+		}
+		inode = get_host(pw, !sb);
+		if (IS_ERR(inode)) {
+			/* It is remounted or frozen just now, or goes */
+			spin_unlock(&noted_lock);
+			schedule_timeout_uninterruptible(1);
+			spin_lock(&noted_lock);
+			continue;
+		}
+		list_move(&cursor.node, &pw->node);
+		if (!inode)
+			continue;
+		w.give_up_eio = busy && pw->file && file_user_path(pw->file)->mnt == busy;
+		spin_unlock(&noted_lock);
+		if (!notice_file(pw, &w, all, &file) && w.give_up_eio && pw->file)
+			pr_info_ratelimited("pin_writeback: %s: %pD4 stays open, as pages of it are pinned or cannot be written\n",
+					    sb->s_id, pw->file);
+		spin_unlock(&noted_lock);
+		if (file)
+			closed = true;
+		if (flush) {
+			/* Where it waits for its turn, it need not */
+			cancel_delayed_work(&pw->work);
+			flush_work(&pw->work.work);
+			queue_look(pw, KEPT_DELAY);
+		}
+		put_host(inode, !sb);
+		/* Not under s_umount. Who unmounts cannot wait for the return to user space */
+		if (w.file)
+			__fput_sync(w.file);
+		if (file)
+			__fput_sync(file);
+		cond_resched();
+		spin_lock(&noted_lock);
+	}
+	list_del(&cursor.node);
+	spin_unlock(&noted_lock);
+	return closed;
+}
+
 /**
  * pin_writeback_sync() - make noted folios dirty, of all files of a file system
- * @sb: the file system, or NULL: of all
+ * @sb: the file system, which the caller holds; or NULL: of all
  *
  * Files that are kept open for folios which are not pinned any more are closed.
  * A frozen file system is left alone.
@@ -537,46 +772,25 @@ static bool keeps_busy(struct pin_writeback *pw, struct super_block *sb)
  */
 void pin_writeback_sync(struct super_block *sb)
 {
-	struct pin_writeback cursor = { };
-	struct inode *inode;
-
-	spin_lock(&noted_lock);
-	list_add(&cursor.node, &noted_files);
-	while (!list_is_last(&cursor.node, &noted_files)) {
-		struct pin_writeback *pw = list_next_entry(&cursor, node);
-		struct writer w = { };
-		struct file *file;
-
-		list_move(&cursor.node, &pw->node);
-		if (!pw->mapping || (sb && !keeps_busy(pw, sb)))
-			continue;
-		/* A server that does not answer keeps nobody from writing the rest */
-		if (!sb && !(pw->mapping->host->i_sb->s_type->fs_flags & FS_REQUIRES_DEV) &&
-		    !S_ISBLK(pw->mapping->host->i_mode)) {
-			mod_delayed_work(pin_writeback_wq, &pw->work, 0);
-			continue;
-		}
-		inode = igrab(pw->mapping->host);
-		if (!inode)
-			continue;
-		spin_unlock(&noted_lock);
-		notice_file(pw, &w, &file);
-		spin_unlock(&noted_lock);
-		/* A caller that unmounts cannot wait for the return to user space */
-		if (w.file)
-			__fput_sync(w.file);
-		if (file)
-			__fput_sync(file);
-		if (sb)
-			flush_work(&pw->work.work);
-		iput(inode);
-		cond_resched();
-		spin_lock(&noted_lock);
-	}
-	list_del(&cursor.node);
-	spin_unlock(&noted_lock);
+	notice_files(sb, true, false, NULL);
 }
 EXPORT_SYMBOL_GPL(pin_writeback_sync);
+
+/**
+ * pin_writeback_umount() - close files that are kept open for no pin any more
+ * @sb: a file system that is to be unmounted, or to become read-only
+ * @busy: NULL; or this mount of it was busy
+ *
+ * With @busy, what devices have written to files of that mount which nobody has mapped
+ * is given up if the file system has an error; and the log names files that stay open.
+ *
+ * Context: As for pin_writeback_sync().
+ * Return: whether a file was closed, so that it may be less busy now.
+ */
+bool pin_writeback_umount(struct super_block *sb, const struct vfsmount *busy)
+{
+	return notice_files(sb, false, true, busy);
+}
 
 /* Note pinned folios of a range that have @tag; is there one, or one that is noted? */
 static bool note_pinned(struct address_space *mapping, pgoff_t first, pgoff_t last, xa_mark_t tag)
@@ -588,13 +802,12 @@ static bool note_pinned(struct address_space *mapping, pgoff_t first, pgoff_t la
 
 	xas_lock_irq(&xas);
 	xas_for_each_marked(&xas, folio, last, tag) {
-		if (folio_maybe_dma_pinned(folio)) {
-			xas_set_mark(&xas, PAGECACHE_TAG_TOWRITE);
+		if (folio_maybe_dma_pinned(folio))
+			note_at(&xas, folio);
+		if (xas_get_mark(&xas, PAGECACHE_TAG_NOTED))
 			found = true;
-		} else if (noted_at(&xas, folio)) {
-			found = true;
-		}
-		if (++seen % XA_CHECK_SCHED)
+		/* Each is a cache miss */
+		if (++seen % 256)
 			continue;
 		xas_pause(&xas);
 		xas_unlock_irq(&xas);
@@ -615,9 +828,10 @@ void __pin_writeback_unmap(struct vm_area_struct *vma)
 	if ((vma->vm_flags & (VM_SHARED | VM_MAYWRITE)) != (VM_SHARED | VM_MAYWRITE) ||
 	    !vma->vm_ops || !vma->vm_ops->page_mkwrite)
 		return;
-	/* By invariant 3 a pinned folio has one of these tags */
+	/* By invariant 3 a pinned folio is dirty or noted */
 	found = note_pinned(mapping, first, last, PAGECACHE_TAG_DIRTY);
-	found |= note_pinned(mapping, first, last, PAGECACHE_TAG_TOWRITE);
+	if (!found)
+		found = note_pinned(mapping, first, last, PAGECACHE_TAG_NOTED);
 	if (!found)
 		return;
 	spin_lock(&noted_lock);
@@ -637,29 +851,38 @@ void __pin_writeback_evict(struct address_space *mapping)
 	mapping->pin_writeback = NULL;
 	if (pw == PIN_WRITEBACK_NONE)
 		return;
+	/* Nobody finds it any more, and then nothing queues the work */
+	lock_noted();
+	pw->dying = true;
+	list_del_init(&pw->node);
+	spin_unlock(&noted_lock);
 	/* The work may have had the last file */
 	if (current_work() == &pw->work.work)
 		cancel_delayed_work(&pw->work);
 	else
 		cancel_delayed_work_sync(&pw->work);
-	spin_lock(&noted_lock);
-	list_del(&pw->node);
-	spin_unlock(&noted_lock);
 	WARN_ON_ONCE(pw->file);
 	kfree(pw);
 }
 
-static bool pin_writeback_wanted;
+static bool pin_writeback_wanted = true;
 core_param(pin_writeback, pin_writeback_wanted, bool, 0444);
 
 static int __init pin_writeback_init(void)
 {
 	/* An inode that is evicted by reclaim waits for its work */
-	pin_writeback_wq = alloc_workqueue("pin_writeback", WQ_UNBOUND | WQ_MEM_RECLAIM, 0);
-	if (!pin_writeback_wq)
+	pin_writeback_wq = alloc_workqueue("pin_writeback",
+					   WQ_UNBOUND | WQ_MEM_RECLAIM | WQ_FREEZABLE, 0);
+	notice_cred = prepare_kernel_cred(&init_task);
+	if (!pin_writeback_wq || !notice_cred) {
+		static_branch_disable(&pin_writeback_on);
 		return -ENOMEM;
-	if (pin_writeback_wanted)
-		static_branch_enable(&pin_writeback_on);
+	}
+	cap_clear(notice_cred->cap_effective);
+	notice_cred->fsuid = make_kuid(&init_user_ns, DEFAULT_OVERFLOWUID);
+	notice_cred->fsgid = make_kgid(&init_user_ns, DEFAULT_OVERFLOWGID);
+	if (!pin_writeback_wanted)
+		static_branch_disable(&pin_writeback_on);
 	return 0;
 }
 core_initcall(pin_writeback_init);

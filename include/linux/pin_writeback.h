@@ -19,7 +19,7 @@ struct pin_writeback;
 
 #ifdef CONFIG_PIN_WRITEBACK
 
-DECLARE_STATIC_KEY_FALSE(pin_writeback_on);
+DECLARE_STATIC_KEY_TRUE(pin_writeback_on);
 
 int __pin_writeback_prepare(struct vm_area_struct *vma, bool nofault);
 bool __pin_writeback_start(struct xa_state *xas, struct folio *folio);
@@ -32,6 +32,7 @@ bool __pin_writeback_range(struct address_space *mapping, loff_t start, loff_t e
 void __pin_writeback_unmap(struct vm_area_struct *vma);
 void __pin_writeback_evict(struct address_space *mapping);
 void pin_writeback_sync(struct super_block *sb);
+bool pin_writeback_umount(struct super_block *sb, const struct vfsmount *busy);
 
 /* Was a page of the file pinned for writing, and does that matter? */
 static inline bool mapping_prepared(struct address_space *mapping)
@@ -61,7 +62,7 @@ static inline int pin_writeback_prepare(struct vm_area_struct *vma, bool nofault
 {
 	if (!(vma->vm_flags & VM_SHARED) || !vma->vm_file ||
 	    READ_ONCE(vma->vm_file->f_mapping->pin_writeback) ||
-	    !static_branch_unlikely(&pin_writeback_on))
+	    !static_branch_likely(&pin_writeback_on))
 		return 0;
 	return __pin_writeback_prepare(vma, nofault);
 }
@@ -77,7 +78,7 @@ static inline int pin_writeback_prepare(struct vm_area_struct *vma, bool nofault
  */
 static inline bool pin_writeback_prepared(struct address_space *mapping)
 {
-	return READ_ONCE(mapping->pin_writeback) || !static_branch_unlikely(&pin_writeback_on);
+	return READ_ONCE(mapping->pin_writeback) || !static_branch_likely(&pin_writeback_on);
 }
 
 /**
@@ -122,6 +123,21 @@ static inline bool folio_pinned_in_file(struct folio *folio)
 }
 
 /**
+ * folio_pin_dirty() - ask whether a folio may have what is not on the disk, by a pin
+ * @folio: a locked folio
+ *
+ * A reader's pin does not count.
+ *
+ * Context: Any context; does not sleep.
+ */
+static inline bool folio_pin_dirty(struct folio *folio)
+{
+	return folio_prepared(folio) &&
+	       (__folio_noted(folio->mapping, folio) ||
+		(folio_test_dirty(folio) && folio_maybe_dma_pinned(folio)));
+}
+
+/**
  * pin_writeback_dirty() - note that somebody has written to a folio that was pinned
  * @folio: a locked folio, which is pinned still
  *
@@ -138,9 +154,8 @@ static inline bool pin_writeback_dirty(struct folio *folio)
  * @folio: a folio, which is pinned still
  *
  * For callers that cannot wait for the lock, and have no memory to do it later.
- * The folio is noted, but no work is queued: the next fsync() finds it. If somebody
- * is compressing it just now, what was written to it last may wait for the next
- * write.
+ * If somebody is compressing the folio just now, what was written to it last may
+ * wait for the next write.
  *
  * Context: Any context; does not sleep.
  * Return: false if folio_mark_dirty() is the right thing to do.
@@ -164,7 +179,7 @@ static inline bool pin_writeback_dirty_unlocked(struct folio *folio)
  *
  * Context: Process context. May sleep, and waits while the file system is frozen:
  * no lock may be held that a writer of it takes.
- * Return: 0, -EIO, -ENOMEM, or -EINTR after a fatal signal.
+ * Return: 0, -ENOSPC, -EIO, -ENOMEM, or -EINTR after a fatal signal.
  */
 static inline int pin_writeback_notice(struct address_space *mapping, loff_t start, loff_t end)
 {
@@ -179,12 +194,12 @@ static inline int pin_writeback_notice(struct address_space *mapping, loff_t sta
  * @start: first byte
  * @end: last byte
  *
- * As pin_writeback_notice(), for callers that have the inode's lock. On a frozen
- * file system it does nothing.
+ * As pin_writeback_notice(), for callers that have the inode's lock.
  *
  * Context: Process context. May sleep. The inode's lock may be held, invalidate_lock
  * may not.
- * Return: 0, -EIO, -ENOMEM.
+ * Return: 0, -EAGAIN if the file system is frozen or cannot do it just now, or as
+ * pin_writeback_notice().
  */
 static inline int pin_writeback_notice_locked(struct address_space *mapping, loff_t start,
 					      loff_t end)
@@ -195,7 +210,7 @@ static inline int pin_writeback_notice_locked(struct address_space *mapping, lof
 }
 
 /**
- * pin_writeback_range() - ask whether a range of a file has noted or pinned folios
+ * pin_writeback_range() - ask whether a range has folios that are folio_pin_dirty()
  * @mapping: the file's
  * @start: first byte
  * @end: last byte
@@ -256,6 +271,11 @@ static inline bool folio_pinned_in_file(struct folio *folio)
 	return false;
 }
 
+static inline bool folio_pin_dirty(struct folio *folio)
+{
+	return false;
+}
+
 static inline bool pin_writeback_dirty(struct folio *folio)
 {
 	return false;
@@ -285,6 +305,11 @@ static inline bool pin_writeback_range(struct address_space *mapping, loff_t sta
 static inline void pin_writeback_unmap(struct vm_area_struct *vma) {}
 static inline void pin_writeback_evict(struct address_space *mapping) {}
 static inline void pin_writeback_sync(struct super_block *sb) {}
+
+static inline bool pin_writeback_umount(struct super_block *sb, const struct vfsmount *busy)
+{
+	return false;
+}
 
 #endif
 #endif
