@@ -14,6 +14,7 @@
 #include <fcntl.h>
 #include <fnmatch.h>
 #include <linux/aio_abi.h>
+#include <linux/btrfs.h>
 #include <linux/fiemap.h>
 #include <linux/fs.h>
 #include <poll.h>
@@ -22,6 +23,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
@@ -51,16 +53,25 @@
 #define STALE		"old data"
 #define NOT_ON_DISK	"not on the disk"
 
-enum fs { EXT4, XFS, BTRFS, BDEV, NR_FS };
+enum fs { EXT4, XFS, BTRFS, BDEV, EXT4_1K, XFS_1K, XFS_LARGE, EXT4_JOURNAL, NR_FS };
+
+#define MKFS_EXT4	"mkfs.ext4 -q -F -E nodiscard -b "
+#define MKFS_XFS	"mkfs.xfs -q -f -K -m reflink=1 -b size="
 
 static const struct {
-	const char *name, *mkfs;
+	const char *name, *type, *mkfs, *options;
+	size_t block;		/* of which a folio has several */
 } fs_table[NR_FS] = {
-	[EXT4] = { "ext4", "mkfs.ext4 -q -F -b 4096 -E nodiscard" },
-	[XFS] = { "xfs", "mkfs.xfs -q -f -K -m reflink=1" },
-	[BTRFS] = { "btrfs", "mkfs.btrfs -q -f -K" },
+	[EXT4] = { "ext4", "ext4", MKFS_EXT4 "4096" },
+	[XFS] = { "xfs", "xfs", MKFS_XFS "4096" },
+	[BTRFS] = { "btrfs", "btrfs", "mkfs.btrfs -q -f -K" },
 	/* Pages of a block device itself */
-	[BDEV] = { "bdev", NULL },
+	[BDEV] = { "bdev" },
+	[EXT4_1K] = { "ext4-1k", "ext4", MKFS_EXT4 "1024", .block = 1024 },
+	[XFS_1K] = { "xfs-1k", "xfs", MKFS_XFS "1024", .block = 1024 },
+	/* All of the file is one folio */
+	[XFS_LARGE] = { "xfs-large", "xfs", MKFS_XFS "4096", .block = PAGE },
+	[EXT4_JOURNAL] = { "ext4-journal", "ext4", MKFS_EXT4 "4096", "data=journal" },
 };
 
 /* --- The case that runs, in a process of its own ---------------------------------- */
@@ -75,8 +86,18 @@ enum how {
 	CLONE, CLONE_RANGE, COPY,
 	/* dedupe() */
 	SOURCE, DESTINATION,
+	/* do_sync(), of all of the file system */
+	BTRFS_SYNC, FREEZE,
+	/* clone_before() */
+	FLUSHER,
 	/* shift() */
 	INSERT, COLLAPSE,
+	/* beside() */
+	DIRECT, BETWEEN,
+	/* cut() */
+	TRUNCATE, GROW_FIRST, MIDDLE, PUNCH,
+	/* locked() */
+	FLOCK, OFD, LEASE,
 };
 
 static enum fs fs;
@@ -88,7 +109,8 @@ static const char *disk;	/* below the target */
 static char path[64], other_path[64];
 static int file = -1;
 static char *map;
-static char *buf;		/* a page for I/O */
+static char *buf;		/* two pages for I/O */
+static size_t each = PAGE;	/* what the device writes to P, and behind that */
 static bool arrived;
 
 #define OLD(page)	(seed + (page))
@@ -140,22 +162,30 @@ static int open_file(const char *name, int flags)
 static void make_file(const char *name)
 {
 	int fd = open_file(name, O_RDWR | (fs == BDEV ? 0 : O_CREAT | O_TRUNC));
+	size_t step = fs == XFS_LARGE ? FILE_PAGES * PAGE : PAGE, at;
+	char *old = pages(FILE_PAGES);
 	unsigned long i;
 
-	for (i = 0; i < FILE_PAGES; i++) {
-		fill(buf, PAGE, OLD(i));
-		must(pwrite(fd, buf, PAGE, i * PAGE) == PAGE, "write");
-	}
+	for (i = 0; i < FILE_PAGES; i++)
+		fill(old + i * PAGE, PAGE, OLD(i));
+	for (at = 0; at < FILE_PAGES * PAGE; at += step)
+		must(pwrite(fd, old + at, step, at) == (ssize_t)step, "write");
 	must(!fsync(fd), "fsync of old data");
 	close(fd);
+	munmap(old, FILE_PAGES * PAGE);
+}
+
+static void map_file(void)
+{
+	map = mmap(NULL, FILE_PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED,
+		   file, 0);
+	must(map != MAP_FAILED, "mmap");
 }
 
 static void open_map(void)
 {
 	file = open_file(path, O_RDWR);
-	map = mmap(NULL, FILE_PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED,
-		   file, 0);
-	must(map != MAP_FAILED, "mmap");
+	map_file();
 }
 
 static void close_map(void)
@@ -202,8 +232,8 @@ static const char *differs(const char *name, unsigned long page,
 static void mount_fs(void)
 {
 	if (fs != BDEV)
-		must(!mount(target_path(), DIR, fs_table[fs].name, 0, NULL),
-		     "mount");
+		must(!mount(target_path(), DIR, fs_table[fs].type, 0,
+			    fs_table[fs].options), "mount");
 }
 
 static bool unmounts(void *arg)
@@ -346,7 +376,19 @@ static void must_be_pinned(long n)
 
 static bool has_arrived(void *at)
 {
-	return filled(at, PAGE, NEW(P));
+	return filled(at, each, NEW(P));
+}
+
+/* Each of the source's pages that is released is so many bytes, one behind the other */
+static void device_writes(size_t n)
+{
+	char *both = pages(2);
+
+	each = n;
+	fill(both + PAGE - n, n, NEW(P));
+	fill(both + PAGE, n, NEW(Q));
+	must_be_0(source_fill(both), "the source");
+	munmap(both, 2 * PAGE);
 }
 
 /* Read @len bytes at @from of the source; it is held, and then @n pages are pinned */
@@ -368,24 +410,26 @@ static void start_read(void *to, size_t len, off_t from, long n)
 	must_be_pinned(n);
 }
 
-/* The device is to write to P and Q */
+#define NR_PINNED	(each == PAGE ? 2 : 1)
+
+/* The device is to write to P and Q, or to P only */
 static void pin(void)
 {
 	if (!cpu)
-		start_read(map + P * PAGE, 2 * PAGE, 0, 2);
+		start_read(map + P * PAGE, 2 * each, PAGE - each, NR_PINNED);
 }
 
-/* It has written to P; both are pinned */
+/* It has written to P; all is pinned */
 static void arrive(void)
 {
 	arrived = true;
 	if (cpu) {
-		fill(map + P * PAGE, PAGE, NEW(P));
+		fill(map + P * PAGE, each, NEW(P));
 		return;
 	}
 	must_be_0(source_release(0), "release of P");
 	must(wait_for(has_arrived, map + P * PAGE), "data of P");
-	must_be_pinned(2);
+	must_be_pinned(NR_PINNED);
 }
 
 static void let_go(void)
@@ -394,17 +438,17 @@ static void let_go(void)
 	must_be_0(source_release(1), "release of Q");
 }
 
-/* It has written to both, and they are pinned no more */
+/* It has written all, and nothing is pinned any more */
 static void release(void)
 {
 	if (cpu) {
 		if (!arrived)
-			fill(map + P * PAGE, PAGE, NEW(P));
-		fill(map + Q * PAGE, PAGE, NEW(Q));
+			fill(map + P * PAGE, each, NEW(P));
+		fill(map + P * PAGE + each, each, NEW(Q));
 		return;
 	}
 	let_go();
-	must(aio_end() == 2 * PAGE, "read of two pages");
+	must(aio_end() == 2 * (long)each, "read by the device");
 	must_be_pinned(0);
 }
 
@@ -448,6 +492,10 @@ static int do_sync(void)
 		ret = ring_request(&ring, IORING_OP_FSYNC, file, NULL, 0);
 		ring_close(&ring);
 		return ret;
+	case BTRFS_SYNC:
+		return ioctl(file, BTRFS_IOC_SYNC);
+	case FREEZE:
+		return ioctl(file, FIFREEZE, 0) ?: ioctl(file, FITHAW, 0);
 	default:
 		return fsync(file);
 	}
@@ -531,7 +579,7 @@ static void copy(void)
 	int fd;
 
 	fd = open_file(other_path, O_RDWR | O_CREAT);
-	if (how == CLONE)
+	if (how == CLONE || how == FLUSHER)
 		must(!ioctl(fd, FICLONE, file), "FICLONE");
 	else if (how == CLONE_RANGE)
 		must(!ioctl(fd, FICLONERANGE, &range), "FICLONERANGE");
@@ -543,6 +591,56 @@ static void copy(void)
 }
 
 /* A copy that was made before the device writes has the old data */
+/* Where P is on the disk */
+static uint64_t place_of_p(void)
+{
+	struct {
+		struct fiemap map;
+		struct fiemap_extent extent;
+	} m = {
+		.map = {
+			.fm_start = P * PAGE,
+			.fm_length = PAGE,
+			.fm_extent_count = 1,
+		},
+	};
+
+	if (fs == BDEV)
+		return P * PAGE;
+	must(!ioctl(file, FS_IOC_FIEMAP, &m) && m.map.fm_mapped_extents == 1,
+	     "FIEMAP");
+	return m.extent.fe_physical + P * PAGE - m.extent.fe_logical;
+}
+
+static bool is_at(uint64_t place, size_t len, unsigned int content)
+{
+	int fd = open_file(disk, O_RDONLY | O_DIRECT);
+
+	must(pread(fd, buf, len, place) == (ssize_t)len, "read of the disk");
+	close(fd);
+	return filled(buf, len, content);
+}
+
+static bool flushed(void *arg)
+{
+	(void)arg;
+	return is_at(place_of_p(), PAGE, NEW(P));
+}
+
+/* What is dirty is written, though nobody asks for it */
+static void let_flusher_write(void)
+{
+	static const char interval[] = "/proc/sys/vm/dirty_writeback_centisecs";
+
+	must_be_0(write_text("/proc/sys/vm/dirty_expire_centisecs", "1"), "expiry");
+	/* It is woken up when the interval was 0 */
+	must_be_0(write_text(interval, "0") ?: write_text(interval, "1"),
+		  "interval");
+	must(wait_for(flushed, NULL), "write by the flusher");
+	must_be_0(write_text("/proc/sys/vm/dirty_expire_centisecs", "3000") ?:
+		  write_text(interval, "500"), "intervals as before");
+}
+
 static const char *clone_before(void)
 {
 	const char *what;
@@ -551,6 +649,8 @@ static const char *clone_before(void)
 	pin();
 	copy();
 	release();
+	if (how == FLUSHER)
+		let_flusher_write();
 	error = fsync_error();
 	close_file();
 	drop_caches();
@@ -646,79 +746,100 @@ static const char *buffers(void)
 	return survived_and(fsync_error());
 }
 
-#define PART	512UL
-#define BEHIND	(PAGE - PART)
-
-static const char *parts(const char *page)
+static bool written_to(void *place)
 {
-	if (!filled(page, PART, NEW(Q)))
+	return is_at(*(uint64_t *)place, PAGE, WRITTEN);
+}
+
+#define PART	512UL
+
+/* Of P and what is behind it: by the device, and by somebody else @beside bytes further on */
+static const char *parts(const char *page, size_t beside, bool all)
+{
+	if (!filled(page, PART, NEW(P)) ||
+	    (all && !filled(page + PART, PART, NEW(Q))))
 		return LOST;
-	if (!filled(page + BEHIND, PART, WRITTEN))
+	if (!filled(page + beside, PART, WRITTEN))
 		return "written bytes lost";
 	return NULL;
 }
 
-/* A page that a device writes to stays the file's when it is written to by O_DIRECT */
-static const char *orphan(void)
+/* In memory, unless it is unmapped, and in the file */
+static const char *parts_survived(size_t beside, bool all)
 {
-	char *page = map + P * PAGE;
-	const char *what;
-	int fd, error;
+	const char *what = map ? parts(map + P * PAGE, beside, all) : NULL;
+	int fd, error = do_sync() ? errno : 0;
 
-	if (!cpu) {
-		start_read(page, PART, PAGE, 1);
-		must(!fsync(file), "fsync of what is pinned");
-	}
-	fd = open_file(path, O_WRONLY | O_DIRECT);
-	fill(buf, PART, WRITTEN);
-	must(pwrite(fd, buf, PART, P * PAGE + BEHIND) == PART, "O_DIRECT write");
-	close(fd);
-	if (cpu) {
-		fill(page, PART, NEW(Q));
-	} else {
-		let_go();
-		must(aio_end() == PART, "read of a sector");
-		must_be_pinned(0);
-	}
-	what = parts(page);
-	error = fsync_error();
 	close_file();
 	drop_caches();
 	fd = open_file(path, O_RDONLY);
-	must(pread(fd, buf, PAGE, P * PAGE) == PAGE, "read");
+	must(pread(fd, buf, 2 * PAGE, P * PAGE) == 2 * PAGE, "read");
 	close(fd);
-	return and_error(what ?: parts(buf) ?: HOLDS, error);
+	return and_error(what ?: parts(buf, beside, all) ?: HOLDS, error);
 }
 
-/* Where page P of the file is on the disk, in pages */
-static uint64_t block_of_p(void)
+static void write_part(const char *name, int flags, off_t at)
 {
-	struct {
-		struct fiemap map;
-		struct fiemap_extent extent;
-	} m = {
-		.map = {
-			.fm_start = P * PAGE,
-			.fm_length = PAGE,
-			.fm_extent_count = 1,
-		},
+	int fd = open_file(name, O_WRONLY | flags);
+
+	fill(buf, PART, WRITTEN);
+	must(pwrite(fd, buf, PART, at) == PART, "write");
+	close(fd);
+}
+
+/*
+ * Somebody else writes to a page that a device writes to. By O_DIRECT: it stays the
+ * file's. To another block of its folio, which is dirty in part then: both get written.
+ */
+static const char *beside(void)
+{
+	size_t at = how == DIRECT ? PAGE - PART : fs_table[fs].block;
+	bool found = true;
+	long n;
+
+	device_writes(PART);
+	pin_clean();
+	must(fs != XFS_LARGE || (filled(map, PAGE, OLD(0)) &&
+				 folio_of(pfn_of(map), &n) && n == FILE_PAGES),
+	     "a large folio");
+	write_part(path, how == DIRECT ? O_DIRECT : 0, P * PAGE + at);
+	if (how == WHILE_PINNED)
+		arrive();
+	if (how == WHILE_PINNED || how == BETWEEN)
+		must(!fsync(file), "fsync of what is dirty in part");
+	if (how == WHILE_PINNED)
+		found = is_at(place_of_p(), PART, NEW(P));
+	if (how == UNMAP)
+		close_map();
+	release();
+	return found ? parts_survived(at, true) : NOT_ON_DISK;
+}
+
+/* A clone comes to the block next to the one that a device writes to, in its folio */
+static const char *clone_beside(void)
+{
+	size_t at = fs_table[fs].block;
+	struct file_clone_range range = {
+		.src_offset = at,
+		.src_length = at,
+		.dest_offset = P * PAGE + at,
 	};
 
-	if (fs == BDEV)
-		return P;
-	must(!ioctl(file, FS_IOC_FIEMAP, &m) && m.map.fm_mapped_extents == 1,
-	     "FIEMAP");
-	return (m.extent.fe_physical + P * PAGE - m.extent.fe_logical) / PAGE;
-}
-
-static bool written_to_p(void *block)
-{
-	int fd = open_file(disk, O_RDONLY | O_DIRECT);
-	uint64_t at = *(uint64_t *)block * PAGE;
-
-	must(pread(fd, buf, PAGE, at) == PAGE, "read of the disk");
-	close(fd);
-	return filled(buf, PAGE, WRITTEN);
+	make_file(other_path);
+	write_part(other_path, 0, at);
+	range.src_fd = open_file(other_path, O_RDONLY);
+	device_writes(PART);
+	pin_clean();
+	if (how == WHILE_PINNED)
+		arrive();
+	else
+		release();
+	must(!ioctl(file, FICLONERANGE, &range), "FICLONERANGE");
+	close(range.src_fd);
+	/* What comes later may come to a page that was cut off */
+	if (how == WHILE_PINNED)
+		release();
+	return parts_survived(at, how != WHILE_PINNED);
 }
 
 /*
@@ -727,7 +848,7 @@ static bool written_to_p(void *block)
  */
 static const char *pin_in_write(void)
 {
-	uint64_t block = block_of_p();
+	uint64_t place = place_of_p();
 	char *page = map + P * PAGE;
 	const char *what = NULL;
 	static struct iocb cb;
@@ -737,7 +858,7 @@ static const char *pin_in_write(void)
 	written = pages(2);
 	fill(written, PAGE, WRITTEN);
 	fill(written + PAGE, PAGE, WRITTEN + 1);
-	must_be_0(target_hold(block + 1), "hold of Q's block");
+	must_be_0(target_hold(place / PAGE + 1), "hold of Q's block");
 	fd = open_file(path, O_WRONLY | O_DIRECT);
 	cb = (struct iocb) {
 		.aio_lio_opcode = IOCB_CMD_PWRITE,
@@ -747,7 +868,7 @@ static const char *pin_in_write(void)
 		.aio_offset = P * PAGE,
 	};
 	aio_start(&cb);
-	must(wait_for(written_to_p, &block), "write to P's block");
+	must(wait_for(written_to, &place), "write to P's block");
 	/* What the write reads from is pinned, too */
 	must_be_pinned(2);
 	if (!cpu)
@@ -785,38 +906,52 @@ static const char *pin_in_write(void)
 	return what ?: HOLDS;
 }
 
-/* Nothing is written to a frozen file system */
 /* The page needs a block of its own, and there is none until another file has gone */
 static const char *full(void)
 {
-	char name[80], *block = pages(256);
-	int fd, error;
+	char name[] = DIR "/filler";
+	int fd, first, error, n;
 	size_t size;
+	off_t at;
 
 	pin();
+	/* Both make it clean; after a clone, the next write needs space */
 	if (fs == XFS)
 		copy();
-	must(!fsync(file), "fsync of what is pinned");
-	snprintf(name, sizeof(name), "%s/filler", DIR);
+	else
+		must(!fsync(file), "fsync of what is pinned");
 	fd = open_file(name, O_WRONLY | O_CREAT);
-	for (size = 256 * PAGE; size >= PAGE;)
-		if (write(fd, block, size) < (ssize_t)size)
-			size /= 2;
-	fsync(fd);
+	for (size = GB, at = 0; size >= PAGE; size /= 2)
+		while (!fallocate(fd, 0, at, size))
+			at += size;
+	/* What has been set aside for writes comes back with the fsync() */
+	do {
+		for (n = 0; pwrite(fd, buf, PAGE, at) == PAGE; n++)
+			at += PAGE;
+		fsync(fd);
+	} while (n);
 	close(fd);
 	release();
-	error = fsync_error();
-	must(!error || error == EIO || error == ENOSPC || error == EUCLEAN, "fsync");
-	must(!unlink(name), "unlink");
-	sync();
+	first = fsync_error();
+	/* Nor is it reclaimed while it cannot be written */
+	close_map();
+	drop_caches();
+	map_file();
+	must(!truncate(name, 0), "truncate");
+	if (first && first != ENOSPC)
+		return and_error("full disk", first);
 	/* The error that was there is told once */
 	fsync(file);
+	if (first && !on_disk(NEW(P)))
+		return NOT_ON_DISK;
 	error = fsync_error();
 	if (fs == XFS && (differs(other_path, P, OLD(P)) || differs(other_path, Q, OLD(Q))))
 		return "clone changed";
+	must(first, "a full disk");
 	return survived_and(error);
 }
 
+/* Nothing is written to a frozen file system */
 static const char *frozen(void)
 {
 	bool found;
@@ -879,9 +1014,7 @@ static const char *unmounted(void)
 	if (how == UNMAP) {
 		arrive();
 		close_file();
-		let_go();
-		must(aio_end() == 2 * PAGE, "read of two pages");
-		must_be_pinned(0);
+		release();
 	} else if (how == WHILE_PINNED) {
 		bool busy;
 
@@ -895,17 +1028,154 @@ static const char *unmounted(void)
 			must(errno == EBUSY, "umount");
 		else if (!cpu && fs != BDEV)
 			mount_fs();
-		if (!cpu) {
-			let_go();
-			must(aio_end() == 2 * PAGE, "read of two pages");
-			must_be_pinned(0);
-		}
+		if (!cpu)
+			release();
 	} else {
 		release();
 		close_file();
 	}
 	mount_again();
 	return survived_at(n, 0);
+}
+
+static bool read_only(void *arg)
+{
+	(void)arg;
+	return !mount(NULL, DIR, NULL, MS_REMOUNT | MS_RDONLY, NULL);
+}
+
+/* Nor when it becomes read-only, which it does not while it is in use */
+static const char *remounted(void)
+{
+	bool busy;
+
+	pin_clean();
+	arrive();
+	if (how == UNMAP)
+		close_file();
+	busy = !read_only(NULL);
+	must(!busy || errno == EBUSY, "remount");
+	if (!busy && how != UNMAP)
+		return "read-only";
+	release();
+	if (file >= 0)
+		close_file();
+	must(wait_for(read_only, NULL), "remount");
+	return survived_at(busy ? 2 : 1, 0);
+}
+
+/* Both file systems have it */
+#define IOC_SHUTDOWN	_IOR('X', 125, uint32_t)
+#define NO_LOG_FLUSH	2
+
+/* What can be written no more keeps no file system busy */
+static const char *shut_down(void)
+{
+	uint32_t flags = NO_LOG_FLUSH;
+	int dir, i;
+
+	pin_clean();
+	if (how == UNMAP)
+		close_file();
+	dir = open_file(DIR, O_RDONLY | O_DIRECTORY);
+	must(!ioctl(dir, IOC_SHUTDOWN, &flags), "shutdown");
+	close(dir);
+	release();
+	if (file >= 0)
+		close_file();
+	for (i = 0; i < 200 && umount(DIR); i++)
+		before_next_look();
+	/* Or no other case would get a place to mount at */
+	return umount2(DIR, MNT_DETACH) ? HOLDS : "EBUSY";
+}
+
+static int take_lock(int fd)
+{
+	struct flock all = { .l_type = F_WRLCK };
+
+	if (how == FLOCK)
+		return flock(fd, LOCK_EX | LOCK_NB);
+	if (how == OFD)
+		return fcntl(fd, F_OFD_SETLK, &all);
+	/* Nobody may have it open for writing */
+	return fcntl(fd, F_SETLEASE, F_RDLCK);
+}
+
+static bool locks(void *fd)
+{
+	return !take_lock(*(int *)fd);
+}
+
+/* Who has closed a file has no lock of it, once nothing is pinned */
+static const char *locked(void)
+{
+	int fd;
+
+	if (how != LEASE)
+		must(!take_lock(file), "lock");
+	pin_clean();
+	close_file();
+	release();
+	fd = open_file(path, how == LEASE ? O_RDONLY : O_RDWR);
+	if (!wait_for(locks, &fd))
+		return "locked";
+	close(fd);
+	return survived();
+}
+
+static bool is_zero(const char *from, size_t len)
+{
+	return !*from && !memcmp(from, from + 1, len - 1);
+}
+
+/* What of the file is not as it was, or as the device wrote, and not zero from @cut to @end? */
+static const char *cut_differs(size_t cut, size_t end)
+{
+	int fd = open_file(path, O_RDONLY);
+	const char *what = NULL;
+	size_t at, n;
+
+	for (at = 0; at < FILE_PAGES * PAGE && !what; at += PAGE) {
+		must(pread(fd, buf, PAGE, at) == PAGE, "read");
+		fill(buf + PAGE, PAGE, at == P * PAGE ? NEW(P) : OLD(at / PAGE));
+		n = PAGE;
+		if (cut < at + PAGE && at < end)
+			n = cut > at ? cut - at : 0;
+		if (n && memcmp(buf, buf + PAGE, n))
+			what = "damaged";
+		else if (n < PAGE && !is_zero(buf + n, PAGE - n))
+			what = "not zero";
+	}
+	close(fd);
+	return what;
+}
+
+/* What a device writes to pages that are cut off is not the file's */
+static const char *cut(void)
+{
+	off_t all = FILE_PAGES * PAGE, from = P * PAGE, end = all;
+	const char *what;
+
+	pin_clean();
+	if (how == MIDDLE)
+		from += PART;
+	if (how == PUNCH) {
+		end = from + 2 * PAGE;
+		must(!fallocate(file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+				from, end - from), "fallocate");
+	} else {
+		must(!ftruncate(file, from), "truncate");
+	}
+	if (how == GROW_FIRST)
+		must(!ftruncate(file, all), "truncate");
+	release();
+	must(!ftruncate(file, all) && !fsync(file), "growth");
+	close_file();
+	what = cut_differs(from, end);
+	drop_caches();
+	what = what ?: cut_differs(from, end);
+	mount_again();
+	return what ?: cut_differs(from, end) ?: HOLDS;
 }
 
 /* While it is a swap file nothing of it may be written */
@@ -1115,6 +1385,45 @@ static const char *race(void)
 	return HOLDS;
 }
 
+/* Each allocation fails in turn while a page is pinned for the first time, written and put */
+static const char *no_memory(void)
+{
+	uint64_t number, found;
+	struct iovec from = { &number, sizeof(number) }, to = { NULL, sizeof(number) };
+	int failing = failing_open(), fd;
+	bool failed = true;
+
+	must(failing >= 0, "fault injection");
+	for (number = 1; failed; number++) {
+		/* Of another inode, which nobody has prepared for pins */
+		close_file();
+		must(!unlink(path), "unlink");
+		make_file(path);
+		open_map();
+		to.iov_base = map + P * PAGE;
+		arm(failing, number);
+		process_vm_writev(getpid(), &from, 1, &to, 1, 0);
+		failed = disarm(failing);
+		memcpy(&found, map + P * PAGE, sizeof(found));
+		if (found != number && !filled(map + P * PAGE, PAGE, OLD(P)))
+			return "damaged";
+		must(process_vm_writev(getpid(), &from, 1, &to, 1, 0) ==
+		     sizeof(number), "process_vm_writev");
+		must(!fsync(file), "fsync");
+		close_file();
+		drop_caches();
+		fd = open_file(path, O_RDONLY);
+		must(pread(fd, &found, sizeof(found), P * PAGE) == sizeof(found),
+		     "pread");
+		close(fd);
+		if (found != number)
+			return LOST;
+		open_map();
+	}
+	must(number > 2, "an allocation");
+	return HOLDS;
+}
+
 static const char *loop(void)
 {
 	char *data = pages(LOOP_DATA / PAGE), *mem = pages(1), *want;
@@ -1168,32 +1477,43 @@ static const struct row {
 } row_table[] = {
 	{ "race", race, 0, false, { HOLDS, HOLDS, HOLDS, HOLDS } },
 	{ "loop", loop, 0, true, { HOLDS, HOLDS, "damaged", HOLDS } },
+	{ "no-memory", no_memory, 0, false, { HOLDS, HOLDS, HOLDS } },
 	{ "lost.fsync", lost, FSYNC, true,
-	  { HOLDS, HOLDS, "lost, EUCLEAN", HOLDS } },
-	{ "lost.sync", lost, SYNC, true, { HOLDS, HOLDS, LOST, HOLDS } },
+	  { HOLDS, HOLDS, "lost, EUCLEAN", HOLDS, HOLDS, HOLDS, HOLDS, HOLDS } },
+	{ "lost.sync", lost, SYNC, true,
+	  { HOLDS, HOLDS, LOST, HOLDS, HOLDS, HOLDS, HOLDS, HOLDS } },
 	{ "lost.evict", lost, EVICT, true,
-	  { HOLDS, HOLDS, "memory has old data", HOLDS } },
+	  { HOLDS, HOLDS, "memory has old data", HOLDS,
+	    HOLDS, HOLDS, HOLDS, HOLDS } },
 	{ "lost.unmap", lost, UNMAP, false,
-	  { HOLDS, HOLDS, "lost, EUCLEAN", HOLDS } },
+	  { HOLDS, HOLDS, "lost, EUCLEAN", HOLDS, HOLDS, HOLDS, HOLDS, HOLDS } },
 	{ "lost.exit", lost, EXIT, false,
-	  { HOLDS, HOLDS, "lost, EUCLEAN", HOLDS } },
+	  { HOLDS, HOLDS, "lost, EUCLEAN", HOLDS, HOLDS, HOLDS, HOLDS, HOLDS } },
 	{ "clone.before", clone_before, CLONE, true,
 	  { NULL, "clone changed", "lost, EUCLEAN" } },
+	{ "clone.flusher", clone_before, FLUSHER, true,
+	  { NULL, "clone changed" } },
 	{ "clone.after", clone_after, CLONE, true,
 	  { NULL, "clone has old data", "clone has old data" } },
 	{ "clone.range-after", clone_after, CLONE_RANGE, true,
 	  { NULL, "clone has old data", "clone has old data" } },
 	{ "clone.copy-after", clone_after, COPY, true,
-	  { HOLDS, "clone has old data", "clone has old data" } },
+	  { HOLDS, "clone has old data", "clone has old data",
+	    [EXT4_JOURNAL] = HOLDS } },
 #define SYNC_ROW(name, how)							\
 	{ "sync." name, fsync_while_pinned, how, true,			\
-	  { NOT_ON_DISK, NOT_ON_DISK, NOT_ON_DISK, NOT_ON_DISK } }
+	  { NOT_ON_DISK, NOT_ON_DISK, NOT_ON_DISK, NOT_ON_DISK,		\
+	    [EXT4_JOURNAL] = HOLDS } }
 	SYNC_ROW("fsync", FSYNC),
 	SYNC_ROW("fdatasync", FDATASYNC),
 	SYNC_ROW("msync", MSYNC),
 	SYNC_ROW("sync", SYNC),
 	{ "sync.syncfs", fsync_while_pinned, SYNCFS, true,
-	  { NOT_ON_DISK, NOT_ON_DISK, NOT_ON_DISK } },
+	  { NOT_ON_DISK, NOT_ON_DISK, NOT_ON_DISK, [EXT4_JOURNAL] = HOLDS } },
+	{ "sync.freeze", fsync_while_pinned, FREEZE, true,
+	  { NOT_ON_DISK, NOT_ON_DISK, NOT_ON_DISK, [EXT4_JOURNAL] = HOLDS } },
+	{ "sync.ioctl", fsync_while_pinned, BTRFS_SYNC, true,
+	  { [BTRFS] = NOT_ON_DISK } },
 	SYNC_ROW("sync-file-range", SYNC_FILE_RANGE),
 	SYNC_ROW("aio", AIO_FSYNC),
 	SYNC_ROW("io-uring", URING_FSYNC),
@@ -1202,22 +1522,59 @@ static const struct row {
 	{ "dedupe.destination", dedupe, DESTINATION, true,
 	  { NULL, LOST, "lost, EUCLEAN" } },
 	{ "buffers", buffers, 0, true,
-	  { LOST, HOLDS, "lost, EUCLEAN", HOLDS } },
-	{ "orphan", orphan, 0, true, { LOST, LOST, "lost, EUCLEAN", LOST } },
+	  { LOST, HOLDS, "lost, EUCLEAN", HOLDS, [EXT4_JOURNAL] = HOLDS } },
+	{ "orphan", beside, DIRECT, true,
+	  { LOST, LOST, "lost, EUCLEAN", LOST, [EXT4_JOURNAL] = HOLDS } },
 	{ "pin-in-write", pin_in_write, 0, true, { LOST, LOST, NULL, HOLDS } },
-	{ "full", full, CLONE, false, { NULL, "clone changed", "lost" } },
+	{ "full", full, CLONE, false, { NULL, "clone changed", "full disk, EUCLEAN" } },
 	{ "frozen", frozen, 0, false,
 	  { "written while frozen", "written while frozen", "lost, EIO" } },
-	{ "shift.insert", shift, INSERT, true, { LOST, LOST } },
-	{ "shift.collapse", shift, COLLAPSE, true, { LOST, LOST } },
-	{ "stale", stale, 0, true, { STALE, STALE, STALE, STALE } },
-	{ "umount.mapped", unmounted, 0, true, { HOLDS, HOLDS, LOST, HOLDS } },
-	{ "umount.unmapped", unmounted, UNMAP, false, { HOLDS, HOLDS, LOST } },
+	{ "shift.insert", shift, INSERT, true,
+	  { LOST, LOST, [EXT4_JOURNAL] = HOLDS } },
+	{ "shift.collapse", shift, COLLAPSE, true,
+	  { LOST, LOST, [EXT4_JOURNAL] = HOLDS } },
+	{ "stale", stale, 0, true,
+	  { STALE, STALE, STALE, STALE, [EXT4_JOURNAL] = HOLDS } },
+	{ "umount.mapped", unmounted, 0, true,
+	  { HOLDS, HOLDS, LOST, HOLDS, [EXT4_JOURNAL] = HOLDS } },
+	{ "umount.unmapped", unmounted, UNMAP, false,
+	  { HOLDS, HOLDS, LOST, [EXT4_JOURNAL] = HOLDS } },
 	/* Of a block device: closed by the last */
 	{ "umount.pinned", unmounted, WHILE_PINNED, true,
-	  { LOST, LOST, LOST, LOST } },
+	  { LOST, LOST, LOST, LOST, [EXT4_JOURNAL] = HOLDS } },
 	{ "move", move, 0, true, { HOLDS } },
 	{ "exchange", exchange, 0, true, { NULL, LOST } },
+#define PART_ROW(name, how, ends)						\
+	{ name, beside, how, how != UNMAP,					\
+	  { [EXT4_1K] = ends, [XFS_1K] = ends, [XFS_LARGE] = ends } }
+	PART_ROW("part.fsync", FSYNC, LOST),
+	PART_ROW("part.sync", SYNC, LOST),
+	PART_ROW("part.unmap", UNMAP, LOST),
+	PART_ROW("part.between", BETWEEN, HOLDS),
+	PART_ROW("part.while-pinned", WHILE_PINNED, NOT_ON_DISK),
+	{ "clone.beside", clone_beside, 0, true,
+	  { [XFS_1K] = HOLDS, [XFS_LARGE] = HOLDS } },
+	{ "clone.beside-pinned", clone_beside, WHILE_PINNED, true,
+	  { [XFS_1K] = LOST, [XFS_LARGE] = LOST } },
+	{ "shutdown.mapped", shut_down, 0, false,
+	  { HOLDS, HOLDS, [EXT4_JOURNAL] = HOLDS } },
+	{ "shutdown.unmapped", shut_down, UNMAP, false,
+	  { HOLDS, HOLDS, [EXT4_JOURNAL] = HOLDS } },
+	{ "locks.flock", locked, FLOCK, false, { HOLDS, HOLDS, LOST } },
+	{ "locks.ofd", locked, OFD, false, { HOLDS, HOLDS, LOST } },
+	{ "locks.lease", locked, LEASE, false, { HOLDS, HOLDS, LOST } },
+	{ "cut.truncate", cut, TRUNCATE, false,
+	  { HOLDS, HOLDS, HOLDS, [XFS_LARGE] = HOLDS, [EXT4_JOURNAL] = HOLDS } },
+	{ "cut.grow-first", cut, GROW_FIRST, false,
+	  { HOLDS, HOLDS, HOLDS, [XFS_LARGE] = HOLDS, [EXT4_JOURNAL] = HOLDS } },
+	{ "cut.middle", cut, MIDDLE, false,
+	  { HOLDS, HOLDS, HOLDS, [XFS_LARGE] = HOLDS, [EXT4_JOURNAL] = HOLDS } },
+	{ "cut.punch", cut, PUNCH, false,
+	  { HOLDS, HOLDS, HOLDS, [XFS_LARGE] = HOLDS, [EXT4_JOURNAL] = HOLDS } },
+	{ "remount.mapped", remounted, 0, true,
+	  { HOLDS, HOLDS, LOST, [EXT4_JOURNAL] = HOLDS } },
+	{ "remount.pinned", remounted, UNMAP, false,
+	  { LOST, LOST, LOST, [EXT4_JOURNAL] = HOLDS } },
 	{ "swapon", swap_file, 0, true, { NOT_ON_DISK, NOT_ON_DISK } },
 };
 
@@ -1225,12 +1582,8 @@ static const struct row {
 
 static void __noreturn run_row(const struct row *row)
 {
-	char *both = pages(2);
-
-	buf = pages(1);
-	fill(both, PAGE, NEW(P));
-	fill(both + PAGE, PAGE, NEW(Q));
-	must_be_0(source_fill(both), "the source");
+	buf = pages(2);
+	device_writes(PAGE);
 	if (fs != BDEV) {
 		snprintf(path, sizeof(path), DIR "/file");
 		snprintf(other_path, sizeof(other_path), DIR "/other");
