@@ -352,23 +352,13 @@ static inline void account_released(struct pin_account *acct,
 	WRITE_ONCE(acct->released, acct->released + step->counted);
 }
 
-/* Pages at the start of @pages that are physically contiguous */
-static unsigned long contiguous(struct page **pages, unsigned long npages)
-{
-	unsigned long pfn = page_to_pfn(pages[0]), n = 1;
-
-	while (n < npages && page_to_pfn(pages[n]) == pfn + n)
-		n++;
-	return n;
-}
-
 static void unaccount_pages(struct pin_account *acct, struct page **pages,
 			    unsigned long npages)
 {
 	unsigned long n;
 
 	for (; npages; pages += n, npages -= n) {
-		n = contiguous(pages, npages);
+		n = pin_contiguous(pages, npages);
 		pin_ledger_undo_all(acct->ledger, acct->plane,
 				    page_to_pfn(pages[0]), n);
 	}
@@ -417,6 +407,17 @@ static void append_extent(struct pin_request *req, unsigned long pfn,
 	}
 }
 
+static void append_pages(struct pin_request *req, struct page **pages,
+			 unsigned long npages)
+{
+	unsigned long n;
+
+	for (; npages; pages += n, npages -= n) {
+		n = pin_contiguous(pages, npages);
+		append_extent(req, page_to_pfn(pages[0]), n);
+	}
+}
+
 /* Only who changes VmLck under a limit needs mmap_lock */
 static const struct pin_owner *locking_owner(struct pin_request *req)
 {
@@ -437,12 +438,9 @@ static int commit(struct pin_request *req, unsigned long before)
 	return ret;
 }
 
-static long add_run(struct pin_request *req, unsigned long pfn,
-		    unsigned long npages)
+/* What the ledger says, with the reason */
+static long with_reason(struct pin_request *req, long ret)
 {
-	long ret = pin_ledger_add(req->acct->ledger,
-				  req->acct->plane, pfn, npages);
-
 	if (ret == -EOVERFLOW)
 		req->reason = PIN_REASON_OVERFLOW;
 	else if (ret == -ENOMEM)
@@ -458,9 +456,11 @@ static long try_run(struct pin_request *req, unsigned long pfn,
 {
 	struct pin_account *acct = req->acct;
 	unsigned long before = plane_pins(acct);
-	long counted = add_run(req, pfn, npages);
+	long counted;
 	int ret;
 
+	counted = with_reason(req, pin_ledger_add(acct->ledger, acct->plane,
+						  pfn, npages));
 	if (counted < 0)
 		return counted;
 	/* What is moved has been pinned: the device has been taken away since */
@@ -486,16 +486,22 @@ static long try_run(struct pin_request *req, unsigned long pfn,
 static long try_pages(struct pin_request *req, struct page **pages,
 		      unsigned long npages)
 {
+	struct pin_account *acct = req->acct;
+	unsigned long before = plane_pins(acct);
 	unsigned long done = 0, n;
-	unsigned int nr = req->nr_extents;
-	unsigned long last = nr ? req->extents[nr - 1].npages : 0;
-	unsigned long before = plane_pins(req->acct);
 	long ret;
 
 	for (; done < npages; done += n) {
-		n = contiguous(pages + done, npages - done);
-		ret = add_run(req, page_to_pfn(pages[done]), n);
-		if (ret < 0)
+		/* Small pages first, others by runs */
+		ret = pin_ledger_add_small(acct->ledger, acct->plane,
+					   pages + done, npages - done);
+		n = ret;
+		if (!ret) {
+			n = pin_contiguous(pages + done, npages - done);
+			ret = pin_ledger_add(acct->ledger, acct->plane,
+					     page_to_pfn(pages[done]), n);
+		}
+		if (with_reason(req, ret) < 0)
 			goto undo;
 		if (unlikely(ret < n)) {
 			done += n;
@@ -503,21 +509,16 @@ static long try_pages(struct pin_request *req, struct page **pages,
 			ret = -EFAULT;
 			goto undo;
 		}
-		if (req->extents)
-			append_extent(req, page_to_pfn(pages[done]), n);
 	}
 
 	ret = commit(req, before);
 	if (ret)
 		goto undo;
-	account_acquired(req->acct, npages, before);
+	account_acquired(acct, npages, before);
 	return npages;
 
 undo:
-	req->nr_extents = nr;
-	if (nr)
-		req->extents[nr - 1].npages = last;
-	unaccount_pages(req->acct, pages, done);
+	unaccount_pages(acct, pages, done);
 	return ret;
 }
 
@@ -532,7 +533,7 @@ static int reserve(struct pin_account *acct, struct page **pages,
 	if (!pages)
 		return pin_ledger_reserve(acct->ledger, plane, pfn, npages);
 	for (; npages && !ret; pages += n, npages -= n) {
-		n = contiguous(pages, npages);
+		n = pin_contiguous(pages, npages);
 		ret = pin_ledger_reserve(acct->ledger, plane,
 					 page_to_pfn(pages[0]), n);
 	}
@@ -548,7 +549,7 @@ static void unreserve(struct pin_account *acct, struct page **pages,
 	if (!pages)
 		pin_ledger_unreserve(acct->ledger, plane, pfn, npages);
 	for (; pages && npages; pages += n, npages -= n) {
-		n = contiguous(pages, npages);
+		n = pin_contiguous(pages, npages);
 		pin_ledger_unreserve(acct->ledger, plane, page_to_pfn(pages[0]),
 				     n);
 	}
@@ -886,7 +887,7 @@ static void put_refused(struct page **pages, unsigned long npages)
 		unsigned long pfn = page_to_pfn(pages[0]);
 		struct dev_pagemap *pgmap = get_dev_pagemap(pfn, NULL);
 
-		n = contiguous(pages, npages);
+		n = pin_contiguous(pages, npages);
 		if (pgmap || (pfn_valid(pfn) && !is_zone_device_page(pages[0])))
 			put_user_pages(pages, n);
 		put_dev_pagemap(pgmap);
@@ -914,6 +915,8 @@ static long pin_batch(struct pin_request *req, struct page **pages)
 		put_refused(pages, pinned);
 		return ret;
 	}
+	if (req->extents)
+		append_pages(req, pages, pinned);
 	req->done += pinned;
 	return pinned;
 }
@@ -1091,56 +1094,72 @@ put_step(struct pin_account *acct, struct pin_extent *extent,
 	return step.counted;
 }
 
-/* Pages that lie alone are unpinned together */
-static void unpin_extents(const struct pin_extent *extent, unsigned int nr,
-			  bool make_dirty)
+/* As put_step(), for the first extents if each is a page that lies alone */
+static __always_inline unsigned int
+put_alone(struct pin_account *acct, const struct pin_extent *extents,
+	  unsigned int nr, struct page **pages)
 {
-	struct page *pages[PIN_PUT_EXTENTS];
-	unsigned int alone = 0;
+	struct pin_step step = {};
 
-	for (; nr; extent++, nr--) {
-		struct page *page = pfn_to_page(extent->pfn);
+	step.counted = pin_ledger_sub_small(acct->ledger, acct->plane, extents,
+					    nr, sub_flags(acct), pages);
+	account_released(acct, &step);
+	return step.counted;
+}
 
-		if (extent->npages == 1)
-			pages[alone++] = page;
-		else if (extent->npages)
-			unpin_user_page_range_dirty_lock(page, extent->npages,
+static void unpin_runs(const struct pin_extent *run, unsigned int nr,
+		       bool make_dirty)
+{
+	for (; nr; run++, nr--)
+		if (run->npages)
+			unpin_user_page_range_dirty_lock(pfn_to_page(run->pfn),
+							 run->npages,
 							 make_dirty);
-	}
-	if (alone)
-		unpin_user_pages_dirty_lock(pages, alone, make_dirty);
 }
 
 /*
- * Put the pages of extents, which are changed; returns how many of them counted. Some
- * steps of pin_ledger_sub() share a lock, for scattered pages: but no more pages than
- * one pin adds at once.
+ * Put the pages of at most PIN_PUT_EXTENTS extents, which are changed; returns how
+ * many of them counted. Some steps share a lock, for scattered pages: but no more
+ * pages than one pin adds at once.
  */
 static unsigned long put_extents(struct pin_account *acct,
 				 struct pin_extent *extent, unsigned int nr,
 				 bool make_dirty)
 {
 	struct pin_ledger *ledger = acct->ledger;
-	struct pin_extent unpin[PIN_PUT_EXTENTS];
+	struct pin_extent runs[PIN_PUT_EXTENTS];
+	struct page *alone[PIN_PUT_EXTENTS];
 	struct pin_extent *end = extent + nr;
 	unsigned long total = 0;
 
 	while (extent < end) {
+		unsigned int nr_alone = 0, nr_runs = 0, n;
 		struct dev_pagemap *pgmap = NULL;
 		unsigned long counted = 0;
-		unsigned int n = 0;
 
 		mutex_lock(&ledger->lock);
 		do {
-			counted += put_step(acct, extent, &unpin[n++], &pgmap);
+			n = put_alone(acct, extent, end - extent,
+				      alone + nr_alone);
+			if (n) {
+				nr_alone += n;
+				counted += n;
+				extent += n;
+				continue;
+			}
+			counted += put_step(acct, extent, &runs[nr_runs++],
+					    &pgmap);
 			if (!extent->npages)
 				extent++;
-		} while (extent < end && n < PIN_PUT_EXTENTS && !pgmap &&
+		} while (extent < end && nr_runs < PIN_PUT_EXTENTS && !pgmap &&
 			 counted < PIN_BATCH_PAGES);
 		pin_ledger_publish(ledger);
 		mutex_unlock(&ledger->lock);
 
-		unpin_extents(unpin, n, make_dirty);
+		if (nr_alone)
+			unpin_user_pages_dirty_lock(alone, nr_alone,
+						    make_dirty);
+		unpin_runs(runs, nr_runs, make_dirty);
 		put_dev_pagemap(pgmap);
 		total += counted;
 		if (extent < end)
@@ -1178,7 +1197,8 @@ void pin_put_begin(struct pin_put *put, struct pin_account *acct,
 }
 EXPORT_SYMBOL_GPL(pin_put_begin);
 
-static void put_waiting(struct pin_put *put)
+/* Not inlined: pin_put_add() is short, but for this */
+static noinline void put_waiting(struct pin_put *put)
 {
 	put->done += put_extents(put->acct, put->extents, put->nr,
 				 put->make_dirty);
@@ -1202,9 +1222,9 @@ void pin_put_add(struct pin_put *put, unsigned long pfn, unsigned long npages)
 		put->extents[put->nr - 1].npages += npages;
 		return;
 	}
+	put->extents[put->nr++] = (struct pin_extent){ pfn, npages };
 	if (put->nr == PIN_PUT_EXTENTS)
 		put_waiting(put);
-	put->extents[put->nr++] = (struct pin_extent){ pfn, npages };
 }
 EXPORT_SYMBOL_GPL(pin_put_add);
 
@@ -1241,7 +1261,7 @@ void put_user_pages_account(struct pin_account *acct, struct page **pages,
 
 	pin_put_begin(&put, acct, make_dirty);
 	for (; npages; pages += n, npages -= n) {
-		n = contiguous(pages, npages);
+		n = pin_contiguous(pages, npages);
 		pin_put_add(&put, page_to_pfn(pages[0]), n);
 	}
 	pin_put_end(&put);

@@ -57,8 +57,9 @@
  * in chunks: with an entry for each 4K page, the tree would cost a quarter of
  * the time that it takes to map memory for a device.
  *
- * What is done for each page that lies alone is inlined: it costs a quarter of
- * what mapping such a page does. The rare cases are not.
+ * Small pages of one chunk are counted in one step, also where they lie apart: all
+ * but the counter of each page is done once. What a step does is inlined, the rare
+ * cases are not.
  *
  * Locks: mmap_lock > pin_ledgers_lock > ledger->lock, which is a leaf: nobody
  * waits in it for memory, a page fault or user space. All who change
@@ -312,29 +313,22 @@ static unsigned long pages_in_folio(struct folio *folio, unsigned long pfn,
 	return min(npages, folio_pfn(folio) + folio_nr_pages(folio) - pfn);
 }
 
-/*
- * How many small pages, at most @max, from @first on are of one node. Page flags
- * have the zone, so one look at them says nearly all.
- */
-static __always_inline unsigned int run_length(struct page *first,
-					       unsigned int max)
+/* What page flags say of a small page that is counted: that it is one, and its zone */
+#define PIN_SMALL_FLAGS	(BIT(PG_head) | BIT(PG_reserved) |		\
+			 ZONEID_MASK << ZONEID_PGSHIFT)
+
+static __always_inline unsigned long zone_flags(struct page *page)
 {
-	unsigned int n = 1;
-	int zone;
-
-	if (max == 1)
-		return 1;
 	/* Others change flags meanwhile, but none that is looked at */
-	zone = data_race(page_zone_id(first));
-	for (; n < max; n++) {
-		struct page *page = first + n;
+	return data_race(page->flags) & ZONEID_MASK << ZONEID_PGSHIFT;
+}
 
-		/* As before */
-		if (data_race(page->flags & (BIT(PG_head) | BIT(PG_reserved)) ||
-			      page_zone_id(page) != zone) || PageTail(page))
-			break;
-	}
-	return n;
+/* Is it a small page of the node that zone_flags() was taken of? */
+static __always_inline bool is_small(struct page *page, unsigned long zone)
+{
+	/* Not PageTail(): what only looks like a head has its flags, too */
+	return (data_race(page->flags) & PIN_SMALL_FLAGS) == zone &&
+	       !(READ_ONCE(page->compound_head) & 1);
 }
 
 /* Pages that a device gets one after the other are seldom far from each other */
@@ -558,33 +552,39 @@ static __always_inline void charge_small(struct pin_ledger *ledger,
 	count_pinned(ledger, page, more);
 }
 
+/* Add a pin to @page, if it is small, of @zone, in @chunk at @i, and may have one more */
+static __always_inline bool add_one(struct pin_chunk *chunk, unsigned long i,
+				    struct page *page, unsigned long zone,
+				    unsigned int *fresh)
+{
+	if (i >= PIN_CHUNK_PAGES || !is_small(page, zone) ||
+	    chunk->pins[i] == PIN_PAGE_MAX ||
+	    page_ref_count(page) > PIN_REFCOUNT_MAX)
+		return false;
+	if (!chunk->pins[i]++)
+		(*fresh)++;
+	return true;
+}
+
 /* Add a pin to each page of the run at @pfn; returns its length or an error */
 static long add_small(struct pin_ledger *ledger, enum pin_plane_id which,
 		      unsigned long pfn, unsigned long npages)
 {
 	struct pin_plane *plane = &ledger->planes[which];
-	unsigned int first = pfn % PIN_CHUNK_PAGES, i, end;
-	struct page *start = pfn_to_page(pfn), *page = start;
-	struct pin_chunk *chunk;
-	unsigned int fresh = 0;
+	unsigned int first = pfn % PIN_CHUNK_PAGES, fresh = 0;
+	struct pin_chunk *chunk = chunk_get(plane, pfn);
+	struct page *start = pfn_to_page(pfn);
+	unsigned long zone = zone_flags(start), n = 0;
 
-	chunk = chunk_get(plane, pfn);
 	if (!chunk)
 		return -ENOMEM;
-
-	end = first + run_length(start, min(npages, PIN_CHUNK_PAGES - first));
-	for (i = first; i < end; i++, page++) {
-		if (chunk->pins[i] == PIN_PAGE_MAX ||
-		    page_ref_count(page) > PIN_REFCOUNT_MAX)
-			break;
-		if (!chunk->pins[i]++)
-			fresh++;
-	}
+	while (n < npages && add_one(chunk, first + n, start + n, zone, &fresh))
+		n++;
 	chunk->used += fresh;
-	plane->pins += i - first;
-	charge_small(ledger, which, chunk, start, first, i, 1, fresh);
-	if (i > first)
-		return i - first;
+	plane->pins += n;
+	charge_small(ledger, which, chunk, start, first, first + n, 1, fresh);
+	if (n)
+		return n;
 	if (!chunk->used)
 		chunk_free(plane, chunk);
 	return -EOVERFLOW;
@@ -852,34 +852,151 @@ long __flatten pin_ledger_add(struct pin_ledger *ledger,
 	return counted;
 }
 
+/**
+ * pin_ledger_add_small() - count a pin on each of the first pages of an array
+ * @ledger: the ledger
+ * @which: the plane
+ * @pages: the pages, which need not lie together; they are pinned
+ * @npages: how many pages, at least 1
+ *
+ * In one step, which ends with the chunk, and before what pin_ledger_add() has to
+ * see to. Others do not see it before pin_ledger_commit().
+ *
+ * Context: Process context; does not sleep. ledger->lock is held.
+ * Return: how many pages; it may be 0, if the first is not small; or
+ * -ENOMEM: no memory for an entry at once; see pin_ledger_reserve().
+ */
+long pin_ledger_add_small(struct pin_ledger *ledger, enum pin_plane_id which,
+			  struct page **pages, unsigned long npages)
+{
+	unsigned long pfn = page_to_pfn(pages[0]), base, zone, n = 0;
+	struct pin_plane *plane = &ledger->planes[which];
+	unsigned int first = pfn % PIN_CHUNK_PAGES;
+	unsigned int fresh = 0;
+	struct pin_chunk *chunk;
+
+	lockdep_assert_held(&ledger->lock);
+
+	zone = zone_flags(pages[0]);
+	if (!is_small(pages[0], zone))
+		return 0;
+	chunk = chunk_get(plane, pfn);
+	if (!chunk)
+		return -ENOMEM;
+
+	ledger->used |= BIT(which);
+	/* What other planes have is compared by runs */
+	if (others_used(ledger, which))
+		npages = pin_contiguous(pages, npages);
+	base = pfn - first;
+	while (n < npages && add_one(chunk, page_to_pfn(pages[n]) - base,
+				     pages[n], zone, &fresh))
+		n++;
+	chunk->used += fresh;
+	plane->pins += n;
+	charge_small(ledger, which, chunk, pages[0], first, first + n, 1, fresh);
+	return n;
+}
+
+static __always_inline int zone_of(struct page *page)
+{
+	/* As in zone_flags() */
+	return data_race(page_zone_id(page));
+}
+
+/*
+ * Take a pin off @page, if it is of @zone and has one in @chunk at @i: then it is
+ * small, as rule 4 says
+ */
+static __always_inline bool sub_one(struct pin_chunk *chunk, unsigned long i,
+				    struct page *page, int zone,
+				    unsigned int *gone)
+{
+	if (i >= PIN_CHUNK_PAGES || !chunk->pins[i] || zone_of(page) != zone)
+		return false;
+	if (!--chunk->pins[i])
+		(*gone)++;
+	return true;
+}
+
 static __always_inline unsigned long sub_small(struct pin_ledger *ledger,
 					       enum pin_plane_id which,
 					       unsigned long pfn,
 					       unsigned long npages)
 {
 	struct pin_plane *plane = &ledger->planes[which];
-	unsigned int first = pfn % PIN_CHUNK_PAGES, i, end;
+	unsigned int first = pfn % PIN_CHUNK_PAGES, gone = 0;
+	struct pin_chunk *chunk = chunk_find(plane, pfn);
 	struct page *start = pfn_to_page(pfn);
-	struct pin_chunk *chunk;
-	unsigned int gone = 0;
+	int zone = zone_of(start);
+	unsigned long n = 0;
 
-	chunk = chunk_find(plane, pfn);
 	if (!chunk)
 		return 0;
-
-	end = first + run_length(start, min(npages, PIN_CHUNK_PAGES - first));
-	for (i = first; i < end; i++) {
-		if (!chunk->pins[i])
-			break;
-		if (!--chunk->pins[i])
-			gone++;
-	}
+	while (n < npages && sub_one(chunk, first + n, start + n, zone, &gone))
+		n++;
 	chunk->used -= gone;
-	plane->pins -= i - first;
-	charge_small(ledger, which, chunk, start, first, i, 0, gone);
+	plane->pins -= n;
+	charge_small(ledger, which, chunk, start, first, first + n, 0, gone);
 	if (!chunk->used)
 		chunk_free(plane, chunk);
-	return i - first;
+	return n;
+}
+
+/**
+ * pin_ledger_sub_small() - take a pin off each of some pages that lie alone
+ * @ledger: the ledger
+ * @which: the plane
+ * @extents: the pages, which are still pinned
+ * @nr: how many extents, at least 1
+ * @flags: PIN_SUB_*
+ * @pages: set to the pages, room for @nr
+ *
+ * In one step, which ends with the chunk, and before what pin_ledger_sub() has to
+ * see to: extents of more pages, and all but small pages that are pinned.
+ *
+ * Context: Process context. ledger->lock is held.
+ * Return: how many extents; it may be 0.
+ */
+unsigned int pin_ledger_sub_small(struct pin_ledger *ledger,
+				  enum pin_plane_id which,
+				  const struct pin_extent *extents,
+				  unsigned int nr, unsigned int flags,
+				  struct page **pages)
+{
+	struct pin_plane *plane = &ledger->planes[which];
+	unsigned int first = extents[0].pfn % PIN_CHUNK_PAGES;
+	unsigned long base = extents[0].pfn - first;
+	unsigned int gone = 0, n = 0;
+	struct pin_chunk *chunk;
+	int zone;
+
+	lockdep_assert_held(&ledger->lock);
+
+	/* Pins that went with a device come first */
+	if (extents[0].npages > 1 || (unlikely(ledger->gone_pins) && !flags))
+		return 0;
+	chunk = chunk_find(plane, extents[0].pfn);
+	if (!chunk || !chunk->pins[first])
+		return 0;
+
+	/* As in pin_ledger_add_small() */
+	if (others_used(ledger, which))
+		nr = 1;
+	zone = zone_of(pfn_to_page(extents[0].pfn));
+	while (n < nr && extents[n].npages == 1) {
+		pages[n] = pfn_to_page(extents[n].pfn);
+		if (!sub_one(chunk, extents[n].pfn - base, pages[n], zone,
+			     &gone))
+			break;
+		n++;
+	}
+	chunk->used -= gone;
+	plane->pins -= n;
+	charge_small(ledger, which, chunk, pages[0], first, first + n, 0, gone);
+	if (!chunk->used)
+		chunk_free(plane, chunk);
+	return n;
 }
 
 /* By PFN alone. Takes pins of one kind: @gone, or not */

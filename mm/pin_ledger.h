@@ -407,6 +407,24 @@ static inline atomic_long_t *pin_user_counter(struct user_struct *user)
 #endif
 }
 
+/**
+ * pin_contiguous() - count the pages at the start of an array that lie together
+ * @pages: the pages
+ * @npages: how many pages, at least 1
+ *
+ * Context: Any context; does not sleep.
+ * Return: how many have page frames that follow each other.
+ */
+static inline unsigned long pin_contiguous(struct page **pages,
+					   unsigned long npages)
+{
+	unsigned long pfn = page_to_pfn(pages[0]), n = 1;
+
+	while (n < npages && page_to_pfn(pages[n]) == pfn + n)
+		n++;
+	return n;
+}
+
 void pin_ledger_count_node(struct pin_ledger *ledger);
 void pin_ledger_publish_shared(struct pin_ledger *ledger);
 
@@ -435,9 +453,16 @@ void pin_ledger_put(struct pin_ledger *ledger);
 struct misc_cg *pin_ledger_cgroup(struct pin_ledger *ledger);
 long pin_ledger_add(struct pin_ledger *ledger, enum pin_plane_id plane,
 		    unsigned long pfn, unsigned long npages);
+long pin_ledger_add_small(struct pin_ledger *ledger, enum pin_plane_id plane,
+			  struct page **pages, unsigned long npages);
 unsigned long pin_ledger_sub(struct pin_ledger *ledger, enum pin_plane_id plane,
 			     unsigned long pfn, unsigned long npages,
 			     unsigned int flags, struct pin_step *step);
+unsigned int pin_ledger_sub_small(struct pin_ledger *ledger,
+				  enum pin_plane_id plane,
+				  const struct pin_extent *extents,
+				  unsigned int nr, unsigned int flags,
+				  struct page **pages);
 void pin_ledger_undo_all(struct pin_ledger *ledger, enum pin_plane_id plane,
 			 unsigned long pfn, unsigned long npages);
 bool pin_ledger_any_gone(struct pin_ledger *ledger, unsigned long pfn,

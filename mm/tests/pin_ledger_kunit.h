@@ -537,12 +537,22 @@ static void step_ends_where_pins_have_gone(struct kunit *test)
 static void pins_that_have_gone_are_of_who_had_them(struct kunit *test)
 {
 	struct ledger_test *t = test->priv;
+	struct pin_extent extent = { t->pfn, 1 };
+	struct page *page = t->area;
 	struct pin_step step;
 
 	device_was_here(test, t->pfn);
 	mutex_lock(&t->ledger->lock);
 	KUNIT_EXPECT_EQ(test, pin_ledger_add(t->ledger, PIN_PLANE_PINNED,
 					     t->pfn, 1), 1);
+	/* Who may have some has them put by pin_ledger_sub() */
+	KUNIT_EXPECT_EQ(test, pin_ledger_sub_small(t->ledger, PIN_PLANE_PINNED,
+						   &extent, 1, 0, &page), 0);
+	KUNIT_EXPECT_EQ(test, pin_ledger_sub_small(t->ledger, PIN_PLANE_PINNED,
+						   &extent, 1, PIN_SUB_NOT_GONE,
+						   &page), 1);
+	KUNIT_EXPECT_EQ(test, pin_ledger_add_small(t->ledger, PIN_PLANE_PINNED,
+						   &page, 1), 1);
 	KUNIT_EXPECT_EQ(test, pin_ledger_sub(t->ledger, PIN_PLANE_PINNED,
 					     t->pfn, 1, PIN_SUB_NOT_GONE,
 					     &step), 1);
@@ -960,6 +970,118 @@ static void any_sequence_in_planes_agrees_with_model(struct kunit *test)
 			mutex_unlock(&t->ledger->lock);
 			if (!r->npages)
 				*r = ranges[--nr];
+		}
+		if (!models_agree(models, t)) {
+			KUNIT_FAIL(test, "step %u: held %lu", i,
+				   t->ledger->held);
+			break;
+		}
+	}
+}
+
+/**
+ * struct ledger_scatter - pins on pages that need not lie together
+ * @plane: whose they are
+ * @at: which pages of the area
+ * @nr: how many pins
+ */
+struct ledger_scatter {
+	unsigned int plane;
+	unsigned int at[64];
+	unsigned int nr;
+};
+
+/* As an account pins an array */
+static void scatter_add(struct kunit *test, const struct ledger_scatter *s)
+{
+	struct page *pages[ARRAY_SIZE(s->at)];
+	struct ledger_test *t = test->priv;
+	unsigned int i;
+	long n;
+
+	for (i = 0; i < s->nr; i++)
+		pages[i] = t->area + s->at[i];
+	guard(mutex)(&t->ledger->lock);
+	for (i = 0; i < s->nr; i += n) {
+		n = pin_ledger_add_small(t->ledger, s->plane, pages + i,
+					 s->nr - i);
+		KUNIT_EXPECT_EQ(test, n > 0, s->at[i] < AREA_FOLIO);
+		n = n ?: pin_ledger_add(t->ledger, s->plane,
+					t->pfn + s->at[i], 1);
+		KUNIT_ASSERT_GT(test, n, 0);
+	}
+}
+
+/* As it puts extents, of one page each */
+static void scatter_sub(struct kunit *test, const struct ledger_scatter *s)
+{
+	struct pin_extent extents[ARRAY_SIZE(s->at)];
+	struct page *pages[ARRAY_SIZE(s->at)];
+	struct ledger_test *t = test->priv;
+	struct pin_step step;
+	unsigned int i, j, n;
+
+	for (i = 0; i < s->nr; i++)
+		extents[i] = (struct pin_extent){ t->pfn + s->at[i], 1 };
+	guard(mutex)(&t->ledger->lock);
+	for (i = 0; i < s->nr; i += n) {
+		n = pin_ledger_sub_small(t->ledger, s->plane, extents + i,
+					 s->nr - i, 0, pages);
+		KUNIT_EXPECT_EQ(test, n > 0, s->at[i] < AREA_FOLIO);
+		for (j = 0; j < n; j++)
+			KUNIT_EXPECT_PTR_EQ(test, pages[j],
+					    t->area + s->at[i + j]);
+		if (n)
+			continue;
+		n = pin_ledger_sub(t->ledger, s->plane, extents[i].pfn, 1, 0,
+				   &step);
+		KUNIT_EXPECT_EQ(test, step.counted, 1);
+	}
+}
+
+/*
+ * Random pages, some of which lie together, some there twice; of one plane first,
+ * then of several
+ */
+static void any_scattered_pages_agree_with_model(struct kunit *test)
+{
+	struct ledger_test *t = test->priv;
+	unsigned int nr = 0, i, j;
+	struct ledger_scatter *all, *s;
+	struct ledger_model *models;
+	struct rnd_state rnd;
+
+	models = kunit_kcalloc(test, PIN_PLANE_NR, sizeof(*models), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, models);
+	all = kunit_kcalloc(test, 32, sizeof(*all), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, all);
+	prandom_seed_state(&rnd, 1);
+
+	for (i = 0; i < 2000 || nr; i++) {
+		bool more = i < 2000 && nr < 32 && prandom_u32_state(&rnd) % 2;
+
+		if (more || !nr) {
+			s = &all[nr++];
+			s->plane = i < 1000 ? PIN_PLANE_USER_PINNED :
+				   prandom_u32_state(&rnd) % PIN_PLANE_NR;
+			s->nr = 1 + prandom_u32_state(&rnd) %
+				    ARRAY_SIZE(s->at);
+			for (j = 0; j < s->nr; j++) {
+				s->at[j] = j && prandom_u32_state(&rnd) % 2 ?
+					   s->at[j - 1] + 1 :
+					   prandom_u32_state(&rnd);
+				s->at[j] %= AREA_PAGES;
+				if (s->at[j] == AREA_RESERVED)
+					s->at[j]++;
+				model_change(models + s->plane, s->at[j], 1, 1);
+			}
+			scatter_add(test, s);
+		} else {
+			s = &all[prandom_u32_state(&rnd) % nr];
+			for (j = 0; j < s->nr; j++)
+				model_change(models + s->plane, s->at[j], 1, -1);
+			scatter_sub(test, s);
+			*s = all[--nr];
 		}
 		if (!models_agree(models, t)) {
 			KUNIT_FAIL(test, "step %u: held %lu", i,
@@ -1791,6 +1913,7 @@ static struct kunit_case pin_ledger_test_cases[] = {
 	KUNIT_CASE(vmstat_counts_the_charge),
 	KUNIT_CASE(any_sequence_agrees_with_model),
 	KUNIT_CASE(any_sequence_in_planes_agrees_with_model),
+	KUNIT_CASE(any_scattered_pages_agree_with_model),
 	KUNIT_CASE(small_page_has_so_many_pins_and_no_more),
 	KUNIT_CASE(folio_has_so_many_pins_and_no_more),
 	KUNIT_CASE(no_pins_on_page_with_too_many_references),
