@@ -157,14 +157,16 @@ static struct pin_owner owner_of(struct io_ring_ctx *ctx)
 
 /* --- Buffers ----------------------------------------------------------------- */
 
+/* If what huge pages need does not suffice, there are as many extents as pages */
 static int make_room(struct io_extents *x, unsigned long npages)
 {
-	unsigned int max = x->max ? 2 * x->max : IO_PIN_EXTENTS;
+	unsigned int max = x->nr + npages;
 	struct pin_extent *at;
 
 	if (x->max - x->nr >= min(npages, PIN_EXTENTS_MIN))
 		return 0;
-	max = min(max, x->nr + npages);
+	if (!x->max)
+		max = min(max, IO_PIN_EXTENTS);
 	at = kvrealloc(x->at, array_size(max, sizeof(*at)), GFP_KERNEL);
 	if (!at)
 		return -ENOMEM;
