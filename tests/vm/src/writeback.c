@@ -88,8 +88,8 @@ enum how {
 	SOURCE, DESTINATION,
 	/* do_sync(), of all of the file system */
 	BTRFS_SYNC, FREEZE,
-	/* clone_before() */
-	FLUSHER,
+	/* clone_before(), clone_after() */
+	FLUSHER, SNAPSHOT,
 	/* shift() */
 	INSERT, COLLAPSE,
 	/* beside() */
@@ -576,8 +576,16 @@ static void copy(void)
 		.dest_offset = P * PAGE,
 	};
 	loff_t from = P * PAGE, to = P * PAGE;
+	struct btrfs_ioctl_vol_args snapshot = { .name = "snapshot" };
 	int fd;
 
+	if (how == SNAPSHOT) {
+		snapshot.fd = fd = open_file(DIR, O_RDONLY | O_DIRECTORY);
+		must(!ioctl(fd, BTRFS_IOC_SNAP_CREATE, &snapshot), "snapshot");
+		close(fd);
+		snprintf(other_path, sizeof(other_path), DIR "/snapshot/file");
+		return;
+	}
 	fd = open_file(other_path, O_RDWR | O_CREAT);
 	if (how == CLONE || how == FLUSHER)
 		must(!ioctl(fd, FICLONE, file), "FICLONE");
@@ -1497,6 +1505,8 @@ static const struct row {
 	  { NULL, "clone has old data", "clone has old data" } },
 	{ "clone.range-after", clone_after, CLONE_RANGE, true,
 	  { NULL, "clone has old data", "clone has old data" } },
+	{ "clone.snapshot", clone_after, SNAPSHOT, true,
+	  { [BTRFS] = "clone has old data" } },
 	{ "clone.copy-after", clone_after, COPY, true,
 	  { HOLDS, "clone has old data", "clone has old data",
 	    [EXT4_JOURNAL] = HOLDS } },
