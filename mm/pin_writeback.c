@@ -396,9 +396,9 @@ static vm_fault_t pretend_fault(struct writer *w, struct folio *folio)
 /* All of it becomes dirty. The lock keeps writeback away: a later one writes it. */
 static void dirty_folio(struct folio *folio)
 {
-	/* Who has written is done when he unpins it */
 	bool pinned = folio_maybe_dma_pinned(folio);
 
+	/* Who unpins a folio has written to it before */
 	smp_rmb();
 	folio_mark_dirty(folio);
 	if (!pinned)
