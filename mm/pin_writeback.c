@@ -42,8 +42,8 @@
  *  5. While there is a noted or pinned folio, there is a file by which it can be
  *     noticed: of a mapping, or pin_writeback->file, which the last mapping
  *     leaves behind. (pin_writeback_unmap())
- *  6. A prepared file with a noted folio is on noted_files or late_files, and has
- *     work queued.
+ *  6. A prepared file with a noted folio is in late_files or noted_files, and has
+ *     work queued. The first takes no lock, the second can be walked.
  *  7. A folio stops being noted when it leaves the page cache; or under its lock,
  *     when it is not pinned and all of it is dirty. (dirty_folio())
  *
@@ -65,9 +65,8 @@
  * is held around it, mostly by trylock: then no fault waits for a file system to
  * thaw, and no work item does.
  *
- *   folio lock -> xa_lock (irq)
- *   folio lock -> noted_lock -> inode->i_lock
- *   late_files takes no lock: a put in atomic context has xa_lock
+ *   folio lock -> xa_lock (irq), under which files get into late_files
+ *   noted_lock -> inode->i_lock
  */
 #include <linux/backing-dev.h>
 #include <linux/cred.h>
@@ -171,9 +170,10 @@ static void list_late_files(void)
 
 	llist_for_each_entry_safe(pw, next, llist_del_all(&late_files), late) {
 		list_file(pw);
-		/* A put that found it in late_files is before this */
 		init_llist_node(&pw->late);
 	}
+	/* Who finds it in late_files still has noted a folio before: see note_at() */
+	smp_mb();
 }
 
 static void lock_noted(void)
@@ -193,51 +193,30 @@ static void queue_look(struct pin_writeback *pw, unsigned long delay)
 		queue_delayed_work(pin_writeback_wq, &pw->work, delay);
 }
 
-/* A folio is noted already, or will be looked at */
-static void note_file(struct pin_writeback *pw, unsigned long delay)
+/* Has the lock of the page cache, so that the inode stays */
+static void note_at(struct address_space *mapping, struct xa_state *xas, struct folio *folio,
+		    unsigned long delay)
 {
-	spin_lock(&noted_lock);
-	list_file(pw);
-	spin_unlock(&noted_lock);
+	struct pin_writeback *pw = mapping->pin_writeback;
+
+	if (!xas_get_mark(xas, PAGECACHE_TAG_NOTED)) {
+		xas_set_mark(xas, PAGECACHE_TAG_NOTED);
+		count_vm_events(PIN_NOTED, folio_nr_pages(folio));
+		trace_pin_noted(folio);
+	}
+	/* The note before late_files, where a pass looks first: see list_late_files() */
+	smp_mb();
+	if (!llist_on_list(&pw->late))
+		llist_add(&pw->late, &late_files);
 	queue_look(pw, delay);
 }
 
-static void note_at(struct xa_state *xas, struct folio *folio)
-{
-	if (xas_get_mark(xas, PAGECACHE_TAG_NOTED))
-		return;
-	xas_set_mark(xas, PAGECACHE_TAG_NOTED);
-	count_vm_events(PIN_NOTED, folio_nr_pages(folio));
-	trace_pin_noted(folio);
-}
-
-bool __pin_writeback_start(struct xa_state *xas, struct folio *folio)
+void __pin_writeback_start(struct address_space *mapping, struct xa_state *xas,
+			   struct folio *folio)
 {
 	/* folio_test_set_writeback() was the barrier */
-	if (!folio_maybe_dma_pinned(folio))
-		return false;
-	note_at(xas, folio);
-	return true;
-}
-
-void __pin_writeback_started(struct address_space *mapping)
-{
-	note_file(mapping->pin_writeback, notice_delay());
-}
-
-/* Under the folio's lock */
-static void set_noted(struct folio *folio, bool noted)
-{
-	XA_STATE(xas, &folio->mapping->i_pages, folio->index);
-	unsigned long flags;
-
-	xas_lock_irqsave(&xas, flags);
-	xas_load(&xas);
-	if (noted)
-		note_at(&xas, folio);
-	else
-		xas_clear_mark(&xas, PAGECACHE_TAG_NOTED);
-	xas_unlock_irqrestore(&xas, flags);
+	if (folio_maybe_dma_pinned(folio))
+		note_at(mapping, xas, folio, notice_delay());
 }
 
 bool __folio_noted(struct address_space *mapping, struct folio *folio)
@@ -246,21 +225,31 @@ bool __folio_noted(struct address_space *mapping, struct folio *folio)
 }
 EXPORT_SYMBOL_GPL(__folio_noted);
 
+/* Unless it was truncated: it leaves the page cache under this lock */
+static void note_folio(struct address_space *mapping, struct folio *folio)
+{
+	XA_STATE(xas, &mapping->i_pages, folio->index);
+	unsigned long flags;
+
+	xas_lock_irqsave(&xas, flags);
+	if (folio->mapping == mapping) {
+		xas_load(&xas);
+		/* Not at once: the work looks at all that is noted */
+		note_at(mapping, &xas, folio, 1);
+	}
+	xas_unlock_irqrestore(&xas, flags);
+}
+
 bool __pin_writeback_dirty(struct folio *folio)
 {
-	struct pin_writeback *pw = folio->mapping->pin_writeback;
-
 	VM_WARN_ON_FOLIO(!folio_test_locked(folio), folio);
 	/*
 	 * The lock keeps the start of a writeback away. What is pinned, dirty and not
 	 * noted is dirty as a whole; what is noted and dirty is looked at in time.
 	 */
-	if (folio_test_dirty(folio) &&
-	    (folio_maybe_dma_pinned(folio) || __folio_noted(folio->mapping, folio)))
-		return true;
-	set_noted(folio, true);
-	/* Not at once: the work looks at all that is noted */
-	note_file(pw, 1);
+	if (!folio_test_dirty(folio) ||
+	    (!folio_maybe_dma_pinned(folio) && !__folio_noted(folio->mapping, folio)))
+		note_folio(folio->mapping, folio);
 	return true;
 }
 EXPORT_SYMBOL_GPL(__pin_writeback_dirty);
@@ -268,25 +257,10 @@ EXPORT_SYMBOL_GPL(__pin_writeback_dirty);
 bool __pin_writeback_dirty_unlocked(struct folio *folio)
 {
 	struct address_space *mapping = READ_ONCE(folio->mapping);
-	XA_STATE(xas, NULL, folio->index);
-	unsigned long flags;
 
 	/* It was truncated since the caller looked */
-	if (!mapping)
-		return true;
-	xas.xa = &mapping->i_pages;
-	xas_lock_irqsave(&xas, flags);
-	/* It leaves the page cache under this lock, and its inode is evicted later */
-	if (folio->mapping == mapping) {
-		struct pin_writeback *pw = mapping->pin_writeback;
-
-		xas_load(&xas);
-		note_at(&xas, folio);
-		if (!llist_on_list(&pw->late))
-			llist_add(&pw->late, &late_files);
-		mod_delayed_work(pin_writeback_wq, &pw->work, 0);
-	}
-	xas_unlock_irqrestore(&xas, flags);
+	if (mapping)
+		note_folio(mapping, folio);
 	return true;
 }
 EXPORT_SYMBOL_GPL(__pin_writeback_dirty_unlocked);
@@ -393,6 +367,17 @@ static vm_fault_t pretend_fault(struct writer *w, struct folio *folio)
 	return ret;
 }
 
+/* Under the folio's lock */
+static void forget_note(struct folio *folio)
+{
+	struct xarray *pages = &folio->mapping->i_pages;
+	unsigned long flags;
+
+	xa_lock_irqsave(pages, flags);
+	__xa_clear_mark(pages, folio->index, PAGECACHE_TAG_NOTED);
+	xa_unlock_irqrestore(pages, flags);
+}
+
 /* All of it becomes dirty. The lock keeps writeback away: a later one writes it. */
 static void dirty_folio(struct folio *folio)
 {
@@ -402,7 +387,7 @@ static void dirty_folio(struct folio *folio)
 	smp_rmb();
 	folio_mark_dirty(folio);
 	if (!pinned)
-		set_noted(folio, false);
+		forget_note(folio);
 }
 
 /* Is it noted still? What is outside the file, or swap space, is not written. */
@@ -414,7 +399,7 @@ static bool still_noted(struct address_space *mapping, struct folio *folio)
 	noted = folio->mapping == mapping && __folio_noted(mapping, folio);
 	if (noted && (IS_SWAPFILE(mapping->host) ||
 		      folio_pos(folio) >= i_size_read(mapping->host))) {
-		set_noted(folio, false);
+		forget_note(folio);
 		noted = false;
 	}
 	folio_unlock(folio);
@@ -445,7 +430,7 @@ static int noticed(struct address_space *mapping, struct writer *w, struct folio
 	if ((err && err != -ENOMEM && w->give_up) || (err == -EIO && w->give_up_eio)) {
 		folio_lock(folio);
 		if (folio->mapping == mapping && !folio_maybe_dma_pinned(folio))
-			set_noted(folio, false);
+			forget_note(folio);
 		folio_unlock(folio);
 	}
 	count_vm_events(err ? PIN_NOTICE_FAILED : PIN_NOTICED, folio_nr_pages(folio));
@@ -803,7 +788,7 @@ static bool note_pinned(struct address_space *mapping, pgoff_t first, pgoff_t la
 	xas_lock_irq(&xas);
 	xas_for_each_marked(&xas, folio, last, tag) {
 		if (folio_maybe_dma_pinned(folio))
-			note_at(&xas, folio);
+			note_at(mapping, &xas, folio, notice_delay());
 		if (xas_get_mark(&xas, PAGECACHE_TAG_NOTED))
 			found = true;
 		/* Each is a cache miss */
@@ -840,8 +825,9 @@ void __pin_writeback_unmap(struct vm_area_struct *vma)
 		pw->page_mkwrite = vma->vm_ops->page_mkwrite;
 	}
 	pw->delay = FIRST_DELAY;
+	list_file(pw);
 	spin_unlock(&noted_lock);
-	note_file(pw, FIRST_DELAY);
+	queue_look(pw, FIRST_DELAY);
 }
 
 void __pin_writeback_evict(struct address_space *mapping)

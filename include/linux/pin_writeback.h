@@ -22,8 +22,8 @@ struct pin_writeback;
 DECLARE_STATIC_KEY_TRUE(pin_writeback_on);
 
 int __pin_writeback_prepare(struct vm_area_struct *vma, bool nofault);
-bool __pin_writeback_start(struct xa_state *xas, struct folio *folio);
-void __pin_writeback_started(struct address_space *mapping);
+void __pin_writeback_start(struct address_space *mapping, struct xa_state *xas,
+			   struct folio *folio);
 bool __folio_noted(struct address_space *mapping, struct folio *folio);
 bool __pin_writeback_dirty(struct folio *folio);
 bool __pin_writeback_dirty_unlocked(struct folio *folio);
@@ -88,24 +88,12 @@ static inline bool pin_writeback_prepared(struct address_space *mapping)
  * @folio: the folio
  *
  * Context: Any context; does not sleep.
- * Return: whether it is noted. Then pin_writeback_started() follows, without
- * the lock.
  */
-static inline bool pin_writeback_start(struct address_space *mapping, struct xa_state *xas,
+static inline void pin_writeback_start(struct address_space *mapping, struct xa_state *xas,
 				       struct folio *folio)
 {
-	return mapping_prepared(mapping) && __pin_writeback_start(xas, folio);
-}
-
-/**
- * pin_writeback_started() - have a look at a noted folio later
- * @folio: the folio
- *
- * Context: Process context, the folio is locked; does not sleep.
- */
-static inline void pin_writeback_started(struct folio *folio)
-{
-	__pin_writeback_started(folio->mapping);
+	if (mapping_prepared(mapping))
+		__pin_writeback_start(mapping, xas, folio);
 }
 
 /**
@@ -258,13 +246,8 @@ static inline bool pin_writeback_prepared(struct address_space *mapping)
 	return true;
 }
 
-static inline bool pin_writeback_start(struct address_space *mapping, struct xa_state *xas,
-				       struct folio *folio)
-{
-	return false;
-}
-
-static inline void pin_writeback_started(struct folio *folio) {}
+static inline void pin_writeback_start(struct address_space *mapping, struct xa_state *xas,
+				       struct folio *folio) {}
 
 static inline bool folio_pinned_in_file(struct folio *folio)
 {
