@@ -356,7 +356,6 @@ static vm_fault_t pretend_fault(struct writer *w, struct folio *folio)
 		.flags = FAULT_FLAG_WRITE | FAULT_FLAG_MKWRITE,
 		.page = &folio->page,
 	};
-
 	const struct cred *old;
 	vm_fault_t ret;
 
@@ -561,9 +560,10 @@ static bool notice_file(struct pin_writeback *pw, struct writer *w, bool all,
 	spin_unlock(&noted_lock);
 	err = notice_range(pw, w, &first, ULONG_MAX, all, false, &left);
 	lock_noted();
-	left |= noted != pw->noted;
+	/* It ends before that after too many errors, or a fatal signal */
+	left |= first != ULONG_MAX || noted != pw->noted;
 	pw->resume = first == ULONG_MAX ? 0 : first;
-	if (!err || err == -EAGAIN)
+	if (!err || err == -EAGAIN || err == -EINTR)
 		pw->failed_at = 0;
 	else if (!pw->failed_at)
 		pw->failed_at = jiffies | 1;
