@@ -28,9 +28,9 @@
  *
  * Invariants:
  *
- *  1. A folio that is pinned keeps its place in the file and its private data,
- *     but for truncation and its like. (filemap_release_folio(),
- *     invalidate_complete_folio2())
+ *  1. A folio that is pinned for writing keeps its place in the file, but for
+ *     truncation and its like. (invalidate_inode_pages2_range()) Its private data
+ *     may go: page_mkwrite() makes it anew.
  *  2. A put makes no folio of a prepared file dirty: page_mkwrite() does, each
  *     time. (pin_writeback_dirty())
  *  3. A pinned folio is noted, or all of its blocks are dirty. They are when it gets
@@ -45,7 +45,8 @@
  *  6. A prepared file with a noted folio is in late_files or noted_files, and has
  *     work queued. The first takes no lock, the second can be walked.
  *  7. A folio stops being noted when it leaves the page cache; or under its lock,
- *     when it is not pinned and all of it is dirty. (dirty_folio())
+ *     when it is not pinned, and all of it is dirty (dirty_folio()), or its file
+ *     system will not take it (noticed()).
  *
  * To note a folio takes no memory, once its file is prepared. So no put can fail.
  * The tag is one of its own. The dirty tag would not do: the flusher looks at each
