@@ -457,14 +457,15 @@ FIXTURE_VARIANT_ADD(holder, compat_process) { &compat_process, false };
 FIXTURE_VARIANT_ADD(holder, compat_process_capable) { &compat_process, true };
 FIXTURE_VARIANT_ADD(holder, vdpa) { &vdpa, false };
 FIXTURE_VARIANT_ADD(holder, vdpa_capable) { &vdpa, true };
-FIXTURE_VARIANT_ADD(holder, vduse) { &vduse_umem, false };
-FIXTURE_VARIANT_ADD(holder, vduse_capable) { &vduse_umem, true };
 FIXTURE_VARIANT_ADD(holder, buffer) { &buffer, false };
 FIXTURE_VARIANT_ADD(holder, buffer_capable) { &buffer, true };
 FIXTURE_VARIANT_ADD(holder, provided_ring) { &provided_ring, false };
 FIXTURE_VARIANT_ADD(holder, provided_ring_capable) { &provided_ring, true };
 FIXTURE_VARIANT_ADD(holder, queues) { &queues, false };
 FIXTURE_VARIANT_ADD(holder, queues_capable) { &queues, true };
+/* Last: on a debug kernel lockdep reports stock VDUSE, and is off then */
+FIXTURE_VARIANT_ADD(holder, vduse) { &vduse_umem, false };
+FIXTURE_VARIANT_ADD(holder, vduse_capable) { &vduse_umem, true };
 
 static unsigned int counters(const FIXTURE_VARIANT(holder) *variant)
 {
