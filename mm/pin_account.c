@@ -237,6 +237,9 @@ static noinline void released_elsewhere(struct pin_account *acct,
  * @acct: the account; with the last reference it ends, and all that was pinned
  *	through it has been put
  *
+ * If pages are still pinned, because a device keeps them mapped, the account does
+ * not end: they stay charged, and reports say whose they are.
+ *
  * Context: Process context. May sleep.
  */
 void pin_account_put(struct pin_account *acct)
@@ -246,14 +249,15 @@ void pin_account_put(struct pin_account *acct)
 	if (!refcount_dec_and_test(&acct->refs))
 		return;
 
-	WARN_ON(acct->pages);
+	if (WARN(acct->pages, "%s ends with %llu pages pinned\n", acct->name,
+		 acct->pages)) {
+		refcount_set(&acct->refs, 1);
+		return;
+	}
 
 	xa_erase(&pin_accounts, acct->id);
 	mutex_lock(&ledger->lock);
-	if (likely(!acct->pages))
-		released_elsewhere(acct, acct->counted);
-	else
-		ledger->planes[acct->plane].lost += acct->counted;
+	released_elsewhere(acct, acct->counted);
 	list_del_rcu(&acct->in_ledger);
 	pin_ledger_settle(ledger, NULL);
 	mutex_unlock(&ledger->lock);

@@ -1682,14 +1682,11 @@ static unsigned long pins_unclaimed(struct pin_account *acct,
 				    enum pin_counter counter,
 				    struct mm_struct *mm)
 {
-	unsigned int planes = pin_counter_planes(counter), i;
+	unsigned int planes = pin_counter_planes(counter);
 	struct pin_ledger *ledger = acct->ledger;
 	struct pin_account *other;
 	unsigned long pins = 0;
 
-	for (i = 0; i < PIN_PLANE_NR; i++)
-		if (planes & BIT(i))
-			pins += ledger->planes[i].lost;
 	list_for_each_entry(other, &ledger->accounts, in_ledger)
 		if (other != acct && planes & BIT(other->plane) &&
 		    (other->unclaimed || ledger->mm != mm))

@@ -121,8 +121,6 @@ static inline unsigned int pin_counter_planes(enum pin_counter counter)
  * @chunks: struct pin_chunk of small pages, by PFN >> PIN_CHUNK_SHIFT
  * @last_chunk: the one that was found last; or NULL
  * @pins: all pins
- * @lost: those of accounts that have ended with pins, as an IOMMU did not unmap
- *	them
  * @charge: pages, sum over folios of min(pins, pages of the folio)
  */
 struct pin_plane {
@@ -130,7 +128,6 @@ struct pin_plane {
 	struct xarray chunks;
 	struct pin_chunk *last_chunk;
 	unsigned long pins;
-	unsigned long lost;
 	unsigned long charge;
 };
 

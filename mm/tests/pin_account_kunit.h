@@ -1295,6 +1295,25 @@ static void object_has_an_account_per_mm_and_user(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, nr_accounts(), before);
 }
 
+/* A device keeps pages: they stay charged, and nobody forgets whose they are */
+static void account_with_pins_does_not_end(struct kunit *test)
+{
+	struct account_test *t = test->priv;
+	struct mm_struct *mm = t->base.mm;
+	size_t before = nr_accounts();
+	struct pin_account *a;
+
+	a = account_test_get(test, mm, NULL, PIN_COUNT_PINNED, NULL);
+	KUNIT_EXPECT_EQ(test, account_pin(t, a, t->addr, 0, 3), 3);
+	pin_account_put(a);
+	KUNIT_EXPECT_EQ(test, nr_accounts(), before + 1);
+	KUNIT_EXPECT_EQ(test, atomic64_read(&mm->pinned_vm), 3);
+	account_put(t, a, 0, 3);
+	pin_account_put(a);
+	KUNIT_EXPECT_EQ(test, nr_accounts(), before);
+	KUNIT_EXPECT_EQ(test, atomic64_read(&mm->pinned_vm), 0);
+}
+
 /* After exec() VmPin is 0, as ever, but a user's counter stays */
 static void adoption_leaves_vmpin_behind(struct kunit *test)
 {
@@ -1991,6 +2010,7 @@ static struct kunit_case pin_account_test_cases[] = {
 	KUNIT_CASE(counter_below_zero_refuses_nobody),
 	KUNIT_CASE(refusal_by_cgroup_changes_no_counter),
 	KUNIT_CASE(object_has_an_account_per_mm_and_user),
+	KUNIT_CASE(account_with_pins_does_not_end),
 	KUNIT_CASE(adoption_leaves_vmpin_behind),
 	KUNIT_CASE(any_failed_fault_leaves_nothing_pinned),
 	KUNIT_CASE(any_failed_allocation_leaves_no_extent_pinned),

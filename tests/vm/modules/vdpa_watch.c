@@ -35,6 +35,10 @@ static unsigned int fail_late;
 module_param(fail_late, uint, 0644);
 MODULE_PARM_DESC(fail_late, "the same for a set_map that fails when the device has the maps");
 
+static unsigned int fail_unmap;
+module_param(fail_unmap, uint, 0644);
+MODULE_PARM_DESC(fail_unmap, "the same for dma_unmap(): the device keeps the mapping");
+
 /**
  * struct watch - a device
  * @vdpa: as vDPA knows it
@@ -94,6 +98,8 @@ static int watch_dma_unmap(struct vdpa_device *vdpa, unsigned int asid,
 	struct watch *w = to_watch(vdpa);
 
 	look(w);
+	if (fail_unmap && !--fail_unmap)
+		return -EIO;
 	vhost_iotlb_del_range(&w->reach, iova, iova + size - 1);
 	return 0;
 }

@@ -577,6 +577,68 @@ TEST_F(entries, batch_without_end)
 	EXPECT_PINS(&self->base, self->max, 1);
 }
 
+/* --- A mapping that never goes: a VM of its own, as pages stay pinned for ever ---- */
+
+FIXTURE(stuck)
+{
+};
+
+FIXTURE_SETUP(stuck)
+{
+}
+
+FIXTURE_TEARDOWN(stuck)
+{
+}
+
+TEST_F(stuck, pages_that_a_device_keeps_stay_pinned)
+{
+	char *mem = small_pages(2 * PAGE), *victim;
+	long i, same = 0, exposed;
+	struct snap base;
+	struct vdpa v;
+	uint64_t pfn;
+
+	if (!file_exists(WATCH "fail_unmap"))
+		SKIP(return, "vdpa_watch.ko is not loaded");
+	ASSERT_EQ(0, run_on(0));
+	ASSERT_NE(NULL, mem);
+	fill(mem, 2 * PAGE, 1);
+	pfn = pfn_of(mem);
+	ASSERT_NE(0UL, pfn);
+	exposed = read_long(WATCH "exposed", -1);
+	ASSERT_EQ(0, snap(&base));
+	ASSERT_EQ(0, vdpa_open(&v, "watch-dma"));
+	EXPECT_EQ(0, vdpa_map(&v, mem, FAR, PAGE, VDPA_RW));
+	EXPECT_EQ(0, vdpa_map(&v, mem + PAGE, 2 * FAR, PAGE, VDPA_RW));
+	EXPECT_PINS(&base, 2, 2);
+
+	ASSERT_EQ(0, write_text(WATCH "fail_unmap", "1"));
+	EXPECT_EQ(0, vdpa_unmap(&v, FAR, PAGE));
+	EXPECT_EQ(0, vdpa_unmap(&v, 2 * FAR, PAGE));
+	EXPECT_PINS(&base, 1, 1);
+	vdpa_close(&v);
+	EXPECT_PINS(&base, 1, 1);
+
+	ASSERT_EQ(0, munmap(mem, 2 * PAGE));
+	victim = small_pages(VICTIMS * PAGE);
+	ASSERT_NE(NULL, victim);
+	for (i = 0; i < VICTIMS; i++) {
+		victim[i * PAGE] = 2;
+		same += pfn_of(victim + i * PAGE) == pfn;
+	}
+	EXPECT_EQ(0, same) TH_LOG("somebody else has the page");
+
+	/* The device still reaches the page: it looks when it is told of others */
+	ASSERT_EQ(0, vdpa_open(&v, "watch-dma"));
+	EXPECT_EQ(0, vdpa_map(&v, victim, 2 * FAR, PAGE, VDPA_RW));
+	EXPECT_EQ(0, vdpa_unmap(&v, 2 * FAR, PAGE));
+	vdpa_close(&v);
+	EXPECT_EQ(exposed, read_long(WATCH "exposed", -1))
+		TH_LOG("a device could reach pages that nobody had pinned");
+	EXPECT_PINS(&base, 1, 1);
+}
+
 int main(int argc, char **argv)
 {
 	if (argc == 3 && !strcmp(argv[1], "--after-exec"))
