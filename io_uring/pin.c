@@ -167,7 +167,7 @@ static int make_room(struct io_extents *x, unsigned long npages)
 		return 0;
 	if (!x->max)
 		max = min(max, IO_PIN_EXTENTS);
-	at = kvrealloc(x->at, array_size(max, sizeof(*at)), GFP_KERNEL);
+	at = kvrealloc(x->at, array_size(max, sizeof(*at)), GFP_KERNEL_ACCOUNT);
 	if (!at)
 		return -ENOMEM;
 	x->at = at;

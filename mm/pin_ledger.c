@@ -386,6 +386,9 @@ static struct pin_chunk *chunk_get(struct pin_plane *plane, unsigned long pfn)
  */
 void pin_ledger_count_node(struct pin_ledger *ledger)
 {
+	/* A new ledger's node is 0, and a machine need not have that */
+	if (!ledger->uncounted)
+		return;
 	mod_node_page_state(NODE_DATA(ledger->nid), NR_LONGTERM_PINNED,
 			    ledger->uncounted);
 	ledger->uncounted = 0;
@@ -621,30 +624,47 @@ static void device_chunk_put(struct pin_ledger *ledger,
 }
 
 /*
+ * Device memory, whose struct pages may go at any time, or no memory. RAM that is
+ * pinned cannot go offline.
+ */
+static bool may_be_gone(unsigned long pfn)
+{
+	return !pfn_to_online_page(pfn);
+}
+
+/*
  * As add_small(), for pages of device memory, in folios of any size: each page is
  * counted, so that a put finds its pins by PFN when the page is no more. Pins on
  * what was there before count against the bound, so that all fit in one counter.
+ * Returns 0 if the first page does not count.
  */
 static noinline long add_device(struct pin_ledger *ledger, unsigned long pfn,
 				unsigned long npages)
 {
 	unsigned int first = pfn % PIN_CHUNK_PAGES, i, end;
-	struct page *page = pfn_to_page(pfn);
-	struct folio *folio = page_folio(page);
-	bool large = folio_test_large(folio);
 	struct pin_device_chunk *chunk;
 	struct dev_pagemap *pgmap;
+	struct folio *folio;
+	struct page *page;
+	bool large;
 
 	/* Not while the device is taken away: longterm_pins_forget() was here */
 	pgmap = get_dev_pagemap(pfn, NULL);
 	if (!pgmap)
 		return -EFAULT;
+	if (!pin_account_counts(pfn)) {
+		put_dev_pagemap(pgmap);
+		return 0;
+	}
 	chunk = device_chunk_get(ledger, pfn, PIN_GFP_LOCKED);
 	if (!chunk) {
 		put_dev_pagemap(pgmap);
 		return -ENOMEM;
 	}
 
+	page = pfn_to_page(pfn);
+	folio = page_folio(page);
+	large = folio_test_large(folio);
 	/* Folios are small, or have all of a chunk */
 	end = min(first + npages, PIN_CHUNK_PAGES);
 	for (i = first; i < end; i++, page++) {
@@ -728,6 +748,13 @@ int pin_ledger_reserve(struct pin_ledger *ledger, enum pin_plane_id which,
 		unsigned long index = pfn >> PIN_CHUNK_SHIFT;
 		struct folio *folio;
 
+		if (may_be_gone(pfn)) {
+			if (pfn_valid(pfn) &&
+			    !device_chunk_get(ledger, pfn, GFP_KERNEL_ACCOUNT))
+				return -ENOMEM;
+			pfn++;
+			continue;
+		}
 		if (!pin_account_counts(pfn)) {
 			pfn++;
 			continue;
@@ -777,7 +804,7 @@ void pin_ledger_unreserve(struct pin_ledger *ledger, enum pin_plane_id which,
 		device = xa_load(&ledger->devices, pfn >> PIN_CHUNK_SHIFT);
 		if (device)
 			device_chunk_put(ledger, device);
-		if (!pin_account_counts(pfn)) {
+		if (may_be_gone(pfn) || !pin_account_counts(pfn)) {
 			pfn++;
 			continue;
 		}
@@ -795,6 +822,26 @@ void pin_ledger_unreserve(struct pin_ledger *ledger, enum pin_plane_id which,
 			pfn++;
 		}
 	}
+}
+
+/* Add a pin to each of the first pages of a kind; 0 if the first does not count */
+static __always_inline long add_first(struct pin_ledger *ledger,
+				      enum pin_plane_id which,
+				      unsigned long pfn, unsigned long npages)
+{
+	struct folio *folio;
+
+	if (may_be_gone(pfn))
+		return pfn_valid(pfn) ? add_device(ledger, pfn, npages) : 0;
+	if (!pin_account_counts(pfn))
+		return 0;
+	if (PageReserved(pfn_to_page(pfn)))
+		return add_device(ledger, pfn, npages);
+	folio = page_folio(pfn_to_page(pfn));
+	if (folio_test_large(folio))
+		return add_large(ledger, which, folio,
+				 pages_in_folio(folio, pfn, npages));
+	return add_small(ledger, which, pfn, npages);
 }
 
 /**
@@ -822,29 +869,13 @@ long __flatten pin_ledger_add(struct pin_ledger *ledger,
 
 	ledger->used |= BIT(which);
 	while (done < npages) {
-		struct folio *folio;
-		struct page *page;
-		long n;
+		long n = add_first(ledger, which, pfn + done, npages - done);
 
-		if (!pin_account_counts(pfn + done)) {
-			done++;
-			continue;
-		}
-		page = pfn_to_page(pfn + done);
-		folio = page_folio(page);
-		if (PageReserved(page))
-			n = add_device(ledger, pfn + done, npages - done);
-		else if (folio_test_large(folio))
-			n = add_large(ledger, which, folio,
-				      pages_in_folio(folio, pfn + done,
-						     npages - done));
-		else
-			n = add_small(ledger, which, pfn + done, npages - done);
 		if (n < 0) {
 			pin_ledger_undo_all(ledger, which, pfn, done);
 			return n;
 		}
-		done += n;
+		done += n ?: 1;
 		counted += n;
 		if (done < npages)
 			cond_resched();
@@ -863,7 +894,7 @@ long __flatten pin_ledger_add(struct pin_ledger *ledger,
  * see to. Others do not see it before pin_ledger_commit().
  *
  * Context: Process context; does not sleep. ledger->lock is held.
- * Return: how many pages; it may be 0, if the first is not small; or
+ * Return: how many pages; it may be 0, if the first is not small or not RAM; or
  * -ENOMEM: no memory for an entry at once; see pin_ledger_reserve().
  */
 long pin_ledger_add_small(struct pin_ledger *ledger, enum pin_plane_id which,
@@ -877,10 +908,16 @@ long pin_ledger_add_small(struct pin_ledger *ledger, enum pin_plane_id which,
 
 	lockdep_assert_held(&ledger->lock);
 
+	/* Where there is a chunk, there is RAM */
+	chunk = chunk_find(plane, pfn);
+	if (!chunk && may_be_gone(pfn))
+		return 0;
 	zone = zone_flags(pages[0]);
 	if (!is_small(pages[0], zone))
 		return 0;
-	chunk = chunk_get(plane, pfn);
+	if (!chunk)
+		chunk = chunk_make(plane, pfn >> PIN_CHUNK_SHIFT,
+				   PIN_GFP_LOCKED);
 	if (!chunk)
 		return -ENOMEM;
 
@@ -1655,8 +1692,7 @@ void pin_ledger_settle(struct pin_ledger *ledger, struct pin_move *move)
 
 	lockdep_assert_held(&ledger->lock);
 
-	if (ledger->uncounted)
-		pin_ledger_count_node(ledger);
+	pin_ledger_count_node(ledger);
 	if (ledger->in_cgroup == ledger->held)
 		return;
 	npages = settle_past(ledger, ledger->in_cgroup - ledger->held, move);

@@ -398,6 +398,29 @@ static void device_memory_is_counted_but_costs_nothing(struct kunit *test)
 	device_free(device);
 }
 
+/* Pins keep no device: its struct pages may be gone before a ledger gets them */
+static void device_that_has_gone_is_not_looked_at(struct kunit *test)
+{
+	struct ledger_test *t = test->priv;
+	struct test_device *device = device_make(test);
+	unsigned long pfn = device_plug(test, device, 0);
+	struct page *pages[] = { t->area, pfn_to_page(pfn) };
+
+	device_unplug(device);
+	KUNIT_EXPECT_FALSE(test, pfn_valid(pfn));
+	mutex_lock(&t->ledger->lock);
+	KUNIT_EXPECT_EQ(test, pin_ledger_add_small(t->ledger, PIN_PLANE_LOCKED,
+						   pages, 2), 1);
+	KUNIT_EXPECT_EQ(test, pin_ledger_add_small(t->ledger, PIN_PLANE_LOCKED,
+						   pages + 1, 1), 0);
+	KUNIT_EXPECT_EQ(test, pin_ledger_add(t->ledger, PIN_PLANE_LOCKED, pfn,
+					     1), 0);
+	mutex_unlock(&t->ledger->lock);
+	EXPECT_LEDGER(test, t->ledger, 1, 1);
+	ledger_sub(t, t->pfn, 1);
+	device_free(device);
+}
+
 static void device_page_has_so_many_pins_and_no_more(struct kunit *test)
 {
 	struct ledger_test *t = test->priv;
@@ -1008,7 +1031,9 @@ static void scatter_add(struct kunit *test, const struct ledger_scatter *s)
 		KUNIT_EXPECT_EQ(test, n > 0, s->at[i] < AREA_FOLIO);
 		n = n ?: pin_ledger_add(t->ledger, s->plane,
 					t->pfn + s->at[i], 1);
-		KUNIT_ASSERT_GT(test, n, 0);
+		KUNIT_EXPECT_GT(test, n, 0);
+		if (n <= 0)
+			break;
 	}
 }
 
@@ -1089,6 +1114,69 @@ static void any_scattered_pages_agree_with_model(struct kunit *test)
 			break;
 		}
 	}
+}
+
+/* One chunk has pages of two zones, each of which has its node's counter */
+static void scattered_step_ends_with_the_zone(struct kunit *test)
+{
+	struct ledger_test *t = test->priv;
+	struct pin_extent extents[] = { { t->pfn + 3, 1 }, { t->pfn + 9, 1 } };
+	struct page *pages[] = { t->area + 3, t->area + 9 }, *put[2];
+	enum zone_type zone = page_zonenum(t->area);
+
+	/* Its neighbour; there are at least two */
+	set_page_zone(t->area + 9, zone ^ 1);
+	mutex_lock(&t->ledger->lock);
+	KUNIT_EXPECT_EQ(test, pin_ledger_add_small(t->ledger, PIN_PLANE_LOCKED,
+						   pages, 2), 1);
+	KUNIT_EXPECT_EQ(test, pin_ledger_add_small(t->ledger, PIN_PLANE_LOCKED,
+						   pages + 1, 1), 1);
+	KUNIT_EXPECT_EQ(test, pin_ledger_sub_small(t->ledger, PIN_PLANE_LOCKED,
+						   extents, 2, 0, put), 1);
+	KUNIT_EXPECT_EQ(test, pin_ledger_sub_small(t->ledger, PIN_PLANE_LOCKED,
+						   extents + 1, 1, 0, put), 1);
+	KUNIT_EXPECT_PTR_EQ(test, put[0], pages[1]);
+	mutex_unlock(&t->ledger->lock);
+	set_page_zone(t->area + 9, zone);
+	EXPECT_LEDGER(test, t->ledger, 0, 0);
+}
+
+/* The cap holds for a page that an array has twice */
+static void scattered_page_has_so_many_pins_and_no_more(struct kunit *test)
+{
+	struct ledger_test *t = test->priv;
+	struct page *page = t->area + 5, *pages[] = { page, page, page };
+	int i;
+
+	for (i = 0; i < PIN_PAGE_MAX - 2; i++)
+		KUNIT_ASSERT_EQ(test, ledger_add(t, t->pfn + 5, 1), 1);
+	mutex_lock(&t->ledger->lock);
+	KUNIT_EXPECT_EQ(test, pin_ledger_add_small(t->ledger, PIN_PLANE_LOCKED,
+						   pages, 3), 2);
+	KUNIT_EXPECT_EQ(test, pin_ledger_add_small(t->ledger, PIN_PLANE_LOCKED,
+						   pages, 1), 0);
+	KUNIT_EXPECT_EQ(test, pin_ledger_add(t->ledger, PIN_PLANE_LOCKED,
+					     t->pfn + 5, 1), -EOVERFLOW);
+	mutex_unlock(&t->ledger->lock);
+	EXPECT_LEDGER(test, t->ledger, 1, 1);
+	for (i = 0; i < PIN_PAGE_MAX; i++)
+		ledger_sub(t, t->pfn + 5, 1);
+}
+
+/* A machine need not have node 0, which a new ledger has */
+static void first_page_may_be_of_any_node(struct kunit *test)
+{
+	struct ledger_test *t = test->priv;
+	int nid = 0;
+
+	while (nid < MAX_NUMNODES && NODE_DATA(nid))
+		nid++;
+	if (nid == MAX_NUMNODES)
+		kunit_skip(test, "there is each node");
+	t->ledger->nid = nid;
+	KUNIT_EXPECT_EQ(test, ledger_add(t, t->pfn, 1), 1);
+	EXPECT_LEDGER(test, t->ledger, 1, 1);
+	ledger_sub(t, t->pfn, 1);
 }
 
 static void small_page_has_so_many_pins_and_no_more(struct kunit *test)
@@ -1896,6 +1984,7 @@ static struct kunit_case pin_ledger_test_cases[] = {
 	KUNIT_CASE(run_may_cross_chunks),
 	KUNIT_CASE(frames_that_may_be_freed_or_unplugged_count),
 	KUNIT_CASE(device_memory_is_counted_but_costs_nothing),
+	KUNIT_CASE(device_that_has_gone_is_not_looked_at),
 	KUNIT_CASE(device_page_has_so_many_pins_and_no_more),
 	KUNIT_CASE(pins_go_with_the_device),
 	KUNIT_CASE(memory_that_comes_to_the_place_is_apart),
@@ -1914,6 +2003,9 @@ static struct kunit_case pin_ledger_test_cases[] = {
 	KUNIT_CASE(any_sequence_agrees_with_model),
 	KUNIT_CASE(any_sequence_in_planes_agrees_with_model),
 	KUNIT_CASE(any_scattered_pages_agree_with_model),
+	KUNIT_CASE(scattered_step_ends_with_the_zone),
+	KUNIT_CASE(scattered_page_has_so_many_pins_and_no_more),
+	KUNIT_CASE(first_page_may_be_of_any_node),
 	KUNIT_CASE(small_page_has_so_many_pins_and_no_more),
 	KUNIT_CASE(folio_has_so_many_pins_and_no_more),
 	KUNIT_CASE(no_pins_on_page_with_too_many_references),
