@@ -2,10 +2,11 @@
 /*
  * Pages of files that a device writes to while they are written back: one case per row
  * of the table below and file system. The device is a disk that is read by O_DIRECT
- * into a shared mapping of the file, and hold_lib.h says when its data comes. All of it
- * is what any program can do, and no module is needed.
+ * into a shared mapping of the file, or by vhost-scsi for a guest whose memory that is,
+ * and hold_lib.h says when its data comes. All of it is what any program can do, and no
+ * module is needed.
  *
- * writeback [--stock] [--list] [PATTERN...]
+ * writeback [--stock] [--list] [[!]PATTERN...]
  *
  * Each case must hold; with --stock it must end as the table says for stock 6.12, so
  * that a kernel which is better, or worse, than the table fails.
@@ -37,6 +38,7 @@
 #include "hold_lib.h"
 #include "io_uring_lib.h"
 #include "kselftest.h"
+#include "scsi_lib.h"
 #include "util.h"
 
 #define DIR		"/tmp/writeback"
@@ -391,6 +393,33 @@ static void device_writes(size_t n)
 	munmap(both, 2 * PAGE);
 }
 
+static struct scsi scsi;
+static bool by_scsi;		/* the device is a guest's */
+
+static bool source_is_busy(void *arg)
+{
+	char name[64], *text;
+	bool busy;
+
+	(void)arg;
+	snprintf(name, sizeof(name), "/sys/block/%s/inflight",
+		 strrchr(source_path(), '/') + 1);
+	text = slurp(name);
+	must(text, name);
+	busy = atoi(text);
+	free(text);
+	return busy;
+}
+
+/* Likewise, for the guest. Only the source can say that it is held: a stock kernel pins nothing */
+static void start_scsi_read(void)
+{
+	must_be_0(scsi_open(&scsi, map, FILE_PAGES * PAGE), "vhost-scsi");
+	must_be_0(scsi_read_start(&scsi, map + P * PAGE, 2 * PAGE),
+		  "read by vhost-scsi");
+	must(wait_for(source_is_busy, NULL), "a read that is held");
+}
+
 /* Read @len bytes at @from of the source; it is held, and then @n pages are pinned */
 static void start_read(void *to, size_t len, off_t from, long n)
 {
@@ -415,7 +444,9 @@ static void start_read(void *to, size_t len, off_t from, long n)
 /* The device is to write to P and Q, or to P only */
 static void pin(void)
 {
-	if (!cpu)
+	if (by_scsi)
+		start_scsi_read();
+	else if (!cpu)
 		start_read(map + P * PAGE, 2 * each, PAGE - each, NR_PINNED);
 }
 
@@ -429,7 +460,8 @@ static void arrive(void)
 	}
 	must_be_0(source_release(0), "release of P");
 	must(wait_for(has_arrived, map + P * PAGE), "data of P");
-	must_be_pinned(NR_PINNED);
+	if (!by_scsi)
+		must_be_pinned(NR_PINNED);
 }
 
 static void let_go(void)
@@ -448,7 +480,10 @@ static void release(void)
 		return;
 	}
 	let_go();
-	must(aio_end() == 2 * (long)each, "read by the device");
+	if (by_scsi)
+		must_be_0(scsi_read_end(&scsi), "read by vhost-scsi");
+	else
+		must(aio_end() == 2 * (long)each, "read by the device");
 	must_be_pinned(0);
 }
 
@@ -567,6 +602,12 @@ static const char *fsync_while_pinned(void)
 	return found ? HOLDS : NOT_ON_DISK;
 }
 
+static const char *vhost_scsi(void)
+{
+	by_scsi = true;
+	return how == WHILE_PINNED ? fsync_while_pinned() : lost();
+}
+
 static void copy(void)
 {
 	struct file_clone_range range = {
@@ -598,7 +639,6 @@ static void copy(void)
 	close(fd);
 }
 
-/* A copy that was made before the device writes has the old data */
 /* Where P is on the disk */
 static uint64_t place_of_p(void)
 {
@@ -649,6 +689,7 @@ static void let_flusher_write(void)
 		  write_text(interval, "500"), "intervals as before");
 }
 
+/* A copy that was made before the device writes has the old data */
 static const char *clone_before(void)
 {
 	const char *what;
@@ -1497,6 +1538,10 @@ static const struct row {
 	  { HOLDS, HOLDS, "lost, EUCLEAN", HOLDS, HOLDS, HOLDS, HOLDS, HOLDS } },
 	{ "lost.exit", lost, EXIT, false,
 	  { HOLDS, HOLDS, "lost, EUCLEAN", HOLDS, HOLDS, HOLDS, HOLDS, HOLDS } },
+	{ "vhost-scsi.fsync", vhost_scsi, FSYNC, false, { LOST, LOST, LOST, LOST } },
+	{ "vhost-scsi.unmap", vhost_scsi, UNMAP, false, { LOST, LOST, LOST, LOST } },
+	{ "vhost-scsi.while-pinned", vhost_scsi, WHILE_PINNED, false,
+	  { NOT_ON_DISK, NOT_ON_DISK, NOT_ON_DISK, NOT_ON_DISK } },
 	{ "clone.before", clone_before, CLONE, true,
 	  { NULL, "clone changed", "lost, EUCLEAN" } },
 	{ "clone.flusher", clone_before, FLUSHER, true,
@@ -1660,13 +1705,16 @@ static const char *run_case(const struct row *row)
 	return *said ? said : "broken: it ended, or hung, without a word";
 }
 
+/* The first that matches decides; with '!', against it */
 static bool chosen(const char *name, char **patterns)
 {
 	if (!*patterns)
 		return true;
 	for (; *patterns; patterns++) {
-		if (!fnmatch(*patterns, name, 0))
-			return true;
+		bool not = **patterns == '!';
+
+		if (!fnmatch(*patterns + not, name, 0))
+			return !not;
 	}
 	return false;
 }
@@ -1724,7 +1772,7 @@ int main(int argc, char **argv)
 		if (!disk || !getenv("USERPIN_SOURCE"))
 			ksft_exit_fail_msg("no disks: machine files has them\n");
 		if (target_open(disk) || source_open(getenv("USERPIN_SOURCE")) ||
-		    mkdir(DIR, 0700))
+		    scsi_target_make(source_path()) || mkdir(DIR, 0700))
 			ksft_exit_fail_msg("no disks that hold: with_files\n");
 	}
 	for (t = todo; t < todo + nr_todo; t++) {
@@ -1746,6 +1794,7 @@ int main(int argc, char **argv)
 	}
 	if (list)
 		return 0;
+	scsi_target_remove();
 	source_close();
 	target_close();
 	rmdir(DIR);
