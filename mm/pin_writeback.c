@@ -438,6 +438,14 @@ static int noticed(struct address_space *mapping, struct writer *w, struct folio
 	return err;
 }
 
+/* The locked folio, unless it was truncated */
+static void dirty_and_unlock(struct address_space *mapping, struct folio *folio)
+{
+	if (folio->mapping == mapping)
+		dirty_folio(folio);
+	folio_unlock(folio);
+}
+
 /* 0 if it is dirty now or not noted any more, -EAGAIN if that may take time */
 static int notice_folio(struct pin_writeback *pw, struct writer *w, struct folio *folio, bool wait)
 {
@@ -455,9 +463,7 @@ static int notice_folio(struct pin_writeback *pw, struct writer *w, struct folio
 		 */
 		if (!get_writer(pw, w)) {
 			folio_lock(folio);
-			if (folio->mapping == mapping)
-				dirty_folio(folio);
-			folio_unlock(folio);
+			dirty_and_unlock(mapping, folio);
 			return 0;
 		}
 		if (!sb_start_write_trylock(sb)) {
@@ -471,17 +477,13 @@ static int notice_folio(struct pin_writeback *pw, struct writer *w, struct folio
 		if (!(ret & (VM_FAULT_ERROR | VM_FAULT_NOPAGE | VM_FAULT_RETRY))) {
 			if (!(ret & VM_FAULT_LOCKED))
 				folio_lock(folio);
-			if (folio->mapping == mapping)
-				dirty_folio(folio);
-			folio_unlock(folio);
+			dirty_and_unlock(mapping, folio);
 		}
 		sb_end_write(sb);
 		/* It became so after the pin, and is written all the same */
 		if (ret & VM_FAULT_SIGBUS && IS_IMMUTABLE(mapping->host)) {
 			folio_lock(folio);
-			if (folio->mapping == mapping)
-				dirty_folio(folio);
-			folio_unlock(folio);
+			dirty_and_unlock(mapping, folio);
 			ret = 0;
 		}
 		if (!(ret & (VM_FAULT_NOPAGE | VM_FAULT_RETRY)))
