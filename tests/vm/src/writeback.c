@@ -100,6 +100,8 @@ enum how {
 	TRUNCATE, GROW_FIRST, MIDDLE, PUNCH,
 	/* locked() */
 	FLOCK, OFD, LEASE,
+	/* remounted_at_once() */
+	MOUNT, FSCONFIG,
 };
 
 static enum fs fs;
@@ -494,6 +496,16 @@ static void pin_clean(void)
 	must(!fsync(file), "fsync of what is pinned");
 }
 
+/*
+ * Both are dirty by write(), which changes nothing: then the put need not say anything
+ * to anybody, and the kernel looks at them when it thinks that it is time.
+ */
+static void make_dirty(void)
+{
+	memcpy(buf, map + P * PAGE, 2 * PAGE);
+	must(pwrite(file, buf, 2 * PAGE, P * PAGE) == 2 * PAGE, "write");
+}
+
 /* --- Ways to have it on the disk -------------------------------------------------- */
 
 static int do_sync(void)
@@ -606,6 +618,25 @@ static const char *vhost_scsi(void)
 {
 	by_scsi = true;
 	return how == WHILE_PINNED ? fsync_while_pinned() : lost();
+}
+
+/* The same for a file of an overlay, whose upper layer is in the file system */
+static const char *overlay(void)
+{
+	static const char options[] = "lowerdir=" DIR "/lower,upperdir=" DIR "/upper,workdir="
+				      DIR "/work";
+	static const char merged[] = DIR "/merged";
+
+	close_file();
+	must(!mkdir(DIR "/lower", 0700) && !mkdir(DIR "/upper", 0700) &&
+	     !mkdir(DIR "/work", 0700) && !mkdir(merged, 0700), "mkdir");
+	must(!mount("overlay", merged, "overlay", 0, options), "mount of an overlay");
+	snprintf(path, sizeof(path), "%s/file", merged);
+	make_file(path);
+	open_map();
+	/* It goes with the file */
+	must(!umount2(merged, MNT_DETACH), "umount of the overlay");
+	return fsync_while_pinned();
 }
 
 static void copy(void)
@@ -1113,6 +1144,40 @@ static const char *remounted(void)
 	return survived_at(busy ? 2 : 1, 0);
 }
 
+static int remount_read_only(void)
+{
+	int fs_fd, ret;
+
+	if (how == MOUNT)
+		return mount(NULL, DIR, NULL, MS_REMOUNT | MS_RDONLY, NULL);
+	fs_fd = fspick(AT_FDCWD, DIR, FSPICK_CLOEXEC);
+	must(fs_fd >= 0, "fspick");
+	must(!fsconfig(fs_fd, FSCONFIG_SET_FLAG, "ro", NULL, 0), "fsconfig");
+	ret = fsconfig(fs_fd, FSCONFIG_CMD_RECONFIGURE, NULL, NULL, 0);
+	close(fs_fd);
+	return ret;
+}
+
+/* As soon as nothing is pinned any more, though nobody has looked for that yet */
+static const char *remounted_at_once(void)
+{
+	int i;
+
+	pin_clean();
+	arrive();
+	make_dirty();
+	close_file();
+	/* The longer a pin lasts, the less often the kernel looks: once a second at last */
+	for (i = 0; i < 200; i++)
+		before_next_look();
+	release();
+	if (remount_read_only()) {
+		must(errno == EBUSY, "remount");
+		return "EBUSY";
+	}
+	return survived();
+}
+
 /* Both file systems have it */
 #define IOC_SHUTDOWN	_IOR('X', 125, uint32_t)
 #define NO_LOG_FLUSH	2
@@ -1569,6 +1634,8 @@ static const struct row {
 	  { NOT_ON_DISK, NOT_ON_DISK, NOT_ON_DISK, [EXT4_JOURNAL] = HOLDS } },
 	{ "sync.ioctl", fsync_while_pinned, BTRFS_SYNC, true,
 	  { [BTRFS] = NOT_ON_DISK } },
+	{ "sync.overlay", overlay, SYNCFS, true,
+	  { NOT_ON_DISK, NOT_ON_DISK, NOT_ON_DISK } },
 	SYNC_ROW("sync-file-range", SYNC_FILE_RANGE),
 	SYNC_ROW("aio", AIO_FSYNC),
 	SYNC_ROW("io-uring", URING_FSYNC),
@@ -1630,6 +1697,8 @@ static const struct row {
 	  { HOLDS, HOLDS, LOST, [EXT4_JOURNAL] = HOLDS } },
 	{ "remount.pinned", remounted, UNMAP, false,
 	  { LOST, LOST, LOST, [EXT4_JOURNAL] = HOLDS } },
+	{ "remount.at-once", remounted_at_once, MOUNT, false, { HOLDS, HOLDS, HOLDS } },
+	{ "remount.fsconfig", remounted_at_once, FSCONFIG, false, { HOLDS, HOLDS, HOLDS } },
 	{ "swapon", swap_file, 0, true, { NOT_ON_DISK, NOT_ON_DISK } },
 };
 
