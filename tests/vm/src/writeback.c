@@ -86,7 +86,7 @@ enum how {
 	EVICT, UNMAP, EXIT, WHILE_PINNED,
 	/* clones */
 	CLONE, CLONE_RANGE, COPY,
-	/* dedupe() */
+	/* dedupe(), dedupe_done(), swap_extents() */
 	SOURCE, DESTINATION,
 	/* do_sync(), of all of the file system */
 	BTRFS_SYNC, FREEZE,
@@ -756,8 +756,8 @@ static const char *clone_after(void)
 	return survived_and(error);
 }
 
-/* Only what is the same becomes one, and no file changes */
-static const char *dedupe(void)
+/* FIDEDUPERANGE of so much from P on, in @file and @other. Is it the same? */
+static bool same_as(int other, size_t len)
 {
 	struct {
 		struct file_dedupe_range range;
@@ -765,11 +765,24 @@ static const char *dedupe(void)
 	} same = {
 		.range = {
 			.src_offset = P * PAGE,
-			.src_length = how == SOURCE ? PAGE : 2 * PAGE,
+			.src_length = len,
 			.dest_count = 1,
 		},
-		.info = { .dest_offset = P * PAGE },
+		.info = {
+			.dest_fd = how == SOURCE ? other : file,
+			.dest_offset = P * PAGE,
+		},
 	};
+
+	must(!ioctl(how == SOURCE ? file : other, FIDEDUPERANGE, &same),
+	     "FIDEDUPERANGE");
+	must(same.info.status >= 0, "FIDEDUPERANGE of the range");
+	return same.info.status == FILE_DEDUPE_RANGE_SAME;
+}
+
+/* Only what is the same becomes one, and no file changes */
+static const char *dedupe(void)
+{
 	int fd, error;
 
 	/* The other file has what the device is to write, or what the disk has now */
@@ -783,10 +796,7 @@ static const char *dedupe(void)
 	pin_clean();
 	if (how == SOURCE)
 		arrive();
-	same.info.dest_fd = how == SOURCE ? fd : file;
-	must(!ioctl(how == SOURCE ? file : fd, FIDEDUPERANGE, &same),
-	     "FIDEDUPERANGE");
-	must(same.info.status >= 0, "FIDEDUPERANGE of the range");
+	same_as(fd, how == SOURCE ? PAGE : 2 * PAGE);
 	close(fd);
 	drop_caches();
 	if (how == SOURCE && differs(other_path, P, NEW(P))) {
@@ -799,6 +809,33 @@ static const char *dedupe(void)
 	drop_caches();
 	if (differs(other_path, P, how == SOURCE ? NEW(P) : OLD(P)))
 		return how == SOURCE ? "destination changed" : "source changed";
+	return survived_and(error);
+}
+
+/* What a device is done with can be the same as in another file, at once */
+static const char *dedupe_done(void)
+{
+	int fd, error;
+	bool same;
+
+	make_file(other_path);
+	fd = open_file(other_path, O_RDWR);
+	fill(buf, PAGE, NEW(P));
+	fill(buf + PAGE, PAGE, NEW(Q));
+	must(pwrite(fd, buf, 2 * PAGE, P * PAGE) == 2 * PAGE, "write");
+	must(!fsync(fd), "fsync of the other file");
+	pin_clean();
+	make_dirty();
+	release();
+	same = same_as(fd, 2 * PAGE);
+	close(fd);
+	if (!same)
+		return "not the same";
+	error = fsync_error();
+	close_file();
+	drop_caches();
+	if (differs(other_path, P, NEW(P)) || differs(other_path, Q, NEW(Q)))
+		return "other file changed";
 	return survived_and(error);
 }
 
@@ -1415,6 +1452,81 @@ static const char *exchange(void)
 	return what ?: HOLDS;
 }
 
+/* Of XFS, for xfs_fsr: its header is not among the kernel's for programs */
+struct swap_extents {
+	int64_t version, target_fd, tmp_fd;
+	int64_t offset, length;
+	char pad[16];
+	/* The target before it was copied */
+	struct {
+		uint64_t ino;
+		uint16_t mode, nlink;
+		uint32_t uid, gid, rdev, blksize;
+		int64_t size;
+		struct {
+			long sec;
+			int32_t nsec;
+		} atime, mtime, ctime;
+		char rest[48];
+	} stat;
+};
+
+#define XFS_IOC_SWAPEXT		_IOWR('X', 109, struct swap_extents)
+
+/*
+ * The file gets all blocks of a copy, unless it has changed since that was made: and then
+ * it has. Or (DESTINATION) it is the copy, and what has arrived goes to the other file.
+ */
+static const char *swap_extents(void)
+{
+	struct swap_extents swap = { .length = FILE_PAGES * PAGE };
+	struct stat st;
+	const char *what;
+	int fd, ret;
+
+	make_file(other_path);
+	fd = open_file(other_path, O_RDWR);
+	pin_clean();
+	swap.target_fd = how == SOURCE ? file : fd;
+	swap.tmp_fd = how == SOURCE ? fd : file;
+	must(!fstat(swap.target_fd, &st), "fstat");
+	swap.stat.mtime.sec = st.st_mtim.tv_sec;
+	swap.stat.mtime.nsec = st.st_mtim.tv_nsec;
+	swap.stat.ctime.sec = st.st_ctim.tv_sec;
+	swap.stat.ctime.nsec = st.st_ctim.tv_nsec;
+	/* Times of files have the resolution of a tick */
+	before_next_look();
+	arrive();
+	ret = ioctl(file, XFS_IOC_SWAPEXT, &swap);
+	must(!ret || (how == SOURCE && errno == EBUSY), "XFS_IOC_SWAPEXT");
+	close(fd);
+	release();
+	must(!fsync(file), "fsync");
+	/* Q is cut off, also when XFS refuses */
+	if (how == SOURCE)
+		return survived_at(1, 0);
+	close_file();
+	drop_caches();
+	what = differs(other_path, P, NEW(P));
+	return what ?: HOLDS;
+}
+
+#define EXT4_IOC_SWAP_BOOT	_IO('f', 17)
+
+/* What has arrived goes to the inode of the boot loader, and comes back */
+static const char *swap_boot(void)
+{
+	pin_clean();
+	arrive();
+	must(!ioctl(file, EXT4_IOC_SWAP_BOOT), "EXT4_IOC_SWAP_BOOT");
+	if (cpu)
+		close_map();
+	else
+		release();
+	must(!ioctl(file, EXT4_IOC_SWAP_BOOT), "EXT4_IOC_SWAP_BOOT, again");
+	return survived_at(1, 0);
+}
+
 /* --- Without a hold: reads into a file that is written back meanwhile -------------- */
 
 #define LOOP_SIZE	(16 * MB)
@@ -1643,6 +1755,9 @@ static const struct row {
 	  { NULL, "destination changed", "destination changed" } },
 	{ "dedupe.destination", dedupe, DESTINATION, true,
 	  { NULL, LOST, "lost, EUCLEAN" } },
+	{ "dedupe.done-source", dedupe_done, SOURCE, true, { NULL, HOLDS, HOLDS } },
+	{ "dedupe.done-destination", dedupe_done, DESTINATION, true,
+	  { NULL, HOLDS, HOLDS } },
 	{ "buffers", buffers, 0, true,
 	  { LOST, HOLDS, "lost, EUCLEAN", HOLDS, [EXT4_JOURNAL] = HOLDS } },
 	{ "orphan", beside, DIRECT, true,
@@ -1666,6 +1781,9 @@ static const struct row {
 	  { LOST, LOST, LOST, LOST, [EXT4_JOURNAL] = HOLDS } },
 	{ "move", move, 0, true, { HOLDS } },
 	{ "exchange", exchange, 0, true, { NULL, LOST } },
+	{ "swap.target", swap_extents, SOURCE, true, { NULL, LOST } },
+	{ "swap.copy", swap_extents, DESTINATION, true, { NULL, LOST } },
+	{ "swap.boot", swap_boot, 0, true, { LOST } },
 #define PART_ROW(name, how, ends)						\
 	{ name, beside, how, how != UNMAP,					\
 	  { [EXT4_1K] = ends, [XFS_1K] = ends, [XFS_LARGE] = ends } }
