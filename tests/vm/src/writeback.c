@@ -18,6 +18,7 @@
 #include <linux/btrfs.h>
 #include <linux/fiemap.h>
 #include <linux/fs.h>
+#include <linux/userfaultfd.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdarg.h>
@@ -736,6 +737,59 @@ static const char *clone_before(void)
 	drop_caches();
 	what = differs(other_path, P, OLD(P)) ?: differs(other_path, Q, OLD(Q));
 	return what ? "clone changed" : survived_and(error);
+}
+
+static void *submit(void *cb)
+{
+	aio_start(cb);
+	return NULL;
+}
+
+/*
+ * The read has pinned P, and waits for memory of a userfaultfd, so that the device does
+ * not know of it yet; meanwhile P is cloned, which makes it clean
+ */
+static const char *clone_in_submit(void)
+{
+	struct uffdio_register reg = { .mode = UFFDIO_REGISTER_MODE_MISSING };
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_zeropage zero;
+	static struct iovec to[2];
+	static struct iocb cb;
+	struct uffd_msg msg;
+	pthread_t thread;
+	const char *what;
+	int fd, error;
+
+	to[0] = (struct iovec) { map + P * PAGE, PAGE };
+	to[1] = (struct iovec) { pages(1), PAGE };
+	reg.range.start = (uintptr_t)to[1].iov_base;
+	reg.range.len = PAGE;
+	zero = (struct uffdio_zeropage) { .range = reg.range };
+	fd = syscall(SYS_userfaultfd, O_CLOEXEC);
+	must(fd >= 0 && !ioctl(fd, UFFDIO_API, &api) && !ioctl(fd, UFFDIO_REGISTER, &reg),
+	     "userfaultfd");
+	cb = (struct iocb) {
+		.aio_lio_opcode = IOCB_CMD_PREADV,
+		.aio_fildes = open_file(source_path(), O_RDONLY | O_DIRECT),
+		.aio_buf = (uintptr_t)to,
+		.aio_nbytes = 2,
+	};
+	must(!pthread_create(&thread, NULL, submit, &cb), "thread");
+	must(read(fd, &msg, sizeof(msg)) == sizeof(msg), "a fault");
+	must_be_pinned(1);
+	copy();
+	must(!ioctl(fd, UFFDIO_ZEROPAGE, &zero), "UFFDIO_ZEROPAGE");
+	pthread_join(thread, NULL);
+	close(fd);
+	close(cb.aio_fildes);
+	release();
+	let_flusher_write();
+	error = fsync_error();
+	close_file();
+	drop_caches();
+	what = differs(other_path, P, OLD(P));
+	return what ? "clone changed" : and_error(survived_at(1, 0), error);
 }
 
 /* And one that was made later has the new data */
@@ -1723,6 +1777,7 @@ static const struct row {
 	  { NULL, "clone changed", "lost, EUCLEAN" } },
 	{ "clone.flusher", clone_before, FLUSHER, true,
 	  { NULL, "clone changed" } },
+	{ "clone.submit", clone_in_submit, FLUSHER, false, { NULL, "clone changed" } },
 	{ "clone.after", clone_after, CLONE, true,
 	  { NULL, "clone has old data", "clone has old data" } },
 	{ "clone.range-after", clone_after, CLONE_RANGE, true,
