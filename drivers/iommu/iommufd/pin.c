@@ -25,8 +25,10 @@
  */
 
 #include <linux/err.h>
+#include <linux/iommu.h>
 #include <linux/iommufd.h>
 #include <linux/mm.h>
+#include <linux/scatterlist.h>
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
 
@@ -362,4 +364,89 @@ void iopt_pages_put_array(struct iopt_pages *pages, struct page **page_list,
 void iopt_pages_settle(struct iopt_pages *pages)
 {
 	pin_account_settle(pages->account->acct);
+}
+
+/* How many runs an IOMMU maps by one call, at most; on the stack */
+#define IOPT_MAP_RUNS	16U
+
+/* Map the first of the runs; in *@nr how many, and in *@size their bytes */
+static int map_some(struct iommu_domain *domain, unsigned long iova,
+		    unsigned long left, const unsigned long *pfns,
+		    const u32 *npfns, unsigned int *nr, unsigned int offset,
+		    int prot, unsigned long *size)
+{
+	struct scatterlist sgl[IOPT_MAP_RUNS];
+	unsigned int max = min(*nr, IOPT_MAP_RUNS), n;
+	ssize_t ret;
+
+	sg_init_table(sgl, max);
+	*size = 0;
+	for (n = 0; n < max && left; n++) {
+		unsigned long len = min(left, ((unsigned long)npfns[n] <<
+					       PAGE_SHIFT) - offset);
+
+		/* More than an entry can say */
+		if (len > UINT_MAX)
+			break;
+		sg_set_page(&sgl[n], pfn_to_page(pfns[n]), len, offset);
+		*size += len;
+		left -= len;
+		offset = 0;
+	}
+	if (n > 1) {
+		*nr = n;
+		ret = iommu_map_sg(domain, iova, sgl, n, prot,
+				   GFP_KERNEL_ACCOUNT);
+		return ret < 0 ? ret : 0;
+	}
+	if (!n)
+		*size = min(left, ((unsigned long)npfns[0] << PAGE_SHIFT) -
+				  offset);
+	*nr = 1;
+	return iommu_map(domain, iova, PFN_PHYS(pfns[0]) + offset, *size, prot,
+			 GFP_KERNEL_ACCOUNT);
+}
+
+/**
+ * iopt_map_runs() - map runs of pages in an IOMMU, with few flushes
+ * @domain: the IOMMU's page table
+ * @iova: where they go, in bytes
+ * @last_iova: the last byte that may be mapped
+ * @pfns: the first page frame of each run
+ * @npfns: its pages
+ * @nr: how many runs
+ * @offset: bytes of the first page that are left out
+ * @prot: IOMMU_*
+ *
+ * An IOMMU that caches what is not mapped, as those of guests do, is flushed after
+ * each call to map, which takes longer than to map a page.
+ *
+ * Context: Process context. May sleep.
+ * Return: 0; or, with nothing mapped, what the IOMMU said.
+ */
+int iopt_map_runs(struct iommu_domain *domain, unsigned long iova,
+		  unsigned long last_iova, const unsigned long *pfns,
+		  const u32 *npfns, unsigned int nr, unsigned int offset,
+		  int prot)
+{
+	unsigned long mapped = 0, size;
+	unsigned int done, n;
+	int ret;
+
+	for (done = 0; done < nr; done += n) {
+		n = nr - done;
+		ret = map_some(domain, iova + mapped,
+			       last_iova - (iova + mapped) + 1, pfns + done,
+			       npfns + done, &n, offset, prot, &size);
+		if (ret)
+			goto err_unmap;
+		mapped += size;
+		offset = 0;
+	}
+	return 0;
+
+err_unmap:
+	if (mapped)
+		WARN_ON(iommu_unmap(domain, iova, mapped) != mapped);
+	return ret;
 }

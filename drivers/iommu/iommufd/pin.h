@@ -10,6 +10,7 @@
 #include <linux/types.h>
 #include <linux/user_pages.h>
 
+struct iommu_domain;
 struct iommufd_ctx;
 struct iopt_pages;
 
@@ -44,5 +45,10 @@ void iopt_pages_put(struct pin_put *put, unsigned long pfn,
 void iopt_pages_put_array(struct iopt_pages *pages, struct page **page_list,
 			  unsigned long npages);
 void iopt_pages_settle(struct iopt_pages *pages);
+
+int iopt_map_runs(struct iommu_domain *domain, unsigned long iova,
+		  unsigned long last_iova, const unsigned long *pfns,
+		  const u32 *npfns, unsigned int nr, unsigned int offset,
+		  int prot);
 
 #endif
