@@ -418,8 +418,8 @@ static int map_some(struct iommu_domain *domain, unsigned long iova,
  * @offset: bytes of the first page that are left out
  * @prot: IOMMU_*
  *
- * An IOMMU that caches what is not mapped, as those of guests do, is flushed after
- * each call to map, which takes longer than to map a page.
+ * An IOMMU that caches what is not mapped, as that of a guest does, is flushed
+ * after each call to map. That takes longer than to map a page.
  *
  * Context: Process context. May sleep.
  * Return: 0; or, with nothing mapped, what the IOMMU said.
