@@ -234,11 +234,11 @@ static noinline void released_elsewhere(struct pin_account *acct,
 
 /**
  * pin_account_put() - give back a reference on an account
- * @acct: the account; with the last reference it ends, and all that was pinned
- *	through it has been put
+ * @acct: the account; with the last reference it ends
  *
- * If pages are still pinned, because a device keeps them mapped, the account does
- * not end: they stay charged, and reports say whose they are.
+ * All that was pinned through it has been put. If not, because a device keeps pages
+ * mapped, the account does not end: they stay charged, reports say whose they are,
+ * and the ledger, its mm_struct and its cgroup stay for ever, too.
  *
  * Context: Process context. May sleep.
  */
@@ -251,6 +251,11 @@ void pin_account_put(struct pin_account *acct)
 
 	if (WARN(acct->pages, "%s ends with %llu pages pinned\n", acct->name,
 		 acct->pages)) {
+		mutex_lock(&ledger->lock);
+		/* Another object may come to the place of this one */
+		acct->key = NULL;
+		pin_ledger_settle(ledger, NULL);
+		mutex_unlock(&ledger->lock);
 		refcount_set(&acct->refs, 1);
 		return;
 	}
@@ -892,7 +897,8 @@ static void put_refused(struct page **pages, unsigned long npages)
 		struct dev_pagemap *pgmap = get_dev_pagemap(pfn, NULL);
 
 		n = pin_contiguous(pages, npages);
-		if (pgmap || (pfn_valid(pfn) && !is_zone_device_page(pages[0])))
+		if (pgmap || (pfn_to_online_page(pfn) &&
+			      !is_zone_device_page(pages[0])))
 			put_user_pages(pages, n);
 		put_dev_pagemap(pgmap);
 	}

@@ -625,7 +625,7 @@ static void device_chunk_put(struct pin_ledger *ledger,
 
 /*
  * Device memory, whose struct pages may go at any time, or no memory. RAM that is
- * pinned cannot go offline.
+ * pinned goes offline only if the hardware has failed there.
  */
 static bool may_be_gone(unsigned long pfn)
 {

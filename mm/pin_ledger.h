@@ -220,7 +220,8 @@ struct pin_ledger {
  * @plane: where its pins are counted, but for pages of device memory
  * @limit: the counter of the ledger that RLIMIT_MEMLOCK applies to, PIN_COUNTER_NR
  *	if none; of @gross it applies to the counter of @user
- * @refs: of those who got it by pin_account_get()
+ * @refs: of those who got it by pin_account_get(); or one that nobody has, which
+ *	keeps it as pages of it stay pinned for ever
  * @key: for whom, with @user; or NULL
  * @user: whose counter is part of it, with a reference; or NULL
  * @gross: @user is not the user of the ledger: its counter has @counted

@@ -1301,14 +1301,23 @@ static void account_with_pins_does_not_end(struct kunit *test)
 	struct account_test *t = test->priv;
 	struct mm_struct *mm = t->base.mm;
 	size_t before = nr_accounts();
-	struct pin_account *a;
+	struct pin_account *a, *b;
+	int object;
 
-	a = account_test_get(test, mm, NULL, PIN_COUNT_PINNED, NULL);
-	KUNIT_EXPECT_EQ(test, account_pin(t, a, t->addr, 0, 3), 3);
+	a = account_test_get(test, mm, &object, PIN_COUNT_PINNED, NULL);
+	KUNIT_EXPECT_EQ(test, account_pin(t, a, t->addr, 0, 10), 10);
+	/* Who closes puts what it can, and does not settle */
+	account_put(t, a, 0, 7);
 	pin_account_put(a);
 	KUNIT_EXPECT_EQ(test, nr_accounts(), before + 1);
 	KUNIT_EXPECT_EQ(test, atomic64_read(&mm->pinned_vm), 3);
-	account_put(t, a, 0, 3);
+	KUNIT_EXPECT_EQ(test, a->ledger->in_cgroup, 3);
+	KUNIT_EXPECT_EQ(test, a->ledger->uncounted, 0);
+	/* The next object of that place gets another one */
+	b = account_test_get(test, mm, &object, PIN_COUNT_PINNED, NULL);
+	KUNIT_EXPECT_PTR_NE(test, a, b);
+	pin_account_put(b);
+	account_put(t, a, 7, 3);
 	pin_account_put(a);
 	KUNIT_EXPECT_EQ(test, nr_accounts(), before);
 	KUNIT_EXPECT_EQ(test, atomic64_read(&mm->pinned_vm), 0);
