@@ -88,7 +88,7 @@ enum how {
 	/* clones */
 	CLONE, CLONE_RANGE, COPY,
 	/* dedupe(), dedupe_done(), swap_extents() */
-	SOURCE, DESTINATION,
+	SOURCE, DESTINATION, DONE,
 	/* do_sync(), of all of the file system */
 	BTRFS_SYNC, FREEZE,
 	/* clone_before(), clone_after() */
@@ -1479,7 +1479,7 @@ static void allow_exchange(void)
 	mount_fs();
 }
 
-/* What has arrived goes where its range goes */
+/* What has arrived goes where its range goes, or XFS refuses as it is pinned */
 static const char *exchange(void)
 {
 	struct exchange_range x = {
@@ -1488,6 +1488,7 @@ static const char *exchange(void)
 		.length = 2 * PAGE,
 	};
 	const char *what;
+	int ret;
 
 	close_file();
 	allow_exchange();
@@ -1496,10 +1497,13 @@ static const char *exchange(void)
 	pin_clean();
 	arrive();
 	x.other_fd = open_file(other_path, O_RDWR);
-	must(!ioctl(file, XFS_IOC_EXCHANGE_RANGE, &x), "XFS_IOC_EXCHANGE_RANGE");
+	ret = ioctl(file, XFS_IOC_EXCHANGE_RANGE, &x);
+	must(!ret || errno == EBUSY, "XFS_IOC_EXCHANGE_RANGE");
 	close(x.other_fd);
 	release();
 	must(!fsync(file), "fsync");
+	if (ret)
+		return survived();
 	close_file();
 	drop_caches();
 	what = differs(other_path, P, NEW(P));
@@ -1530,7 +1534,7 @@ struct swap_extents {
 /*
  * The file gets all blocks of a copy, unless it has changed since that was made: and then
  * it has. Or (DESTINATION) it is the copy, and what has arrived goes to the other file.
- * What is pinned stays where it is: XFS refuses.
+ * What is pinned stays where it is: XFS refuses. It does not when the device is done (DONE).
  */
 static const char *swap_extents(void)
 {
@@ -1542,6 +1546,10 @@ static const char *swap_extents(void)
 	make_file(other_path);
 	fd = open_file(other_path, O_RDWR);
 	pin_clean();
+	if (how == DONE) {
+		make_dirty();
+		release();
+	}
 	swap.target_fd = how == SOURCE ? file : fd;
 	swap.tmp_fd = how == SOURCE ? fd : file;
 	must(!fstat(swap.target_fd, &st), "fstat");
@@ -1551,11 +1559,13 @@ static const char *swap_extents(void)
 	swap.stat.ctime.nsec = st.st_ctim.tv_nsec;
 	/* Times of files have the resolution of a tick */
 	before_next_look();
-	arrive();
+	if (how != DONE)
+		arrive();
 	ret = ioctl(file, XFS_IOC_SWAPEXT, &swap);
-	must(!ret || errno == EBUSY, "XFS_IOC_SWAPEXT");
+	must(!ret || (errno == EBUSY && how != DONE), "XFS_IOC_SWAPEXT");
 	close(fd);
-	release();
+	if (how != DONE)
+		release();
 	must(!fsync(file), "fsync");
 	if (how == SOURCE || ret)
 		return survived();
@@ -1567,16 +1577,21 @@ static const char *swap_extents(void)
 
 #define EXT4_IOC_SWAP_BOOT	_IO('f', 17)
 
-/* What has arrived goes to the inode of the boot loader, and comes back */
+/* What has arrived goes to the inode of the boot loader, and comes back, or ext4 refuses */
 static const char *swap_boot(void)
 {
+	int ret;
+
 	pin_clean();
 	arrive();
-	must(!ioctl(file, EXT4_IOC_SWAP_BOOT), "EXT4_IOC_SWAP_BOOT");
+	ret = ioctl(file, EXT4_IOC_SWAP_BOOT);
+	must(!ret || errno == EBUSY, "EXT4_IOC_SWAP_BOOT");
 	if (cpu)
 		close_map();
 	else
 		release();
+	if (ret)
+		return survived_and(fsync_error());
 	must(!ioctl(file, EXT4_IOC_SWAP_BOOT), "EXT4_IOC_SWAP_BOOT, again");
 	return survived_at(1, 0);
 }
@@ -1838,6 +1853,7 @@ static const struct row {
 	{ "exchange", exchange, 0, true, { NULL, LOST } },
 	{ "swap.target", swap_extents, SOURCE, true, { NULL, LOST } },
 	{ "swap.copy", swap_extents, DESTINATION, true, { NULL, LOST } },
+	{ "swap.done", swap_extents, DONE, true, { NULL, HOLDS } },
 	{ "swap.boot", swap_boot, 0, true, { LOST } },
 #define PART_ROW(name, how, ends)						\
 	{ name, beside, how, how != UNMAP,					\
@@ -1986,7 +2002,7 @@ static void add_case(const struct row *row, enum fs on, bool by_cpu,
 
 int main(int argc, char **argv)
 {
-	bool stock = false, list = false;
+	bool stock = false, list = false, scsi_target = false;
 	const char *ends, *must_end;
 	struct todo *t;
 	unsigned int r;
@@ -2014,9 +2030,13 @@ int main(int argc, char **argv)
 		if (!disk || !getenv("USERPIN_SOURCE"))
 			ksft_exit_fail_msg("no disks: machine files has them\n");
 		if (target_open(disk) || source_open(getenv("USERPIN_SOURCE")) ||
-		    scsi_target_make(source_path()) || mkdir(DIR, 0700))
+		    mkdir(DIR, 0700))
 			ksft_exit_fail_msg("no disks that hold: with_files\n");
 	}
+	for (t = todo; t < todo + nr_todo; t++)
+		scsi_target |= t->row->fn == vhost_scsi;
+	if (scsi_target && !list && scsi_target_make(source_path()))
+		ksft_exit_fail_msg("no target for vhost-scsi: with_files\n");
 	for (t = todo; t < todo + nr_todo; t++) {
 		must_end = stock && !t->cpu ? t->row->stock[t->fs] : HOLDS;
 		if (list) {
@@ -2036,7 +2056,8 @@ int main(int argc, char **argv)
 	}
 	if (list)
 		return 0;
-	scsi_target_remove();
+	if (scsi_target)
+		scsi_target_remove();
 	source_close();
 	target_close();
 	rmdir(DIR);
