@@ -111,33 +111,56 @@ static int dm_make(const char *name, const struct part *part, int n, char *path)
 
 /* --- The source ------------------------------------------------------------------ */
 
-static const char *const page_name[] = { "page0", "page1" };
+/* Two parts of a disk, each behind a device that holds it, one behind the other */
+struct halves {
+	const char *name, *half[2];
+};
+
+static const struct halves source_halves = { "source", { "page0", "page1" } };
+static const struct halves wide_halves = { "wide", { "wide0", "wide1" } };
 static char source_disk[64], source[32];
 
-int source_open(const char *disk)
+static int halves_open(const struct halves *h, const char *disk, uint64_t sectors, char *at)
 {
-	struct part both[2], one = { PAGE_SECTORS, "delay", "" };
+	struct part both[2], one = { sectors, "delay", "" };
 	char path[32];
 	int i, ret;
 
-	snprintf(source_disk, sizeof(source_disk), "%s", disk);
 	for (i = 0; i < 2; i++) {
-		snprintf(one.how, sizeof(one.how), "%s %lu " FOR_EVER,
-			 disk, i * PAGE_SECTORS);
-		ret = dm_make(page_name[i], &one, 1, path);
+		snprintf(one.how, sizeof(one.how), "%s %lu " FOR_EVER, disk,
+			 i * sectors);
+		ret = dm_make(h->half[i], &one, 1, path);
 		if (ret)
 			return ret;
-		both[i] = (struct part){ PAGE_SECTORS, "linear", "" };
+		both[i] = (struct part){ sectors, "linear", "" };
 		snprintf(both[i].how, sizeof(both[i].how), "%s 0", path);
 	}
-	return dm_make("source", both, 2, source);
+	return dm_make(h->name, both, 2, at);
+}
+
+static void halves_close(const struct halves *h)
+{
+	dm_remove(h->name);
+	dm_remove(h->half[0]);
+	dm_remove(h->half[1]);
+}
+
+static int half_release(const struct halves *h, int i)
+{
+	int ret = dm_suspend(h->half[i]);
+
+	return ret ?: dm_resume(h->half[i]);
+}
+
+int source_open(const char *disk)
+{
+	snprintf(source_disk, sizeof(source_disk), "%s", disk);
+	return halves_open(&source_halves, disk, PAGE_SECTORS, source);
 }
 
 void source_close(void)
 {
-	dm_remove("source");
-	dm_remove("page0");
-	dm_remove("page1");
+	halves_close(&source_halves);
 }
 
 const char *source_path(void)
@@ -159,9 +182,22 @@ int source_fill(const void *pages)
 
 int source_release(int page)
 {
-	int ret = dm_suspend(page_name[page]);
+	return half_release(&source_halves, page);
+}
 
-	return ret ?: dm_resume(page_name[page]);
+int wide_open(const char *disk, char path[32])
+{
+	return halves_open(&wide_halves, disk, WIDE / SECTOR, path);
+}
+
+void wide_close(void)
+{
+	halves_close(&wide_halves);
+}
+
+int wide_release(int half)
+{
+	return half_release(&wide_halves, half);
 }
 
 /* --- The target ------------------------------------------------------------------ */

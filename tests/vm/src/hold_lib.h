@@ -26,6 +26,13 @@ const char *source_path(void);
 int source_fill(const void *pages);
 int source_release(int page);
 
+/* The same of the first two MiB of a disk, at @path: it is held by MiB, not by page */
+#define WIDE	(1UL << 20)
+int wide_open(const char *disk, char path[32]);
+void wide_close(void);
+/* What was held has come then */
+int wide_release(int half);
+
 /* The target is a whole disk, by another name */
 int target_open(const char *disk);
 void target_close(void);

@@ -44,8 +44,9 @@
 
 #define DIR		"/tmp/writeback"
 #define FILE_PAGES	16UL
-/* 10^6 in all, on three file systems and a block device */
-#define RACE_WRITES	250000
+/* 10^6 in all: on three file systems and a block device; on these and three more */
+#define RACE_WRITES	215000
+#define RACE_PINS	20000
 /* The pages of the file that the device writes to. Others lie before them. */
 #define P		4UL
 #define Q		5UL
@@ -130,6 +131,13 @@ static void __noreturn __printf(1, 2) end_case(const char *fmt, ...)
 	vdprintf(say, fmt, args);
 	va_end(args);
 	_exit(0);
+}
+
+/* It takes long: whoever waits for its end has patience anew */
+static void go_on(void)
+{
+	if (write(say, "\n", 1) != 1)
+		_exit(1);
 }
 
 /* What is no verdict */
@@ -1639,6 +1647,16 @@ static char *map_loop(void)
 	return mem;
 }
 
+/* How often a pin met a writeback, or a put a clean page */
+static long say_notes(long pins, long before)
+{
+	long notes = vmstat("pin_noted") - before;
+
+	ksft_print_msg("%s: %ld pins, %ld notes\n", fs_table[fs].name, pins, notes);
+	fflush(stdout);
+	return notes;
+}
+
 /*
  * Pins and puts against fdatasync(), as fast as they go: each write by
  * process_vm_writev() pins a page, writes a number, and puts it dirty.
@@ -1647,6 +1665,7 @@ static const char *race(void)
 {
 	uint64_t number, last[FILE_PAGES] = { 0 }, found;
 	struct iovec from = { &number, sizeof(number) }, to = { NULL, sizeof(number) };
+	long notes = vmstat("pin_noted");
 	pthread_t thread;
 	unsigned int page;
 	int fd;
@@ -1677,7 +1696,155 @@ static const char *race(void)
 		if (page == FILE_PAGES - 1)
 			mount_again();
 	}
+	say_notes(RACE_WRITES, notes);
 	return HOLDS;
+}
+
+/*
+ * The same by O_DIRECT reads of four pages, one for each quarter of the file at a time, of
+ * other data each time. They come in two parts, and all of the pages are pinned until the
+ * second has come. So writeback falls into pins, and what it has not seen has to be found
+ * by the next one, pinned or not.
+ * Where a folio has several blocks, the last of each quarter is written to by write()
+ * instead, in between.
+ */
+#define QUARTER		(FILE_PAGES / 4 * PAGE)
+/* Reads of each quarter, until all that was read is looked for on the disk */
+#define ROUND		8
+
+static struct quarter {
+	struct iocb cb;
+	char *to;
+	const char *data;	/* what the last read of it brings */
+	size_t first;		/* so much of that is in the first part */
+} quarters[4];
+
+static size_t read_len;		/* of a quarter */
+static unsigned long syncs;	/* that have ended */
+
+static void *write_and_sync(void *arg)
+{
+	static const char zeroes[PAGE];
+	size_t left = QUARTER - read_len, at;
+
+	(void)arg;
+	while (!__atomic_load_n(&loop_over, __ATOMIC_ACQUIRE)) {
+		for (at = read_len; left && at < FILE_PAGES * PAGE; at += QUARTER)
+			must(pwrite(file, zeroes, left, at) == (ssize_t)left, "pwrite");
+		fdatasync(file);
+		__atomic_fetch_add(&syncs, 1, __ATOMIC_RELEASE);
+	}
+	return NULL;
+}
+
+/* One that has begun since is over */
+static void wait_for_sync(void)
+{
+	unsigned long n = __atomic_load_n(&syncs, __ATOMIC_ACQUIRE) + 2;
+
+	while (__atomic_load_n(&syncs, __ATOMIC_ACQUIRE) < n)
+		usleep(100);
+}
+
+/* In memory and, by @direct, below the page cache: what of these bytes is not there? */
+static const char *quarter_damage(struct quarter *q, int direct, char *mem, size_t len)
+{
+	if (memcmp(q->to, q->data, len))
+		return "memory has old data";
+	if (pread(direct, mem, QUARTER, q->to - map) != (ssize_t)QUARTER)
+		return "unreadable";
+	return memcmp(mem, q->data, len) ? NOT_ON_DISK : NULL;
+}
+
+/* @data is of twice the length of a read: the first part is before its middle */
+static const char *race_reads(int from, int direct, const char *data, char *mem, unsigned int n)
+{
+	size_t sectors = read_len / SECTOR;
+	const char *what = NULL;
+	struct quarter *q;
+	int error = 0;
+
+	for (q = quarters; q < quarters + 4; q++) {
+		q->first = (1 + n * 7 % (sectors - 1)) * SECTOR;
+		q->data = data + read_len - q->first;
+		q->cb = (struct iocb) {
+			.aio_lio_opcode = IOCB_CMD_PREAD,
+			.aio_fildes = from,
+			.aio_buf = (uintptr_t)q->to,
+			.aio_nbytes = read_len,
+			.aio_offset = WIDE - q->first,
+		};
+		aio_start(&q->cb);
+	}
+	if (n % 2)
+		wait_for_sync();
+	must_be_0(wide_release(0), "the first part");
+	/* It is on the disk after this. A page that changes yet may have no right checksum. */
+	if (n % 2)
+		error = fdatasync(file);
+	for (q = quarters; n % 2 && q < quarters + 4 && !what; q++)
+		what = quarter_damage(q, direct, mem, q->first / PAGE * PAGE);
+	must_be_0(wide_release(1), "the second part");
+	for (q = quarters; q < quarters + 4; q++)
+		must(aio_end() == (long)read_len, "O_DIRECT read");
+	if (n % ROUND == 0)
+		error |= fdatasync(file);
+	for (q = quarters; n % ROUND == 0 && q < quarters + 4 && !what; q++)
+		what = quarter_damage(q, direct, mem, read_len);
+	return what ?: error ? "fdatasync() fails" : NULL;
+}
+
+static const char *race_read(void)
+{
+	char *mem = pages(FILE_PAGES), *data, wide[32];
+	const char *below = getenv("USERPIN_SOURCE"), *what = NULL;
+	long notes = vmstat("pin_noted"), pins = 0;
+	int from, direct, again;
+	pthread_t thread;
+	unsigned int i;
+
+	read_len = QUARTER - fs_table[fs].block;
+	data = pages(2 * QUARTER / PAGE);
+	fill(data, 2 * read_len, NEW(P));
+	from = open_file(below, O_RDWR | O_DIRECT);
+	must(pwrite(from, data, 2 * read_len, WIDE - read_len) == (ssize_t)(2 * read_len),
+	     "write to the source");
+	close(from);
+	must_be_0(wide_open(below, wide), "a source that holds");
+	from = open_file(wide, O_RDONLY | O_DIRECT);
+	direct = open_file(path, O_RDONLY | O_DIRECT);
+	for (i = 0; i < 4; i++)
+		quarters[i].to = map + i * QUARTER;
+	loop_over = false;
+	must(!pthread_create(&thread, NULL, write_and_sync, NULL), "thread");
+	for (i = 1; pins < RACE_PINS && !what; i++) {
+		what = race_reads(from, direct, data, mem, i);
+		pins += 4 * ROUND_UP(read_len, PAGE) / PAGE;
+		go_on();
+	}
+	__atomic_store_n(&loop_over, true, __ATOMIC_RELEASE);
+	pthread_join(thread, NULL);
+	must(!fsync(file) || what, "fsync");
+	close(direct);
+	close(from);
+	wide_close();
+	close_file();
+	/* By the page cache, and by the disk */
+	for (again = 0; again < 2 && !what; again++) {
+		drop_caches();
+		from = open_file(path, O_RDONLY);
+		must(pread(from, mem, FILE_PAGES * PAGE, 0) == (ssize_t)(FILE_PAGES * PAGE),
+		     "pread");
+		close(from);
+		for (i = 0; i < 4 && !what; i++) {
+			if (memcmp(mem + i * QUARTER, quarters[i].data, read_len))
+				what = LOST;
+		}
+		if (!again)
+			mount_again();
+	}
+	notes = say_notes(pins, notes);
+	return what ?: notes ? HOLDS : "no note";
 }
 
 /* Each allocation fails in turn while a page is pinned for the first time, written and put */
@@ -1771,6 +1938,9 @@ static const struct row {
 	const char *stock[NR_FS];
 } row_table[] = {
 	{ "race", race, 0, false, { HOLDS, HOLDS, HOLDS, HOLDS } },
+	{ "race-read", race_read, 0, false,
+	  { NOT_ON_DISK, NOT_ON_DISK, NOT_ON_DISK, NOT_ON_DISK,
+	    NOT_ON_DISK, NOT_ON_DISK, NOT_ON_DISK } },
 	{ "loop", loop, 0, true, { HOLDS, HOLDS, "damaged", HOLDS } },
 	{ "no-memory", no_memory, 0, false, { HOLDS, HOLDS, HOLDS } },
 	{ "lost.fsync", lost, FSYNC, true,
@@ -1943,8 +2113,11 @@ static const char *run_case(const struct row *row)
 		run_row(row);
 	}
 	close(end[1]);
-	if (wait_for(has_said, &end[0]))
-		n = read(end[0], said, sizeof(said) - 1);
+	do {
+		n = wait_for(has_said, &end[0]) ? read(end[0], said, 1) : 0;
+	} while (n == 1 && *said == '\n');
+	if (n == 1)
+		n += read(end[0], said + 1, sizeof(said) - 2);
 	said[n > 0 ? n : 0] = 0;
 	close(end[0]);
 
@@ -1955,9 +2128,12 @@ static const char *run_case(const struct row *row)
 	target_release();
 	source_release(0);
 	source_release(1);
+	wide_release(0);
+	wide_release(1);
 	kill(pid, SIGKILL);
 	if (reap(pid, &status))
 		return "broken: it does not end";
+	wide_close();
 	if (!wait_for(unmounted_now, NULL))
 		return "broken: umount";
 	return *said ? said : "broken: it ended, or hung, without a word";
