@@ -51,6 +51,16 @@ static inline bool folio_prepared(struct folio *folio)
 }
 
 /**
+ * pin_writeback_enabled() - tell whether it is built, and not switched off
+ *
+ * Context: Any context; does not sleep.
+ */
+static inline bool pin_writeback_enabled(void)
+{
+	return static_branch_likely(&pin_writeback_on);
+}
+
+/**
  * pin_writeback_prepare() - let pages of a mapping be pinned for writing
  * @vma: the mapping
  * @nofault: the caller has locks of a file system: it asks for FOLL_NOFAULT
@@ -62,7 +72,7 @@ static inline int pin_writeback_prepare(struct vm_area_struct *vma, bool nofault
 {
 	if (!(vma->vm_flags & VM_SHARED) || !vma->vm_file ||
 	    READ_ONCE(vma->vm_file->f_mapping->pin_writeback) ||
-	    !static_branch_likely(&pin_writeback_on))
+	    !pin_writeback_enabled())
 		return 0;
 	return __pin_writeback_prepare(vma, nofault);
 }
@@ -78,7 +88,7 @@ static inline int pin_writeback_prepare(struct vm_area_struct *vma, bool nofault
  */
 static inline bool pin_writeback_prepared(struct address_space *mapping)
 {
-	return READ_ONCE(mapping->pin_writeback) || !static_branch_likely(&pin_writeback_on);
+	return READ_ONCE(mapping->pin_writeback) || !pin_writeback_enabled();
 }
 
 /**
@@ -235,6 +245,11 @@ static inline void pin_writeback_evict(struct address_space *mapping)
 }
 
 #else
+
+static inline bool pin_writeback_enabled(void)
+{
+	return false;
+}
 
 static inline int pin_writeback_prepare(struct vm_area_struct *vma, bool nofault)
 {
