@@ -376,22 +376,22 @@ static int map_some(struct iommu_domain *domain, unsigned long iova,
 		    int prot, unsigned long *size)
 {
 	struct scatterlist sgl[IOPT_MAP_RUNS];
-	unsigned int max = min(*nr, IOPT_MAP_RUNS), n;
+	unsigned int max = min(*nr, IOPT_MAP_RUNS), skip = offset, n;
 	ssize_t ret;
 
 	sg_init_table(sgl, max);
 	*size = 0;
 	for (n = 0; n < max && left; n++) {
 		unsigned long len = min(left, ((unsigned long)npfns[n] <<
-					       PAGE_SHIFT) - offset);
+					       PAGE_SHIFT) - skip);
 
 		/* More than an entry can say */
 		if (len > UINT_MAX)
 			break;
-		sg_set_page(&sgl[n], pfn_to_page(pfns[n]), len, offset);
+		sg_set_page(&sgl[n], pfn_to_page(pfns[n]), len, skip);
 		*size += len;
 		left -= len;
-		offset = 0;
+		skip = 0;
 	}
 	if (n > 1) {
 		*nr = n;
