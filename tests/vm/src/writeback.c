@@ -1085,6 +1085,13 @@ static const char *pin_in_write(void)
 	return what ?: HOLDS;
 }
 
+static bool written(void *arg)
+{
+	(void)arg;
+	fsync(file);
+	return on_disk(NEW(P));
+}
+
 /* The page needs a block of its own, and there is none until another file has gone */
 static const char *full(void)
 {
@@ -1119,10 +1126,11 @@ static const char *full(void)
 	must(!truncate(name, 0), "truncate");
 	if (first && first != ENOSPC)
 		return and_error("full disk", first);
-	/* The error that was there is told once */
-	fsync(file);
-	if (first && !on_disk(NEW(P)))
+	/* The error that was there is told once. btrfs has the space after a commit. */
+	if (first && !wait_for(written, NULL))
 		return NOT_ON_DISK;
+	if (!first)
+		fsync(file);
 	error = fsync_error();
 	if (fs == XFS && (differs(other_path, P, OLD(P)) || differs(other_path, Q, OLD(Q))))
 		return "clone changed";
