@@ -681,12 +681,21 @@ static noinline long add_device(struct pin_ledger *ledger, unsigned long pfn,
 	return i > first ? (long)(i - first) : -EOVERFLOW;
 }
 
+/*
+ * The order of a folio's entry: of one slot, as high in the tree as the folio
+ * reaches. Its own order would take up to 31 slots more, each of which is written.
+ */
+static unsigned int entry_order(struct folio *folio)
+{
+	return rounddown(folio_order(folio), XA_CHUNK_SHIFT);
+}
+
 static long add_large(struct pin_ledger *ledger, enum pin_plane_id which,
 		      struct folio *folio, unsigned long npages)
 {
 	struct pin_plane *plane = &ledger->planes[which];
 	XA_STATE_ORDER(xas, &plane->folios, folio_pfn(folio),
-		       folio_order(folio));
+		       entry_order(folio));
 	unsigned long old;
 
 	do {
@@ -714,7 +723,7 @@ static long add_large(struct pin_ledger *ledger, enum pin_plane_id which,
 static int reserve_large(struct pin_plane *plane, struct folio *folio)
 {
 	XA_STATE_ORDER(xas, &plane->folios, folio_pfn(folio),
-		       folio_order(folio));
+		       entry_order(folio));
 
 	do {
 		xas_lock(&xas);
@@ -1068,7 +1077,7 @@ static __always_inline unsigned long sub_large(struct pin_ledger *ledger,
 {
 	struct pin_plane *plane = &ledger->planes[which];
 	XA_STATE_ORDER(xas, &plane->folios, folio_pfn(folio),
-		       folio_order(folio));
+		       entry_order(folio));
 	unsigned long old, new;
 	void *entry;
 
