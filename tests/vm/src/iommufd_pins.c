@@ -138,26 +138,35 @@ TEST_F(iommufd, hugetlb)
 	large(_metadata, self, variant->mode, "hugetlb-2m");
 }
 
-/* Pages in another order than their addresses: none of them together */
+/* @n pages in another order than their addresses: none of them together */
+static char *scattered_pages(long n)
+{
+	int fd = memfd_create("scattered", MFD_CLOEXEC);
+	char *mem = MAP_FAILED;
+	long k, at = 0;
+
+	if (fd >= 0 && !ftruncate(fd, n * PAGE))
+		mem = mmap(NULL, n * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED,
+			   fd, 0);
+	close(fd);
+	if (mem == MAP_FAILED)
+		return NULL;
+	for (k = 0; k < n; k++, at = (at + 2029) % n)
+		mem[at * PAGE] = k;
+	return mem;
+}
+
 TEST_F(iommufd, scattered)
 {
 	const long n = 6000;	/* more than the kernel has room for at once */
-	int fd = memfd_create("scattered", MFD_CLOEXEC);
-	long k, at = 0;
-	char *mem;
+	char *mem = scattered_pages(n);
 
-	ASSERT_LE(0, fd);
-	ASSERT_EQ(0, ftruncate(fd, n * PAGE));
-	mem = mmap(NULL, n * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	ASSERT_NE(MAP_FAILED, (void *)mem);
-	for (k = 0; k < n; k++, at = (at + 2029) % n)
-		mem[at * PAGE] = k;
+	ASSERT_NE(NULL, mem);
 	EXPECT_EQ(0, iommufd_map(&self->i, mem, IOVA, n * PAGE));
 	EXPECT_PINS(&self->base, variant->mode, n, n, n);
 	EXPECT_EQ(0, edu_check(&self->dev, mem, IOVA, n * PAGE));
 	EXPECT_EQ(n * (long)PAGE, iommufd_unmap(&self->i, IOVA, n * PAGE));
 	EXPECT_BACK(&self->base);
-	close(fd);
 }
 
 /* --- The same memory twice: each counter has it once ---------------------------- */
@@ -385,6 +394,60 @@ TEST(failed_domain_unmaps_first)
 	close(nth);
 	close(second.dev);
 	iommufd_close(&i);
+}
+
+/*
+ * Scattered pages go to the IOMMU 16 at a time. The second page table has no memory
+ * when the first one has 40 of them: none may stay. What stays is told by a WARN of
+ * the next map.
+ */
+TEST(failed_scattered_map_leaves_nothing)
+{
+	const long n = 100, first = 40;
+	int nth, at, failed = 0;
+	char *mem = scattered_pages(n);
+	struct snap before, base;
+	struct vfio_dev dev;
+	bool injected = true;
+	struct iommufd i;
+
+	NEED_DEVICES(1U);
+	if (!failing_supported())
+		SKIP(return, "this kernel has no fault injection");
+	ASSERT_NE(NULL, mem);
+	ASSERT_EQ(0, snap(&before));
+	ASSERT_EQ(0, iommufd_open(&i, 0, 0));
+	ASSERT_EQ(0, iommufd_start(&i, &dev));
+	ASSERT_EQ(0, snap(&base));
+	nth = failing_open();
+	ASSERT_LE(0, nth);
+	for (at = 1; injected && !_metadata->exit_code; at++) {
+		/* Each time the last page tables are new; edu reaches 256 MiB */
+		uint64_t iova = IOVA + at * 2 * HUGE * PAGE - first * PAGE;
+		int ret;
+
+		arm(nth, at);
+		ret = iommufd_map(&i, mem, iova, n * PAGE);
+		injected = disarm(nth);
+		/* As on stock, it stays mapped if the answer cannot be copied */
+		if (ret == -EFAULT)
+			iommufd_unmap(&i, iova, n * PAGE);
+		if (ret) {
+			failed++;
+			EXPECT_BACK(&base);
+			ret = iommufd_map(&i, mem, iova, n * PAGE);
+		}
+		EXPECT_EQ(0, ret) TH_LOG("at %d", at);
+		EXPECT_EQ(0, edu_check(&dev, mem, iova, n * PAGE));
+		EXPECT_EQ(n * (long)PAGE, iommufd_unmap(&i, iova, n * PAGE));
+		EXPECT_BACK(&base);
+	}
+	TH_LOG("%d failures", failed);
+	EXPECT_LT(3, failed);
+	close(nth);
+	iommufd_stop(&dev);
+	iommufd_close(&i);
+	EXPECT_BACK(&before);
 }
 
 /* --- A container that iommufd provides, and mediated devices -------------------- */
