@@ -367,54 +367,54 @@ void iopt_pages_settle(struct iopt_pages *pages)
 }
 
 /* How many runs an IOMMU maps by one call, at most; on the stack */
-#define IOPT_MAP_RUNS	16U
+#define IOPT_MAP_RUNS	16
 
-/* Map the first of the runs; in *@nr how many, and in *@size their bytes */
-static int map_some(struct iommu_domain *domain, unsigned long iova,
-		    unsigned long left, const unsigned long *pfns,
-		    const u32 *npfns, unsigned int *nr, unsigned int offset,
-		    int prot, unsigned long *size)
+/**
+ * struct iopt_runs - runs of pages that are to be mapped yet
+ * @pfns: the first page frame of each
+ * @npfns: its pages
+ * @offset: bytes of the first run that are mapped or left out
+ * @left: bytes in all
+ */
+struct iopt_runs {
+	const unsigned long *pfns;
+	const u32 *npfns;
+	unsigned long offset;
+	unsigned long left;
+};
+
+/* Take the next runs; returns how many entries of @sgl they fill */
+static unsigned int take_runs(struct iopt_runs *runs, struct scatterlist *sgl)
 {
-	struct scatterlist sgl[IOPT_MAP_RUNS];
-	unsigned int max = min(*nr, IOPT_MAP_RUNS), skip = offset, n;
-	ssize_t ret;
+	unsigned int n;
 
-	sg_init_table(sgl, max);
-	*size = 0;
-	for (n = 0; n < max && left; n++) {
-		unsigned long len = min(left, ((unsigned long)npfns[n] <<
-					       PAGE_SHIFT) - skip);
+	for (n = 0; n < IOPT_MAP_RUNS && runs->left; n++) {
+		unsigned long run = ((unsigned long)*runs->npfns << PAGE_SHIFT) -
+				    runs->offset;
+		/* An entry has no more than 32 bits for it */
+		unsigned int len = min3(run, runs->left, (unsigned long)SZ_2G);
 
-		/* More than an entry can say */
-		if (len > UINT_MAX)
-			break;
-		sg_set_page(&sgl[n], pfn_to_page(pfns[n]), len, skip);
-		*size += len;
-		left -= len;
-		skip = 0;
+		sg_set_page(&sgl[n],
+			    pfn_to_page(*runs->pfns + PFN_DOWN(runs->offset)),
+			    len, offset_in_page(runs->offset));
+		runs->left -= len;
+		runs->offset += len;
+		if (len == run) {
+			runs->pfns++;
+			runs->npfns++;
+			runs->offset = 0;
+		}
 	}
-	if (n > 1) {
-		*nr = n;
-		ret = iommu_map_sg(domain, iova, sgl, n, prot,
-				   GFP_KERNEL_ACCOUNT);
-		return ret < 0 ? ret : 0;
-	}
-	if (!n)
-		*size = min(left, ((unsigned long)npfns[0] << PAGE_SHIFT) -
-				  offset);
-	*nr = 1;
-	return iommu_map(domain, iova, PFN_PHYS(pfns[0]) + offset, *size, prot,
-			 GFP_KERNEL_ACCOUNT);
+	return n;
 }
 
 /**
  * iopt_map_runs() - map runs of pages in an IOMMU, with few flushes
  * @domain: the IOMMU's page table
  * @iova: where they go, in bytes
- * @last_iova: the last byte that may be mapped
+ * @size: how much to map, in bytes; the runs have that
  * @pfns: the first page frame of each run
  * @npfns: its pages
- * @nr: how many runs
  * @offset: bytes of the first page that are left out
  * @prot: IOMMU_*
  *
@@ -425,23 +425,23 @@ static int map_some(struct iommu_domain *domain, unsigned long iova,
  * Return: 0; or, with nothing mapped, what the IOMMU said.
  */
 int iopt_map_runs(struct iommu_domain *domain, unsigned long iova,
-		  unsigned long last_iova, const unsigned long *pfns,
-		  const u32 *npfns, unsigned int nr, unsigned int offset,
-		  int prot)
+		  unsigned long size, const unsigned long *pfns,
+		  const u32 *npfns, unsigned int offset, int prot)
 {
-	unsigned long mapped = 0, size;
-	unsigned int done, n;
-	int ret;
+	struct iopt_runs runs = { pfns, npfns, offset, size };
+	struct scatterlist sgl[IOPT_MAP_RUNS];
+	unsigned long mapped = 0;
+	ssize_t ret;
 
-	for (done = 0; done < nr; done += n) {
-		n = nr - done;
-		ret = map_some(domain, iova + mapped,
-			       last_iova - (iova + mapped) + 1, pfns + done,
-			       npfns + done, &n, offset, prot, &size);
-		if (ret)
+	sg_init_table(sgl, IOPT_MAP_RUNS);
+	while (mapped < size) {
+		unsigned int n = take_runs(&runs, sgl);
+
+		ret = iommu_map_sg(domain, iova + mapped, sgl, n, prot,
+				   GFP_KERNEL_ACCOUNT);
+		if (ret < 0)
 			goto err_unmap;
-		mapped += size;
-		offset = 0;
+		mapped = size - runs.left;
 	}
 	return 0;
 

@@ -47,8 +47,7 @@ void iopt_pages_put_array(struct iopt_pages *pages, struct page **page_list,
 void iopt_pages_settle(struct iopt_pages *pages);
 
 int iopt_map_runs(struct iommu_domain *domain, unsigned long iova,
-		  unsigned long last_iova, const unsigned long *pfns,
-		  const u32 *npfns, unsigned int nr, unsigned int offset,
-		  int prot);
+		  unsigned long size, const unsigned long *pfns,
+		  const u32 *npfns, unsigned int offset, int prot);
 
 #endif
