@@ -386,7 +386,7 @@ static void unaccount_pages(struct pin_account *acct, struct page **pages,
  * @extents: receives what is pinned; or NULL
  * @nr_extents: how many there are
  * @reason: why the next ones are refused; PIN_REASON_NR where the mapping tells
- * @full: for PIN_REASON_CGROUP, the cgroup that has no room
+ * @full: for PIN_REASON_CGROUP, the cgroup that has no room, with a reference
  */
 struct pin_request {
 	struct pin_account *acct;
@@ -437,13 +437,18 @@ static const struct pin_owner *locking_owner(struct pin_request *req)
 static int commit(struct pin_request *req, unsigned long before)
 {
 	struct pin_account *acct = req->acct;
+	struct misc_cg *full = NULL;
 	int ret = pin_ledger_commit(acct, req->owner, plane_pins(acct) - before,
-				    req->npages - req->done, req->move,
-				    &req->full);
+				    req->npages - req->done, req->move, &full);
 
-	if (ret)
-		req->reason = ret == -EBUSY ? PIN_REASON_CGROUP :
-					      PIN_REASON_MEMLOCK;
+	if (ret == -EBUSY) {
+		req->reason = PIN_REASON_CGROUP;
+		/* Who adopts the ledger may let it go before it is told */
+		if (pin_cgroup_tryget(full))
+			req->full = full;
+	} else if (ret) {
+		req->reason = PIN_REASON_MEMLOCK;
+	}
 	return ret;
 }
 
@@ -940,6 +945,14 @@ static long pin_next(struct pin_request *req, struct page **pages)
 	return (req->extents ? pin_leaf(req) : 0) ?: pin_batch(req, pages);
 }
 
+static long refused(struct pin_request *req, unsigned long npages, long ret)
+{
+	if (req->full)
+		pin_cgroup_refused(req->full);
+	return pin_refuse(req->acct, req->owner, req->start, npages,
+			  req->gup_flags, ret, req->reason, req->full);
+}
+
 /* What the holder is told when the last batch gave @ret */
 static long pin_result(struct pin_request *req, long ret)
 {
@@ -949,19 +962,21 @@ static long pin_result(struct pin_request *req, long ret)
 	if (READ_ONCE(ledger->in_cgroup) != READ_ONCE(ledger->held_now))
 		pin_account_settle(req->acct);
 	if (req->done) {
-		if (trace_longterm_pin_enabled())
-			trace_longterm_pin(req->acct->name, req->start,
-					   req->done, pin_ledger_published(ledger,
-							PIN_COUNTER_LOCKED),
+		ret = req->done;
+		if (trace_longterm_pin_enabled()) {
+			unsigned long charge;
+
+			charge = pin_ledger_published(ledger,
+						      PIN_COUNTER_LOCKED);
+			trace_longterm_pin(req->acct->name, req->start, ret,
+					   charge,
 					   READ_ONCE(ledger->held_now));
-		return req->done;
+		}
+	} else if (ret) {
+		ret = refused(req, req->npages, ret);
 	}
-	if (!ret)
-		return 0;
-	if (req->reason == PIN_REASON_CGROUP)
-		pin_cgroup_refused(req->full);
-	return pin_refuse(req->acct, req->owner, req->start, req->npages,
-			  req->gup_flags, ret, req->reason, req->full);
+	put_misc_cg(req->full);
+	return ret;
 }
 
 /**
@@ -1473,11 +1488,10 @@ int pin_move_in(struct pin_move *move, unsigned long pfn, unsigned long npages)
 	if (ret >= 0)
 		return 0;
 	pin_move_undo(move, pfn, done);
-	if (req.reason == PIN_REASON_CGROUP)
-		pin_cgroup_refused(req.full);
 	/* Which address that is in the new mm, only the holder knows */
-	return pin_refuse(move->to, move->owner, 0, npages, 0, ret, req.reason,
-			  req.full);
+	ret = refused(&req, npages, ret);
+	put_misc_cg(req.full);
+	return ret;
 }
 EXPORT_SYMBOL_GPL(pin_move_in);
 

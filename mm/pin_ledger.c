@@ -1236,7 +1236,8 @@ unsigned long __flatten pin_ledger_sub(struct pin_ledger *ledger,
 	if (unlikely(ledger->gone_pins) && !flags) {
 		if (take_gone(ledger, pfn, npages, step))
 			return step->counted;
-		npages = pages_before_gone(ledger, pfn, npages);
+		npages = pages_before_gone(ledger, pfn,
+					   min(npages, PIN_BATCH_PAGES));
 	}
 
 	if (!pin_account_counts(pfn)) {

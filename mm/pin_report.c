@@ -83,6 +83,53 @@ static void show_cgroup(struct seq_file *m, struct misc_cg *cg)
 	kfree(buf);
 }
 
+/* So many lines of /proc/<pid>/longterm_pins, and others may run */
+#define LINES_AT_ONCE	64
+
+static struct pin_account *next_account(struct pin_account *acct)
+{
+	return list_next_or_null_rcu(&acct->ledger->accounts, &acct->in_ledger,
+				     struct pin_account, in_ledger);
+}
+
+/* The account after that with @id, which may have ended; 0: the first. RCU */
+static struct pin_account *account_after(struct pin_ledger *ledger,
+					 unsigned long id)
+{
+	struct pin_account *acct = id ? xa_load(&pin_accounts, id) : NULL;
+
+	if (acct && acct->ledger == ledger)
+		return next_account(acct);
+	/* Later ones have larger ids */
+	list_for_each_entry_rcu(acct, &ledger->accounts, in_ledger)
+		if (acct->id > id)
+			return acct;
+	return NULL;
+}
+
+/* A process may have thousands, as each ring is one */
+static void show_accounts(struct seq_file *m, struct pin_ledger *ledger)
+{
+	unsigned long last = 0;
+	unsigned int n;
+
+	do {
+		struct pin_account *acct;
+
+		rcu_read_lock();
+		acct = account_after(ledger, last);
+		for (n = 0; acct && n < LINES_AT_ONCE; n++) {
+			show_account(m, acct);
+			seq_putc(m, '\n');
+			last = acct->id;
+			acct = next_account(acct);
+		}
+		rcu_read_unlock();
+		cond_resched();
+		/* If there is no room, all of it comes again with more */
+	} while (n == LINES_AT_ONCE && !seq_has_overflowed(m));
+}
+
 /**
  * longterm_pins_show() - write the text of /proc/<pid>/longterm_pins
  * @m: where to
@@ -96,19 +143,13 @@ void longterm_pins_show(struct seq_file *m, struct mm_struct *mm,
 {
 	struct pin_ledger *ledger = mm ? pin_ledger_find(mm) : NULL;
 	unsigned long counters[PIN_COUNTER_NR] = {}, held = 0;
-	struct pin_account *acct;
 	struct misc_cg *cg;
 	int i;
 
 	show_columns(m);
 	seq_putc(m, '\n');
 	if (ledger) {
-		rcu_read_lock();
-		list_for_each_entry_rcu(acct, &ledger->accounts, in_ledger) {
-			show_account(m, acct);
-			seq_putc(m, '\n');
-		}
-		rcu_read_unlock();
+		show_accounts(m, ledger);
 		for (i = 0; i < PIN_COUNTER_NR; i++)
 			counters[i] = pin_ledger_published(ledger, i);
 		held = READ_ONCE(ledger->held_now);

@@ -116,17 +116,26 @@ static void free_dead_accounts(struct list_head *accounts)
 	}
 }
 
+static struct vfio_pin_account *account_find(struct list_head *accounts,
+					     struct mm_struct *mm)
+{
+	struct vfio_pin_account *account;
+
+	list_for_each_entry(account, accounts, next)
+		if (pin_account_is_for(account->acct, mm))
+			return account;
+	return NULL;
+}
+
 static struct vfio_pin_account *account_get(struct list_head *accounts,
 					    struct mm_struct *mm)
 {
-	struct vfio_pin_account *account;
+	struct vfio_pin_account *account = account_find(accounts, mm);
 	struct pin_account *acct;
 
-	list_for_each_entry(account, accounts, next) {
-		if (pin_account_is_for(account->acct, mm)) {
-			account->users++;
-			return account;
-		}
+	if (account) {
+		account->users++;
+		return account;
 	}
 
 	free_dead_accounts(accounts);
@@ -328,6 +337,7 @@ static int move_account(struct vfio_pinner *pinner,
 			const struct pin_owner *owner,
 			struct list_head *accounts)
 {
+	bool known = account_find(accounts, current->mm);
 	struct vfio_pin_account *account;
 	struct pin_move move;
 	int ret;
@@ -341,6 +351,12 @@ static int move_account(struct vfio_pinner *pinner,
 	if (ret) {
 		pin_move_end(&move);
 		account->users--;
+		/*
+		 * After exec() it may be tried again, and a mm with a ledger of its
+		 * own can adopt none. Else it stays, and tells of the refusal.
+		 */
+		if (!known && READ_ONCE(pinner->owner.task->mm) != pinner->mm)
+			account_free(account);
 		return ret;
 	}
 	move_runs(&move, pinner, pin_move_out, NULL, 0);

@@ -138,6 +138,59 @@ static void process_without_ledger_has_totals(struct kunit *test)
 	KUNIT_EXPECT_NULL(test, rcu_access_pointer(mm->pin_ledger));
 }
 
+/* Each once, and in their order: also where a pause ends just with the last one */
+static void expect_each_holder(struct kunit *test, struct report_test *t,
+			       struct pin_account **acct, unsigned int n)
+{
+	const char *at;
+	unsigned int i;
+	char line[64];
+
+	longterm_pins_show(&t->m, t->base.mm, current);
+	at = strchr(report_text(t), '\n');
+	KUNIT_ASSERT_NOT_NULL(test, at);
+	for (i = 0; i < n; i++) {
+		snprintf(line, sizeof(line), "\n%s ", acct[i]->name);
+		KUNIT_ASSERT_TRUE_MSG(test, strstarts(at, line),
+				      "holder %u of %u", i, n);
+		at = strchr(at + 1, '\n');
+	}
+	KUNIT_EXPECT_TRUE(test, strstarts(at, "\ncharge "));
+}
+
+static void many_holders_are_all_there(struct kunit *test)
+{
+	static struct pin_account *acct[2 * LINES_AT_ONCE + 5];
+	struct report_test *t = test->priv;
+	unsigned int n;
+
+	acct[0] = t->acct;
+	for (n = 1; n < ARRAY_SIZE(acct); n++) {
+		if (n % LINES_AT_ONCE == 0)
+			expect_each_holder(test, t, acct, n);
+		acct[n] = pin_account_get(t->base.mm, NULL, "test",
+					  PIN_COUNT_LOCKED, NULL);
+		if (IS_ERR(acct[n]))
+			break;
+	}
+	KUNIT_EXPECT_EQ(test, n, ARRAY_SIZE(acct));
+	expect_each_holder(test, t, acct, n);
+
+	/* The one that the reader has got to ends meanwhile */
+	rcu_read_lock();
+	KUNIT_EXPECT_PTR_EQ(test, account_after(t->acct->ledger, acct[9]->id),
+			    acct[10]);
+	rcu_read_unlock();
+	pin_account_put(acct[9]);
+	rcu_read_lock();
+	KUNIT_EXPECT_PTR_EQ(test, account_after(t->acct->ledger,
+						acct[10]->id - 1), acct[10]);
+	rcu_read_unlock();
+	while (--n)
+		if (n != 9)
+			pin_account_put(acct[n]);
+}
+
 struct escape_case {
 	const char *name, *text;
 };
@@ -375,6 +428,7 @@ static struct kunit_case pin_report_test_cases[] = {
 	KUNIT_CASE(limit_may_be_none),
 	KUNIT_CASE(ended_process_still_has_holders),
 	KUNIT_CASE(process_without_ledger_has_totals),
+	KUNIT_CASE(many_holders_are_all_there),
 	KUNIT_CASE(name_that_does_no_harm_stays),
 	KUNIT_CASE(name_cannot_leave_its_quotes_or_line),
 	KUNIT_CASE(name_that_is_no_utf8_is_escaped),

@@ -388,6 +388,9 @@ static int after_exec(char **arg)
 	if (pins_read(0, &p) || p.charge != N || p.held != N ||
 	    pins_pages(&p) != N || status_pages(0, "VmLck:") != N)
 		return 17;
+	/* Taken over as it is, not moved into one of its own, also at the second try */
+	if (p.nr != 1 || strcmp(p.holder[0].name, arg[5]))
+		return 21;
 	if (edu_check(&v.dev[0], mem, IOVA, SIZE))
 		return 18;
 	if (vfio_unmap(&v, IOVA, SIZE) != (long)SIZE)
@@ -410,10 +413,12 @@ static void exec_with(struct __test_metadata *_metadata,
 	pid = fork();
 	ASSERT_LE(0, pid);
 	if (!pid) {
+		struct pins p;
 		struct vfio v;
 
 		if (vfio_open(&v, 0) ||
 		    vfio_map(&v, self->mem, IOVA, SIZE, MAP_RW) ||
+		    pins_read(0, &p) || p.nr != 1 ||
 		    vfio_vaddr_drop(&v, IOVA, SIZE))
 			_exit(1);
 		keep_over_exec(&v);
@@ -423,7 +428,7 @@ static void exec_with(struct __test_metadata *_metadata,
 		sprintf(arg[3], "%d", self->memfd);
 		sprintf(arg[4], "%ld", limit);
 		execl("/proc/self/exe", "life", "--after-exec", arg[0], arg[1],
-		      arg[2], arg[3], arg[4], NULL);
+		      arg[2], arg[3], arg[4], p.holder[0].name, NULL);
 		_exit(2);
 	}
 	EXPECT_EQ(0, reap(pid, &status));
@@ -992,7 +997,7 @@ TEST_F(life, dirty_tracking)
 
 int main(int argc, char **argv)
 {
-	if (argc == 7 && !strcmp(argv[1], "--after-exec"))
+	if (argc == 8 && !strcmp(argv[1], "--after-exec"))
 		return after_exec(argv + 2);
 	if (argc == 5 && !strcmp(argv[1], "--after-exec-of-two"))
 		return after_exec_of_two(argv + 2);
