@@ -21,7 +21,7 @@
  *  3. The charge of VFIO's pins counts against RLIMIT_MEMLOCK beside
  *     mm->locked_vm. It is mm->pin_charge, which mm_locked_pages() adds for all who
  *     compare. A pin computes the charge that there would be, compares it, and only
- *     then lets others see it: a request that is refused refuses no other.
+ *     then lets others see it: a batch that is refused refuses no other request.
  *  4. An entry changes only while its folio is pinned: before the first entry
  *     comes the pin, and the entry goes before the last unpin. A pinned folio
  *     is neither split nor freed, so folio and size found again are the same.
