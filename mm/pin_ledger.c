@@ -63,9 +63,9 @@
  *
  * Locks: mmap_lock > pin_ledgers_lock > ledger->lock, which is a leaf: nobody
  * waits in it for memory, a page fault or user space. All who change
- * mm->locked_vm have mmap_lock for writing. So a pin that a limit applies to takes
- * it for reading first, and the comparison is exact. A put needs ledger->lock
- * alone. Readers take no lock: accounts and ledgers are freed by RCU.
+ * mm->locked_vm have mmap_lock for writing. So a pin whose limit is compared with
+ * VmLck takes it for reading first, and the comparison is exact. A put needs
+ * ledger->lock alone. Readers take no lock: accounts and ledgers are freed by RCU.
  */
 
 #include <linux/export.h>
