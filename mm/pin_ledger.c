@@ -49,7 +49,8 @@
  *     the other. Each holder is part of those that it was part of before there were
  *     ledgers. The pins of each set of counters are in a plane of their own. A folio
  *     with pins in two planes counts once in a counter that both are part of, and
- *     is held once. So no counter shows more than it did.
+ *     is held once. So no counter shows more than it did, but that of a second
+ *     user of the process, in which each pin counts.
  * 12. Others add to mm->pinned_vm and to user_struct.locked_vm, too, without a lock.
  *     What the ledger adds there is compared and added in one step.
  *
