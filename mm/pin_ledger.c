@@ -21,7 +21,7 @@
  *  3. The charge of VFIO's pins counts against RLIMIT_MEMLOCK beside
  *     mm->locked_vm. It is mm->pin_charge, which mm_locked_pages() adds for all who
  *     compare. A pin computes the charge that there would be, compares it, and only
- *     then lets others see it: a request that is refused refuses no other.
+ *     then lets others see it: a batch that is refused refuses no other request.
  *  4. An entry changes only while its folio is pinned: before the first entry
  *     comes the pin, and the entry goes before the last unpin. A pinned folio
  *     is neither split nor freed, so folio and size found again are the same.
@@ -49,7 +49,8 @@
  *     the other. Each holder is part of those that it was part of before there were
  *     ledgers. The pins of each set of counters are in a plane of their own. A folio
  *     with pins in two planes counts once in a counter that both are part of, and
- *     is held once. So no counter shows more than it did.
+ *     is held once. So no counter shows more than it did, but that of a second
+ *     user of the process, in which each pin counts.
  * 12. Others add to mm->pinned_vm and to user_struct.locked_vm, too, without a lock.
  *     What the ledger adds there is compared and added in one step.
  *
@@ -63,9 +64,9 @@
  *
  * Locks: mmap_lock > pin_ledgers_lock > ledger->lock, which is a leaf: nobody
  * waits in it for memory, a page fault or user space. All who change
- * mm->locked_vm have mmap_lock for writing. So a pin that a limit applies to takes
- * it for reading first, and the comparison is exact. A put needs ledger->lock
- * alone. Readers take no lock: accounts and ledgers are freed by RCU.
+ * mm->locked_vm have mmap_lock for writing. So a pin whose limit is compared with
+ * VmLck takes it for reading first, and the comparison is exact. A put needs
+ * ledger->lock alone. Readers take no lock: accounts and ledgers are freed by RCU.
  */
 
 #include <linux/export.h>

@@ -276,6 +276,22 @@ static unsigned int less(unsigned int a, unsigned int b)
 	return a > b ? a - b : 0;
 }
 
+/*
+ * The command line shows some; how many more are there at least? An iommufd has a
+ * line for each set of counters. A QEMU that changes its user does so when all on
+ * its command line is set up: what is mapped by that later has another line. What
+ * is hot-plugged has one, as it comes after that.
+ */
+static unsigned int hidden_iommufds(const struct pins *pins,
+				    const struct vm *vm)
+{
+	unsigned int each = vm->changes_user ? 2 : 1;
+	unsigned int more = less(holders_of(pins, "iommufd."),
+				 each * vm->iommufds);
+
+	return vm->config_file ? (more + each - 1) / each : more;
+}
+
 /* What the kernel knows of its devices, and the command line does not show */
 static struct pinners hidden_devices(const struct pins *pins,
 				     const struct vm *vm)
@@ -286,7 +302,7 @@ static struct pinners hidden_devices(const struct pins *pins,
 	if (p.vfio + p.mdev)
 		containers += vm->viommu[0] ? p.vfio + p.mdev : 1;
 	hidden.vfio = less(holders_of(pins, "vfio."), containers);
-	hidden.iommufd = less(holders_of(pins, "iommufd."), vm->iommufds);
+	hidden.iommufd = hidden_iommufds(pins, vm);
 	hidden.vdpa = less(holders_of(pins, "vdpa."), p.vdpa);
 	/* Is it libvirt's? Then it is in VmLck, and nothing in the user's pages */
 	if (pins->user || !pins->charge)

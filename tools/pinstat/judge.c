@@ -568,13 +568,15 @@ static char *hidden_text(const struct pinners *hidden)
 	return text;
 }
 
-static void note_hidden(struct judgement *j, const struct host *host)
+static void note_hidden(struct judgement *j, const struct vm *vm,
+			const struct host *host)
 {
 	char *text = hidden_text(&host->hidden);
 
 	if (*text)
-		advise(&j->notes, NULL, "It has %s that its command line does not show: of hot-plugged devices, or of -readconfig.",
-		       text);
+		advise(&j->notes, NULL, "It has %s%s that its command line does not show: of hot-plugged devices, or of -readconfig.",
+		       vm->changes_user && host->hidden.iommufd ?
+		       "at least " : "", text);
 	if (host->vduse)
 		advise(&j->notes, NULL, "It is the daemon of %u VDUSE device%s, which pin%s buffers of it.",
 		       host->vduse, host->vduse == 1 ? "" : "s",
@@ -614,7 +616,7 @@ static void note(struct judgement *j, const struct vm *vm,
 	if (vm->network)
 		advise(&j->notes, NULL, "pinstat cannot read the XML of network '%s'. If it is a pool of virtual functions, they pin, too: add --device.",
 		       vm->network);
-	note_hidden(j, host);
+	note_hidden(j, vm, host);
 	if (host->untracked && ((!p->iommufd && !p->vdpa) || host->kernel))
 		advise(&j->notes, NULL, host->kernel ?
 		       "It has pins outside the ledger (VmPin), of RDMA for instance." :

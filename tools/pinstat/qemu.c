@@ -457,6 +457,18 @@ static void config_file(struct args *a, const struct props *p)
 	a->vm->config_file = true;
 }
 
+static void run_with(struct args *a, const struct props *p)
+{
+	if (props_get(p, "user"))
+		a->vm->changes_user = true;
+}
+
+static void run_as(struct args *a, const char *text)
+{
+	(void)text;
+	a->vm->changes_user = true;
+}
+
 static void name(struct args *a, const struct props *p)
 {
 	const char *guest = props_get(p, "guest");
@@ -486,6 +498,8 @@ static const struct option {
 	{ "name", "guest", 1, name },
 	{ "vga", "type", 1, vga },
 	{ "readconfig", NULL, 1, config_file },
+	{ "run-with", NULL, 1, run_with },
+	{ "runas", NULL, 1, NULL, run_as },
 	{ "hda", NULL, 1, NULL, disk },
 	{ "hdb", NULL, 1, NULL, disk },
 	{ "hdc", NULL, 1, NULL, disk },

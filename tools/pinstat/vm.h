@@ -89,6 +89,7 @@ struct vm {
 	bool viommu[2];
 	enum secret secret;
 	bool config_file;		/* -readconfig: there may be more devices */
+	bool changes_user;		/* -run-with user=, -runas: once all is set up */
 	char *network;			/* one of which nothing is known; escaped */
 	enum policy policy;
 	bool policy_set;		/* by the machine option */
