@@ -446,6 +446,18 @@ static void dirty_and_unlock(struct address_space *mapping, struct folio *folio)
 	folio_unlock(folio);
 }
 
+/*
+ * It became immutable after the pin, and is written all the same: these file systems
+ * refuse for that alone, and no other file has its blocks
+ */
+static bool refuses_immutable(struct inode *inode)
+{
+	static const char *const refuse[] = { "ext4", "f2fs" };
+
+	return IS_IMMUTABLE(inode) &&
+	       match_string(refuse, ARRAY_SIZE(refuse), inode->i_sb->s_type->name) >= 0;
+}
+
 /* 0 if it is dirty now or not noted any more, -EAGAIN if that may take time */
 static int notice_folio(struct pin_writeback *pw, struct writer *w, struct folio *folio, bool wait)
 {
@@ -474,18 +486,16 @@ static int notice_folio(struct pin_writeback *pw, struct writer *w, struct folio
 			continue;
 		}
 		ret = pretend_fault(w, folio);
+		if (ret & VM_FAULT_SIGBUS && refuses_immutable(mapping->host)) {
+			folio_lock(folio);
+			ret = VM_FAULT_LOCKED;
+		}
 		if (!(ret & (VM_FAULT_ERROR | VM_FAULT_NOPAGE | VM_FAULT_RETRY))) {
 			if (!(ret & VM_FAULT_LOCKED))
 				folio_lock(folio);
 			dirty_and_unlock(mapping, folio);
 		}
 		sb_end_write(sb);
-		/* It became so after the pin, and is written all the same */
-		if (ret & VM_FAULT_SIGBUS && IS_IMMUTABLE(mapping->host)) {
-			folio_lock(folio);
-			dirty_and_unlock(mapping, folio);
-			ret = 0;
-		}
 		if (!(ret & (VM_FAULT_NOPAGE | VM_FAULT_RETRY)))
 			return noticed(mapping, w, folio, fault_error(w, folio, ret));
 		/* It was truncated, or the file system cannot do it just now */
@@ -541,9 +551,9 @@ static bool notice_file(struct pin_writeback *pw, struct writer *w, bool all,
 			struct file **file)
 	__acquires(&noted_lock)
 {
+	pgoff_t first, resumed;
 	unsigned long noted;
-	bool left = false;
-	pgoff_t first;
+	bool left;
 	int err;
 
 	lock_noted();
@@ -555,7 +565,8 @@ static bool notice_file(struct pin_writeback *pw, struct writer *w, bool all,
 	}
 	w->give_up = pw->failed_at && time_after(jiffies, pw->failed_at + GIVE_UP);
 	first = pw->resume;
-	left = first;
+	resumed = first;
+	left = resumed;
 	if (time_after_eq(jiffies, pw->pinned_at + notice_delay()))
 		all = true;
 	if (all)
@@ -566,9 +577,10 @@ static bool notice_file(struct pin_writeback *pw, struct writer *w, bool all,
 	/* It ends before that after too many errors, or a fatal signal */
 	left |= first != ULONG_MAX || noted != pw->noted;
 	pw->resume = first == ULONG_MAX ? 0 : first;
-	if (!err || err == -EAGAIN || err == -EINTR)
+	/* Behind a pass that failed, one without an error says nothing */
+	if ((!err && !resumed) || err == -EAGAIN || err == -EINTR)
 		pw->failed_at = 0;
-	else if (!pw->failed_at)
+	else if (err && !pw->failed_at)
 		pw->failed_at = jiffies | 1;
 	*file = NULL;
 	if (!left)
@@ -647,6 +659,23 @@ bool __pin_writeback_range(struct address_space *mapping, loff_t start, loff_t e
 	return found;
 }
 EXPORT_SYMBOL_GPL(__pin_writeback_range);
+
+int __pin_writeback_may_drop(struct address_space *mapping, loff_t pos, loff_t len)
+{
+	/* If that is before, XFS drops pages from the end of the file on */
+	loff_t start = min(pos, i_size_read(mapping->host));
+	loff_t end = len ? pos + len - 1 : LLONG_MAX;
+	int ret = __pin_writeback_notice(mapping, start, end, true);
+
+	return ret ?: __pin_writeback_range(mapping, start, end) ? -EBUSY : 0;
+}
+
+void __pin_writeback_truncate(struct address_space *mapping, loff_t size)
+{
+	__pin_writeback_notice(mapping, size, size, false);
+	if (__pin_writeback_range(mapping, size, size))
+		filemap_write_and_wait_range(mapping, size, size);
+}
 
 /* Is it a file of this file system, or kept open by way of it (overlayfs, a device)? */
 static bool keeps_busy(struct pin_writeback *pw, struct super_block *sb)

@@ -29,6 +29,8 @@ bool __pin_writeback_dirty(struct folio *folio);
 bool __pin_writeback_dirty_unlocked(struct folio *folio);
 int __pin_writeback_notice(struct address_space *mapping, loff_t start, loff_t end, bool wait);
 bool __pin_writeback_range(struct address_space *mapping, loff_t start, loff_t end);
+int __pin_writeback_may_drop(struct address_space *mapping, loff_t pos, loff_t len);
+void __pin_writeback_truncate(struct address_space *mapping, loff_t size);
 void __pin_writeback_unmap(struct vm_area_struct *vma);
 void __pin_writeback_evict(struct address_space *mapping);
 void pin_writeback_sync(struct super_block *sb);
@@ -221,6 +223,40 @@ static inline bool pin_writeback_range(struct address_space *mapping, loff_t sta
 }
 
 /**
+ * pin_writeback_may_drop() - make noted folios dirty before others take their place
+ * @file: the file
+ * @pos: first byte of the range that gets other content
+ * @len: its bytes; 0: up to the end of the file
+ *
+ * A device that still writes to a folio would write to one that is nobody's.
+ *
+ * Context: As for pin_writeback_notice().
+ * Return: 0, -EBUSY if folios are pinned, or as pin_writeback_notice().
+ */
+static inline int pin_writeback_may_drop(struct file *file, loff_t pos, loff_t len)
+{
+	if (!mapping_prepared(file->f_mapping))
+		return 0;
+	return __pin_writeback_may_drop(file->f_mapping, pos, len);
+}
+
+/**
+ * pin_writeback_truncate() - a file gets another size
+ * @mapping: the file's
+ * @size: in bytes
+ *
+ * A pinned folio is dropped as a whole, so the rest of it goes to the disk.
+ *
+ * Context: Process context. May sleep. The inode's lock may be held, invalidate_lock
+ * may not.
+ */
+static inline void pin_writeback_truncate(struct address_space *mapping, loff_t size)
+{
+	if (mapping_prepared(mapping))
+		__pin_writeback_truncate(mapping, size);
+}
+
+/**
  * pin_writeback_unmap() - a mapping of a file is about to go
  * @vma: the mapping, whose page tables are empty, still in the file's i_mmap
  *
@@ -300,6 +336,12 @@ static inline bool pin_writeback_range(struct address_space *mapping, loff_t sta
 	return false;
 }
 
+static inline int pin_writeback_may_drop(struct file *file, loff_t pos, loff_t len)
+{
+	return 0;
+}
+
+static inline void pin_writeback_truncate(struct address_space *mapping, loff_t size) {}
 static inline void pin_writeback_unmap(struct vm_area_struct *vma) {}
 static inline void pin_writeback_evict(struct address_space *mapping) {}
 static inline void pin_writeback_sync(struct super_block *sb) {}

@@ -21,6 +21,7 @@
 #include <linux/userfaultfd.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -91,15 +92,15 @@ enum how {
 	/* dedupe(), dedupe_done(), swap_extents() */
 	SOURCE, DESTINATION, DONE,
 	/* do_sync(), of all of the file system */
-	BTRFS_SYNC, FREEZE,
+	BTRFS_SYNC, FREEZE, FLUSH_BUFFERS,
 	/* clone_before(), clone_after() */
 	FLUSHER, SNAPSHOT,
 	/* shift() */
-	INSERT, COLLAPSE,
+	INSERT, COLLAPSE, BEHIND,
 	/* beside() */
 	DIRECT, BETWEEN,
-	/* cut() */
-	TRUNCATE, GROW_FIRST, MIDDLE, PUNCH,
+	/* cut(), cut_arrived() */
+	TRUNCATE, GROW_FIRST, MIDDLE, PUNCH, OVERLAY,
 	/* locked() */
 	FLOCK, OFD, LEASE,
 	/* remounted_at_once() */
@@ -552,6 +553,8 @@ static int do_sync(void)
 		return ioctl(file, BTRFS_IOC_SYNC);
 	case FREEZE:
 		return ioctl(file, FIFREEZE, 0) ?: ioctl(file, FITHAW, 0);
+	case FLUSH_BUFFERS:
+		return ioctl(file, BLKFLSBUF, 0);
 	default:
 		return fsync(file);
 	}
@@ -630,7 +633,7 @@ static const char *vhost_scsi(void)
 }
 
 /* The same for a file of an overlay, whose upper layer is in the file system */
-static const char *overlay(void)
+static void open_on_overlay(void)
 {
 	static const char options[] = "lowerdir=" DIR "/lower,upperdir=" DIR "/upper,workdir="
 				      DIR "/work";
@@ -645,6 +648,11 @@ static const char *overlay(void)
 	open_map();
 	/* It goes with the file */
 	must(!umount2(merged, MNT_DETACH), "umount of the overlay");
+}
+
+static const char *overlay(void)
+{
+	open_on_overlay();
 	return fsync_while_pinned();
 }
 
@@ -994,31 +1002,46 @@ static const char *beside(void)
 	return found ? parts_survived(at, true) : NOT_ON_DISK;
 }
 
-/* A clone comes to the block next to the one that a device writes to, in its folio */
+/*
+ * A clone comes to the block next to the one that a device writes to, in its folio, or
+ * behind the end of the file, where it drops the last page. Or it is refused for that.
+ */
 static const char *clone_beside(void)
 {
 	size_t at = fs_table[fs].block;
 	struct file_clone_range range = {
 		.src_offset = at,
 		.src_length = at,
-		.dest_offset = P * PAGE + at,
+		.dest_offset = P * PAGE + (how == BEHIND ? 2 * PAGE : at),
 	};
+	loff_t from = range.src_offset, to = range.dest_offset;
+	bool busy;
 
 	make_file(other_path);
 	write_part(other_path, 0, at);
 	range.src_fd = open_file(other_path, O_RDONLY);
 	device_writes(PART);
+	if (how == BEHIND)
+		must(!ftruncate(file, P * PAGE + at), "truncate");
 	pin_clean();
-	if (how == WHILE_PINNED)
+	if (how)
 		arrive();
 	else
 		release();
-	must(!ioctl(file, FICLONERANGE, &range), "FICLONERANGE");
-	close(range.src_fd);
-	/* What comes later may come to a page that was cut off */
-	if (how == WHILE_PINNED)
+	if (how == COPY)
+		busy = copy_file_range(range.src_fd, &from, file, &to, at, 0) != (ssize_t)at;
+	else
+		busy = ioctl(file, FICLONERANGE, &range);
+	must(!busy || (how && errno == EBUSY), "clone");
+	if (how)
 		release();
-	return parts_survived(at, how != WHILE_PINNED);
+	if (busy)
+		must(!ioctl(file, FICLONERANGE, &range), "clone of what is not pinned");
+	close(range.src_fd);
+	if (how == BEHIND)
+		write_part(path, 0, P * PAGE + at);
+	/* What came later may have come to a page that was cut off */
+	return parts_survived(at, busy || how != WHILE_PINNED);
 }
 
 /*
@@ -1162,21 +1185,81 @@ static const char *frozen(void)
 	return survived_and(fsync_error());
 }
 
-/* What has arrived moves with its range */
+static aio_context_t fsyncs;
+
+static bool have_ended(void *arg)
+{
+	static struct io_event events[512];
+	struct timespec now = {};
+	long *left = arg, n;
+
+	n = syscall(SYS_io_getevents, fsyncs, 0, *left, events, &now);
+	must(n >= 0, "io_getevents");
+	*left -= n;
+	return !*left;
+}
+
+/* As many fsync() as system_wq has work items wait for a thaw, which is one of these */
+static const char *frozen_aio(void)
+{
+	struct iocb cb = {
+		.aio_lio_opcode = IOCB_CMD_FSYNC,
+		.aio_fildes = file,
+	};
+	cpu_set_t one;
+	bool thawed;
+	long n = 0;
+	int dir;
+
+	CPU_ZERO(&one);
+	CPU_SET(0, &one);
+	must(!sched_setaffinity(0, sizeof(one), &one), "sched_setaffinity");
+	pin_clean();
+	arrive();
+	dir = open_file(DIR, O_RDONLY | O_DIRECTORY);
+	must(!ioctl(dir, FIFREEZE, 0), "FIFREEZE");
+	must(!syscall(SYS_io_setup, 512, &fsyncs), "io_setup");
+	for (; n < 400; n++) {
+		struct iocb *next = &cb;
+
+		must(syscall(SYS_io_submit, fsyncs, 1, &next) == 1, "io_submit");
+	}
+	must(!write_text("/proc/sysrq-trigger", "j"), "an emergency thaw");
+	thawed = wait_for(have_ended, &n);
+	if (!thawed)
+		must(!ioctl(dir, FITHAW, 0), "FITHAW");
+	close(dir);
+	syscall(SYS_io_destroy, fsyncs);
+	release();
+	return thawed ? survived_and(fsync_error()) : "a thaw that waits";
+}
+
+/*
+ * What has arrived moves with its range, or the file system refuses as it is pinned. The
+ * page before the range has its place.
+ */
 static const char *shift(void)
 {
-	bool insert = how == INSERT;
+	int mode = how == COLLAPSE ? FALLOC_FL_COLLAPSE_RANGE :
+				     FALLOC_FL_INSERT_RANGE;
+	off_t at = how == BEHIND ? (Q + 1) * PAGE : 0;
+	unsigned long by = how == COLLAPSE ? -2UL : how == INSERT ? 2 : 0;
+	int ret;
 
 	pin_clean();
 	arrive();
-	must(!fallocate(file, insert ? FALLOC_FL_INSERT_RANGE :
-			FALLOC_FL_COLLAPSE_RANGE, 0, 2 * PAGE), "fallocate");
+	ret = fallocate(file, mode, at, 2 * PAGE);
+	must(!ret || errno == EBUSY, "fallocate");
 	release();
 	must(!fsync(file), "fsync");
-	return survived_at(1, insert ? 2 : -2UL);
+	/* Of the other page nobody knows any more, if it was moved while pinned */
+	if (!ret)
+		return survived_at(how == BEHIND ? 2 : 1, by);
+	must(!fallocate(file, mode, at, 2 * PAGE), "fallocate of what is not pinned");
+	return survived_at(2, by);
 }
 
-/* An O_DIRECT read sees what has arrived */
+/* An O_DIRECT read sees what has arrived; if a file system is frozen, then before that */
 static const char *stale(void)
 {
 	bool is_new;
@@ -1184,10 +1267,14 @@ static const char *stale(void)
 
 	pin_clean();
 	arrive();
+	if (how == FREEZE)
+		must(!ioctl(file, FIFREEZE, 0), "FIFREEZE");
 	fd = open_file(path, O_RDONLY | O_DIRECT);
 	must(pread(fd, buf, PAGE, P * PAGE) == PAGE, "O_DIRECT read");
 	close(fd);
 	is_new = filled(buf, PAGE, NEW(P));
+	if (how == FREEZE)
+		must(!ioctl(file, FITHAW, 0), "FITHAW");
 	release();
 	return is_new ? HOLDS : STALE;
 }
@@ -1397,6 +1484,26 @@ static const char *cut(void)
 	what = what ?: cut_differs(from, end);
 	mount_again();
 	return what ?: cut_differs(from, end) ?: HOLDS;
+}
+
+/* A folio is cut in part, and dropped as it is pinned: what has arrived is on the disk */
+static const char *cut_arrived(void)
+{
+	off_t from = (Q + 5) * PAGE;
+
+	if (how == OVERLAY)
+		open_on_overlay();
+	pin_clean();
+	arrive();
+	if (how == PUNCH)
+		must(!fallocate(file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, from,
+				PAGE), "fallocate");
+	else
+		must(!ftruncate(file, from), "truncate");
+	release();
+	if (how == OVERLAY)
+		snprintf(path, sizeof(path), DIR "/upper/file");
+	return survived_at(1, 0);
 }
 
 /* While it is a swap file nothing of it may be written */
@@ -1999,6 +2106,8 @@ static const struct row {
 	SYNC_ROW("sync-file-range", SYNC_FILE_RANGE),
 	SYNC_ROW("aio", AIO_FSYNC),
 	SYNC_ROW("io-uring", URING_FSYNC),
+	{ "sync.flush-buffers", fsync_while_pinned, FLUSH_BUFFERS, true,
+	  { [BDEV] = NOT_ON_DISK } },
 	{ "dedupe.source", dedupe, SOURCE, true,
 	  { NULL, "destination changed", "destination changed" } },
 	{ "dedupe.destination", dedupe, DESTINATION, true,
@@ -2014,12 +2123,17 @@ static const struct row {
 	{ "full", full, CLONE, false, { NULL, "clone changed", "full disk, EUCLEAN" } },
 	{ "frozen", frozen, 0, false,
 	  { "written while frozen", "written while frozen", "lost, EIO" } },
+	{ "frozen.aio", frozen_aio, 0, false, { HOLDS } },
 	{ "shift.insert", shift, INSERT, true,
 	  { LOST, LOST, [EXT4_JOURNAL] = HOLDS } },
 	{ "shift.collapse", shift, COLLAPSE, true,
 	  { LOST, LOST, [EXT4_JOURNAL] = HOLDS } },
+	{ "shift.behind", shift, BEHIND, true,
+	  { HOLDS, LOST, [EXT4_JOURNAL] = HOLDS } },
 	{ "stale", stale, 0, true,
 	  { STALE, STALE, STALE, STALE, [EXT4_JOURNAL] = HOLDS } },
+	{ "stale.frozen", stale, FREEZE, true,
+	  { STALE, STALE, STALE, [EXT4_JOURNAL] = HOLDS } },
 	{ "umount.mapped", unmounted, 0, true,
 	  { HOLDS, HOLDS, LOST, HOLDS, [EXT4_JOURNAL] = HOLDS } },
 	{ "umount.unmapped", unmounted, UNMAP, false,
@@ -2045,6 +2159,9 @@ static const struct row {
 	  { [XFS_1K] = HOLDS, [XFS_LARGE] = HOLDS } },
 	{ "clone.beside-pinned", clone_beside, WHILE_PINNED, true,
 	  { [XFS_1K] = LOST, [XFS_LARGE] = LOST } },
+	{ "clone.beside-copied", clone_beside, COPY, true,
+	  { [XFS_1K] = LOST, [XFS_LARGE] = LOST } },
+	{ "clone.behind-end", clone_beside, BEHIND, true, { [XFS_1K] = LOST } },
 	{ "shutdown.mapped", shut_down, 0, false,
 	  { HOLDS, HOLDS, [EXT4_JOURNAL] = HOLDS } },
 	{ "shutdown.unmapped", shut_down, UNMAP, false,
@@ -2060,6 +2177,9 @@ static const struct row {
 	  { HOLDS, HOLDS, HOLDS, [XFS_LARGE] = HOLDS, [EXT4_JOURNAL] = HOLDS } },
 	{ "cut.punch", cut, PUNCH, false,
 	  { HOLDS, HOLDS, HOLDS, [XFS_LARGE] = HOLDS, [EXT4_JOURNAL] = HOLDS } },
+	{ "cut.arrived", cut_arrived, TRUNCATE, true, { [XFS_LARGE] = LOST } },
+	{ "cut.arrived-punch", cut_arrived, PUNCH, true, { [XFS_LARGE] = LOST } },
+	{ "cut.arrived-overlay", cut_arrived, OVERLAY, true, { [XFS_LARGE] = LOST } },
 	{ "remount.mapped", remounted, 0, true,
 	  { HOLDS, HOLDS, LOST, [EXT4_JOURNAL] = HOLDS } },
 	{ "remount.pinned", remounted, UNMAP, false,
