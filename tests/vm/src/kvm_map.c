@@ -6,7 +6,9 @@
  */
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <linux/fs.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 
 #include "kvm_lib.h"
 #include "test.h"
@@ -447,24 +449,45 @@ static int on_disk(const char *path, char *page)
 	return ret;
 }
 
+/* Until the page is clean, for a while; 0 or -errno */
+static int let_flusher_write(char *mem)
+{
+	int i, ret;
+
+	ret = write_text("/proc/sys/vm/dirty_expire_centisecs", "1") ?:
+	      write_text("/proc/sys/vm/dirty_writeback_centisecs", "1");
+	for (i = 0; !ret && i < 500; i++) {
+		usleep(10000);
+		if (i > 20 && !(pfn_flags(pfn_of(mem)) &
+				(PF_DIRTY | PF_WRITEBACK)))
+			break;
+	}
+	return write_text("/proc/sys/vm/dirty_expire_centisecs", "3000") ?:
+	       write_text("/proc/sys/vm/dirty_writeback_centisecs", "500") ?: ret;
+}
+
 /*
  * Written back while it is mapped, so that the page is clean and its mapping
  * read-only; then written through the map. Nothing but the put of the pin knows
- * that the page is dirty again.
+ * that the page is dirty again. A clone is made of the page meanwhile: it does not
+ * change.
  */
 static void write_behind_writeback(struct __test_metadata *_metadata,
 				   FIXTURE_DATA(kvm_map) *self,
-				   const char *where, unsigned int how)
+				   const char *where, unsigned int how,
+				   bool clone)
 {
 	const char *dir = getenv(where);
-	char path[256], page[PAGE];
+	char path[256], copy[256], page[PAGE];
+	int fd, to = -1;
 	bool dax;
 	char *mem;
-	int fd;
 
-	ASSERT_NE(NULL, dir);
+	if (!dir)
+		SKIP(return, "no %s", where);
 	dax = strstr(dir, "dax");
 	snprintf(path, sizeof(path), "%s/kvm_map", dir);
+	snprintf(copy, sizeof(copy), "%s/clone", dir);
 	fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	ASSERT_LE(0, fd);
 	fill(page, PAGE, 3);
@@ -477,6 +500,12 @@ static void write_behind_writeback(struct __test_metadata *_metadata,
 	ASSERT_EQ(1, caller_map(self->fd, &self->g, GPA));
 	EXPECT_EQ(1, pins_more(self));
 	ASSERT_EQ(0, msync(mem, PAGE, MS_SYNC));
+	if (clone) {
+		to = open(copy, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+		ASSERT_LE(0, to);
+		ASSERT_EQ(0, ioctl(to, FICLONE, fd));
+		close(to);
+	}
 	if (!dax)
 		ASSERT_EQ(0ULL, pfn_flags(pfn_of(mem)) & PF_DIRTY)
 			TH_LOG("not clean, so this shows nothing");
@@ -486,6 +515,9 @@ static void write_behind_writeback(struct __test_metadata *_metadata,
 	ASSERT_EQ(0, caller_unmap(self->fd, how));
 	EXPECT_EQ(0, pins_more(self));
 
+	/* The flusher asks nobody for what is noted: it finds what the put has said */
+	if (clone)
+		EXPECT_EQ(0, let_flusher_write(mem)) TH_LOG("the flusher");
 	ASSERT_EQ(0, msync(mem, PAGE, MS_SYNC));
 	EXPECT_EQ(0, on_disk(path, page));
 	EXPECT_STREQ(self->text, page + 8) TH_LOG("msync did not write it");
@@ -501,21 +533,39 @@ static void write_behind_writeback(struct __test_metadata *_metadata,
 	EXPECT_STREQ(self->text, page + 8) TH_LOG("lost with the mount");
 	close(fd);
 	unlink(path);
+	if (!clone)
+		return;
+	to = open(copy, O_RDONLY | O_CLOEXEC);
+	EXPECT_EQ((ssize_t)PAGE, pread(to, page, PAGE, 0));
+	EXPECT_TRUE(filled(page, PAGE, 3)) TH_LOG("the clone has changed");
+	close(to);
+	unlink(copy);
 }
 
-#define WRITTEN(test, where, how)					\
+#define WRITTEN(test, where, how, clone)				\
 	TEST_F(kvm_map, test)						\
 	{								\
-		write_behind_writeback(_metadata, self, where, how);	\
+		write_behind_writeback(_metadata, self, where, how,	\
+				       clone);				\
 	}
 
-WRITTEN(written_to_ext4, "USERPIN_EXT4", KVM_CALLER_DIRTY)
-WRITTEN(written_to_xfs, "USERPIN_XFS", KVM_CALLER_DIRTY)
-WRITTEN(written_to_fsdax, "USERPIN_DAX_EXT4", KVM_CALLER_DIRTY)
+WRITTEN(written_to_ext4, "USERPIN_EXT4", KVM_CALLER_DIRTY, false)
+WRITTEN(written_to_xfs, "USERPIN_XFS", KVM_CALLER_DIRTY, false)
+WRITTEN(written_to_fsdax, "USERPIN_DAX_EXT4", KVM_CALLER_DIRTY, false)
 WRITTEN(written_to_ext4_atomic, "USERPIN_EXT4",
-	KVM_CALLER_DIRTY | KVM_CALLER_ATOMIC)
+	KVM_CALLER_DIRTY | KVM_CALLER_ATOMIC, false)
 WRITTEN(written_to_xfs_atomic, "USERPIN_XFS",
-	KVM_CALLER_DIRTY | KVM_CALLER_ATOMIC)
+	KVM_CALLER_DIRTY | KVM_CALLER_ATOMIC, false)
+/* These give the page a new place, or account for it, when it becomes dirty */
+WRITTEN(written_to_btrfs, "USERPIN_BTRFS", KVM_CALLER_DIRTY, false)
+WRITTEN(written_to_btrfs_atomic, "USERPIN_BTRFS",
+	KVM_CALLER_DIRTY | KVM_CALLER_ATOMIC, false)
+WRITTEN(written_to_btrfs_with_clone, "USERPIN_BTRFS", KVM_CALLER_DIRTY, true)
+WRITTEN(written_to_btrfs_with_clone_atomic, "USERPIN_BTRFS",
+	KVM_CALLER_DIRTY | KVM_CALLER_ATOMIC, true)
+WRITTEN(written_to_xfs_with_clone, "USERPIN_XFS", KVM_CALLER_DIRTY, true)
+WRITTEN(written_to_xfs_with_clone_atomic, "USERPIN_XFS",
+	KVM_CALLER_DIRTY | KVM_CALLER_ATOMIC, true)
 
 /* --- Memory that goes away while it is mapped --------------------------------- */
 

@@ -20,6 +20,7 @@
 
 /* Bits of /proc/kpageflags */
 #define PF_DIRTY	(1ULL << 4)
+#define PF_WRITEBACK	(1ULL << 8)
 #define PF_ANON		(1ULL << 12)
 #define PF_TAIL		(1ULL << 16)
 #define PF_THP		(1ULL << 22)
