@@ -338,32 +338,40 @@ TEST_F(who, counters)
 	EXPECT_EQ(9, p.held);
 }
 
-/* Pins are counted together as long as the pages are of one node */
+/* Since @before, each of both nodes has @more */
+static void expect_nodes(struct __test_metadata *_metadata,
+			 const long before[2], const char *key, long more)
+{
+	int node;
+
+	for (node = 0; node < 2; node++) {
+		EXPECT_EQ(more, vmstat_of_node(node, key) - before[node])
+			TH_LOG("node %d, %s", node, key);
+	}
+}
+
+/* Pins are counted together as long as the pages are of one node: this has two */
 TEST_F(who, counters_of_nodes)
 {
-	static const char *const key[] = { "nr_foll_pin_acquired",
-					   "nr_foll_pin_released" };
-	long before[2][2], n[2][2];
-	int node, i;
+	long acquired[2], released[2], pinned[2];
+	int node;
 
 	for (node = 0; node < 2; node++) {
 		char *half = self->mem + node * N / 2 * PAGE;
 
 		ASSERT_EQ(0, bind_to_node(node, half, N / 2 * PAGE));
-		for (i = 0; i < 2; i++)
-			before[node][i] = vmstat_of_node(node, key[i]);
-		ASSERT_LE(0, before[node][0]);
+		acquired[node] = vmstat_of_node(node, "nr_foll_pin_acquired");
+		released[node] = vmstat_of_node(node, "nr_foll_pin_released");
+		pinned[node] = vmstat_of_node(node, "nr_longterm_pinned");
+		ASSERT_LE(0, acquired[node]);
 	}
 	ASSERT_EQ(0, vfio_open(&self->v, 0));
 	ASSERT_EQ(0, vfio_map(&self->v, self->mem, IOVA, SIZE, MAP_RW));
+	expect_nodes(_metadata, acquired, "nr_foll_pin_acquired", N / 2);
+	expect_nodes(_metadata, pinned, "nr_longterm_pinned", N / 2);
 	ASSERT_EQ((long)SIZE, vfio_unmap(&self->v, IOVA, SIZE));
-	for (node = 0; node < 2; node++)
-		for (i = 0; i < 2; i++) {
-			n[node][i] = vmstat_of_node(node, key[i]) -
-				     before[node][i];
-			EXPECT_EQ(N / 2, n[node][i]) TH_LOG("node %d, %s", node,
-							    key[i]);
-		}
+	expect_nodes(_metadata, released, "nr_foll_pin_released", N / 2);
+	expect_nodes(_metadata, pinned, "nr_longterm_pinned", 0);
 }
 
 /* What was never written has the zero page, of which no pin is counted */
