@@ -24,6 +24,7 @@
 #define N	24L
 #define SIZE	(N * PAGE)
 #define LIST	"/proc/longterm_pins"
+#define LOG_HOST 50	/* lines of refusals in five seconds, of all users */
 
 FIXTURE(who)
 {
@@ -735,6 +736,56 @@ TEST_F(who, log_is_limited)
 	EXPECT_LE(1, lines);
 	EXPECT_GE(LOG_LINES * windows, lines);
 	free(log);
+}
+
+/* Of @uid, @n maps are refused; so many lines of that are in the log */
+static int flood(struct __test_metadata *_metadata, FIXTURE_DATA(who) *self,
+		 uid_t uid, int n)
+{
+	char *hole = mmap(NULL, PAGE, PROT_NONE,
+			  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char want[32];
+
+	EXPECT_NE(MAP_FAILED, (void *)hole);
+	EXPECT_EQ(0, setresuid(uid, 0, 0));
+	while (n--) {
+		EXPECT_EQ(-EFAULT, vfio_map(&self->v, hole, IOVA_FAR, PAGE,
+					    MAP_RW));
+	}
+	EXPECT_EQ(0, setresuid(0, 0, 0));
+	munmap(hole, PAGE);
+	snprintf(want, sizeof(want), " [%d], uid %u, ", getpid(), uid);
+	return log_lines("refused fault", want);
+}
+
+/* Nor does one user's flood take the lines that others have */
+TEST_F(who, log_of_another_user)
+{
+	uint64_t start;
+	int lines;
+
+	open_and_map(_metadata, self);
+	log_room(LOG_LINES);
+	start = now_ms();
+	lines = flood(_metadata, self, SOMEBODY, 200);
+	EXPECT_LE(LOG_LINES, lines);
+	EXPECT_GE((long)(LOG_LINES * ((now_ms() - start) / 5000 + 1)), lines);
+	EXPECT_EQ(LOG_LINES, flood(_metadata, self, ANOTHER, LOG_LINES));
+}
+
+/* All together have a limit, too. Neighbours in number do not share one */
+TEST_F(who, log_of_many_users)
+{
+	uint64_t start;
+	int i, lines = 0;
+
+	open_and_map(_metadata, self);
+	log_room(LOG_LINES);
+	start = now_ms();
+	for (i = 0; i < 16; i++)
+		lines += flood(_metadata, self, 5000 + i, LOG_LINES);
+	EXPECT_LE(LOG_HOST, lines);
+	EXPECT_GE((long)(LOG_HOST * ((now_ms() - start) / 5000 + 1)), lines);
 }
 
 /* Refusals since boot, also of holders that have gone */
