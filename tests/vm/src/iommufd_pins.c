@@ -294,6 +294,35 @@ TEST_F(iommufd, forked)
 	close(sv[1]);
 }
 
+/* Processes that end leave no holder to an iommufd, once nothing is mapped by it */
+TEST_F(iommufd, holders_of_the_dead_go)
+{
+	int sv[2], status, i;
+	pid_t pid[3];
+
+	for (i = 0; i < 3; i++) {
+		pid[i] = child_maps(&self->i, N, sv);
+		ASSERT_LT(0, pid[i]);
+		EXPECT_EQ(0, chan_get(sv[0], NULL));
+		EXPECT_EQ(0, chan_put(sv[0], 0));
+		EXPECT_EQ(0, reap(pid[i], &status));
+		EXPECT_EQ(0, status);
+		/* One more holder: the dead go that have nothing mapped */
+		if (i) {
+			EXPECT_EQ(0, holders_of(pid[i - 1]));
+		} else {
+			EXPECT_EQ(0, iommufd_map(&self->i, self->mem, IOVA_FAR,
+						 SIZE));
+		}
+		EXPECT_EQ(N, pins_of_the_dead());
+		EXPECT_EQ(N, unmap(self, 0, N));
+		EXPECT_EQ(1, holders_of(pid[i])) TH_LOG("too early");
+		close(sv[0]);
+		close(sv[1]);
+	}
+	EXPECT_EQ(1, holders_of(getpid()));
+}
+
 /* What was pinned stays with the user who it was pinned for */
 TEST_F(iommufd, another_user)
 {
