@@ -294,6 +294,35 @@ TEST_F(iommufd, forked)
 	close(sv[1]);
 }
 
+/* Processes that end leave no holder to an iommufd, once nothing is mapped by it */
+TEST_F(iommufd, holders_of_the_dead_go)
+{
+	int sv[2], status, i;
+	pid_t pid[3];
+
+	for (i = 0; i < 3; i++) {
+		pid[i] = child_maps(&self->i, N, sv);
+		ASSERT_LT(0, pid[i]);
+		EXPECT_EQ(0, chan_get(sv[0], NULL));
+		EXPECT_EQ(0, chan_put(sv[0], 0));
+		EXPECT_EQ(0, reap(pid[i], &status));
+		EXPECT_EQ(0, status);
+		/* One more holder: the dead go that have nothing mapped */
+		if (i) {
+			EXPECT_EQ(0, holders_of(pid[i - 1]));
+		} else {
+			EXPECT_EQ(0, iommufd_map(&self->i, self->mem, IOVA_FAR,
+						 SIZE));
+		}
+		EXPECT_EQ(N, pins_of_the_dead());
+		EXPECT_EQ(N, unmap(self, 0, N));
+		EXPECT_EQ(1, holders_of(pid[i])) TH_LOG("too early");
+		close(sv[0]);
+		close(sv[1]);
+	}
+	EXPECT_EQ(1, holders_of(getpid()));
+}
+
 /* What was pinned stays with the user who it was pinned for */
 TEST_F(iommufd, another_user)
 {
@@ -396,15 +425,30 @@ TEST(failed_domain_unmaps_first)
 	iommufd_close(&i);
 }
 
+/* Did the IOMMU layer unmap something that begins at @iova? */
+static bool unmapped(uint64_t iova)
+{
+	char *text = trace_read(), *line, *save, want[32];
+	bool yes = false;
+
+	snprintf(want, sizeof(want), "iova=0x%016lx ", iova);
+	for (line = text ? strtok_r(text, "\n", &save) : NULL; line;
+	     line = strtok_r(NULL, "\n", &save))
+		yes |= strstr(line, " unmap: ") && strstr(line, want);
+	free(text);
+	return yes;
+}
+
 /*
- * Scattered pages go to the IOMMU 16 at a time. The second page table has no memory
- * when the first one has 40 of them: none may stay. What stays is told by a WARN of
- * the next map.
+ * Scattered pages go to the IOMMU 16 at a time. The last page table has no memory
+ * when those before it have 600 of them: none may stay. What stays is told by a
+ * WARN of the next map. Without memory to pin all at once, the kernel pins fewer
+ * at a time.
  */
 TEST(failed_scattered_map_leaves_nothing)
 {
-	const long n = 100, first = 40;
-	int nth, at, failed = 0;
+	const long n = 700, first = 600;
+	int nth, at, failed = 0, undone = 0;
 	char *mem = scattered_pages(n);
 	struct snap before, base;
 	struct vfio_dev dev;
@@ -421,19 +465,24 @@ TEST(failed_scattered_map_leaves_nothing)
 	ASSERT_EQ(0, snap(&base));
 	nth = failing_open();
 	ASSERT_LE(0, nth);
+	ASSERT_EQ(0, write_text(TRACEFS "/events/iommu/unmap/enable", "1"));
 	for (at = 1; injected && !_metadata->exit_code; at++) {
 		/* Each time the last page tables are new; edu reaches 256 MiB */
 		uint64_t iova = IOVA + at * 2 * HUGE * PAGE - first * PAGE;
 		int ret;
 
+		ASSERT_EQ(0, trace_on());
 		arm(nth, at);
 		ret = iommufd_map(&i, mem, iova, n * PAGE);
 		injected = disarm(nth);
+		trace_off();
+		EXPECT_NE(-EINVAL, ret) TH_LOG("at %d", at);
 		/* As on stock, it stays mapped if the answer cannot be copied */
 		if (ret == -EFAULT)
 			iommufd_unmap(&i, iova, n * PAGE);
 		if (ret) {
 			failed++;
+			undone += unmapped(iova);
 			EXPECT_BACK(&base);
 			ret = iommufd_map(&i, mem, iova, n * PAGE);
 		}
@@ -442,8 +491,10 @@ TEST(failed_scattered_map_leaves_nothing)
 		EXPECT_EQ(n * (long)PAGE, iommufd_unmap(&i, iova, n * PAGE));
 		EXPECT_BACK(&base);
 	}
-	TH_LOG("%d failures", failed);
+	write_text(TRACEFS "/events/iommu/unmap/enable", "0");
+	TH_LOG("%d failures, %d of them with something mapped", failed, undone);
 	EXPECT_LT(3, failed);
+	EXPECT_LT(0, undone) TH_LOG("the last page table has never failed");
 	close(nth);
 	iommufd_stop(&dev);
 	iommufd_close(&i);

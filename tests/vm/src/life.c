@@ -62,19 +62,6 @@ static bool listed(struct pins *all, const char *name, struct holder *h)
 	return false;
 }
 
-/* How many holders the list names a process for */
-static int holders_of(pid_t pid)
-{
-	static struct pins all;
-	int i, n = 0;
-
-	if (pins_read_all(&all))
-		return -1;
-	for (i = 0; i < all.nr; i++)
-		n += all.holder[i].pid == pid;
-	return n;
-}
-
 /* --- A long map is killed --------------------------------------------------- */
 
 #define BATCH		(2 * MB)	/* what is pinned between two looks */

@@ -285,6 +285,18 @@ long pins_of_the_dead(void)
 	return pages;
 }
 
+int holders_of(pid_t pid)
+{
+	static struct pins all;
+	int i, n = 0;
+
+	if (pins_read_all(&all))
+		return -1;
+	for (i = 0; i < all.nr; i++)
+		n += all.holder[i].pid == pid;
+	return n;
+}
+
 long pins_refused_ever(enum reason why)
 {
 	char key[32];

@@ -70,6 +70,8 @@ long pins_pages(const struct pins *p);
 long pins_refused(const struct pins *p, enum reason why);
 /* Pages of holders whose process has ended, or does another program; of the host */
 long pins_of_the_dead(void);
+/* Holders of a process, which may have ended; of the host's list */
+int holders_of(pid_t pid);
 /* All of the host since boot, as the list of all holders has them */
 long pins_refused_ever(enum reason why);
 

@@ -24,6 +24,7 @@
 #define N	24L
 #define SIZE	(N * PAGE)
 #define LIST	"/proc/longterm_pins"
+#define LOG_HOST 50	/* lines of refusals in five seconds, of all users */
 
 FIXTURE(who)
 {
@@ -338,32 +339,40 @@ TEST_F(who, counters)
 	EXPECT_EQ(9, p.held);
 }
 
-/* Pins are counted together as long as the pages are of one node */
+/* Since @before, each of both nodes has @more */
+static void expect_nodes(struct __test_metadata *_metadata,
+			 const long before[2], const char *key, long more)
+{
+	int node;
+
+	for (node = 0; node < 2; node++) {
+		EXPECT_EQ(more, vmstat_of_node(node, key) - before[node])
+			TH_LOG("node %d, %s", node, key);
+	}
+}
+
+/* Pins are counted together as long as the pages are of one node: this has two */
 TEST_F(who, counters_of_nodes)
 {
-	static const char *const key[] = { "nr_foll_pin_acquired",
-					   "nr_foll_pin_released" };
-	long before[2][2], n[2][2];
-	int node, i;
+	long acquired[2], released[2], pinned[2];
+	int node;
 
 	for (node = 0; node < 2; node++) {
 		char *half = self->mem + node * N / 2 * PAGE;
 
 		ASSERT_EQ(0, bind_to_node(node, half, N / 2 * PAGE));
-		for (i = 0; i < 2; i++)
-			before[node][i] = vmstat_of_node(node, key[i]);
-		ASSERT_LE(0, before[node][0]);
+		acquired[node] = vmstat_of_node(node, "nr_foll_pin_acquired");
+		released[node] = vmstat_of_node(node, "nr_foll_pin_released");
+		pinned[node] = vmstat_of_node(node, "nr_longterm_pinned");
+		ASSERT_LE(0, acquired[node]);
 	}
 	ASSERT_EQ(0, vfio_open(&self->v, 0));
 	ASSERT_EQ(0, vfio_map(&self->v, self->mem, IOVA, SIZE, MAP_RW));
+	expect_nodes(_metadata, acquired, "nr_foll_pin_acquired", N / 2);
+	expect_nodes(_metadata, pinned, "nr_longterm_pinned", N / 2);
 	ASSERT_EQ((long)SIZE, vfio_unmap(&self->v, IOVA, SIZE));
-	for (node = 0; node < 2; node++)
-		for (i = 0; i < 2; i++) {
-			n[node][i] = vmstat_of_node(node, key[i]) -
-				     before[node][i];
-			EXPECT_EQ(N / 2, n[node][i]) TH_LOG("node %d, %s", node,
-							    key[i]);
-		}
+	expect_nodes(_metadata, released, "nr_foll_pin_released", N / 2);
+	expect_nodes(_metadata, pinned, "nr_longterm_pinned", 0);
 }
 
 /* What was never written has the zero page, of which no pin is counted */
@@ -727,6 +736,56 @@ TEST_F(who, log_is_limited)
 	EXPECT_LE(1, lines);
 	EXPECT_GE(LOG_LINES * windows, lines);
 	free(log);
+}
+
+/* Of @uid, @n maps are refused; so many lines of that are in the log */
+static int flood(struct __test_metadata *_metadata, FIXTURE_DATA(who) *self,
+		 uid_t uid, int n)
+{
+	char *hole = mmap(NULL, PAGE, PROT_NONE,
+			  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char want[32];
+
+	EXPECT_NE(MAP_FAILED, (void *)hole);
+	EXPECT_EQ(0, setresuid(uid, 0, 0));
+	while (n--) {
+		EXPECT_EQ(-EFAULT, vfio_map(&self->v, hole, IOVA_FAR, PAGE,
+					    MAP_RW));
+	}
+	EXPECT_EQ(0, setresuid(0, 0, 0));
+	munmap(hole, PAGE);
+	snprintf(want, sizeof(want), " [%d], uid %u, ", getpid(), uid);
+	return log_lines("refused fault", want);
+}
+
+/* Nor does one user's flood take the lines that others have */
+TEST_F(who, log_of_another_user)
+{
+	uint64_t start;
+	int lines;
+
+	open_and_map(_metadata, self);
+	log_room(LOG_LINES);
+	start = now_ms();
+	lines = flood(_metadata, self, SOMEBODY, 200);
+	EXPECT_LE(LOG_LINES, lines);
+	EXPECT_GE((long)(LOG_LINES * ((now_ms() - start) / 5000 + 1)), lines);
+	EXPECT_EQ(LOG_LINES, flood(_metadata, self, ANOTHER, LOG_LINES));
+}
+
+/* All together have a limit, too. Neighbours in number do not share one */
+TEST_F(who, log_of_many_users)
+{
+	uint64_t start;
+	int i, lines = 0;
+
+	open_and_map(_metadata, self);
+	log_room(LOG_LINES);
+	start = now_ms();
+	for (i = 0; i < 16; i++)
+		lines += flood(_metadata, self, 5000 + i, LOG_LINES);
+	EXPECT_LE(LOG_HOST, lines);
+	EXPECT_GE((long)(LOG_HOST * ((now_ms() - start) / 5000 + 1)), lines);
 }
 
 /* Refusals since boot, also of holders that have gone */
