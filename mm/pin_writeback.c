@@ -17,8 +17,9 @@
  * Words:
  *
  *   pinned	folio_maybe_dma_pinned(), in a file that was prepared. Readers'
- *		pins and 1024 references look the same: that costs a write of the
- *		page, no more.
+ *		pins and 1024 references look the same, once the page was dirty:
+ *		nothing is lost, but the page is written again and again, and
+ *		others get EBUSY.
  *   prepared	a file of which a page was pinned for writing at some time. Its
  *		address_space points to a struct pin_writeback.
  *   noted	a folio with PAGECACHE_TAG_NOTED: a device may have written to it,
