@@ -120,17 +120,6 @@ static unsigned long bench_run(struct bench_test *t, unsigned long i)
 	return n;
 }
 
-/* The kind is what it is called */
-static void bench_runs(struct kunit *test, unsigned long nr)
-{
-	struct bench_test *t = test->priv;
-
-	if (!strcmp(t->kind, "scattered"))
-		KUNIT_EXPECT_EQ(test, nr, t->npages);
-	else if (nr > t->npages / 8)
-		kunit_skip(test, "the allocator gave pages that do not lie together");
-}
-
 static void bench_ledger(struct kunit *test, int repetition)
 {
 	unsigned long i, j, n, all = 0;
@@ -145,7 +134,8 @@ static void bench_ledger(struct kunit *test, int repetition)
 	KUNIT_ASSERT_NOT_NULL(test, runs);
 	for (i = 0; i < t->npages; i += runs[nr++])
 		runs[nr] = bench_run(t, i);
-	bench_runs(test, nr);
+	if (nr > t->npages / 8)
+		kunit_skip(test, "the allocator gave pages that do not lie together");
 
 	mutex_lock(&t->ledger->lock);
 	start = ktime_get();
@@ -167,6 +157,45 @@ static void bench_ledger(struct kunit *test, int repetition)
 	mutex_unlock(&t->ledger->lock);
 	KUNIT_EXPECT_EQ(test, all, t->npages);
 	kunit_kfree(test, runs);
+}
+
+/* Pages that lie alone, as pins have them in arrays, and puts as extents */
+static void bench_ledger_alone(struct kunit *test, int repetition)
+{
+	struct bench_test *t = test->priv;
+	struct pin_extent *extents;
+	struct page **pages;
+	unsigned long i;
+	ktime_t start;
+	long n = 1;
+
+	extents = kunit_kcalloc(test, t->npages, sizeof(*extents), GFP_KERNEL);
+	pages = kunit_kcalloc(test, t->npages, sizeof(*pages), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, extents);
+	KUNIT_ASSERT_NOT_NULL(test, pages);
+	for (i = 0; i < t->npages; i++) {
+		KUNIT_EXPECT_EQ(test, bench_run(t, i), 1);
+		extents[i] = (struct pin_extent){ page_to_pfn(t->pages[i]), 1 };
+	}
+
+	mutex_lock(&t->ledger->lock);
+	start = ktime_get();
+	for (i = 0; i < t->npages && n > 0; i += n)
+		n = pin_ledger_add_small(t->ledger, PIN_PLANE_LOCKED,
+					 t->pages + i, t->npages - i);
+	bench_row(test, "ledger-add", repetition, start);
+	KUNIT_EXPECT_EQ(test, pin_test_charge(t->ledger), t->npages);
+
+	start = ktime_get();
+	for (i = 0; i < t->npages && n > 0; i += n)
+		n = pin_ledger_sub_small(t->ledger, PIN_PLANE_LOCKED,
+					 extents + i, t->npages - i, 0, pages);
+	bench_row(test, "ledger-sub", repetition, start);
+	pin_ledger_count_node(t->ledger);
+	mutex_unlock(&t->ledger->lock);
+	KUNIT_EXPECT_EQ(test, pin_test_charge(t->ledger), 0);
+	kunit_kfree(test, extents);
+	kunit_kfree(test, pages);
 }
 
 static void bench_put(struct kunit *test, const char *what, int repetition,
@@ -198,7 +227,10 @@ static void bench(struct kunit *test, const char *kind)
 
 	bench_memory(test, kind);
 	for (i = 1; i <= BENCH_REPETITIONS; i++) {
-		bench_ledger(test, i);
+		if (strcmp(kind, "scattered"))
+			bench_ledger(test, i);
+		else
+			bench_ledger_alone(test, i);
 		bench_put(test, "put", i, put_user_pages);
 		bench_put(test, "unpin", i, unpin_user_pages);
 		bench_put(test, "put-dirty", i, put_user_pages_dirty_lock);
