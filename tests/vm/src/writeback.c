@@ -1486,6 +1486,30 @@ static const char *cut(void)
 	return what ?: cut_differs(from, end) ?: HOLDS;
 }
 
+/* The disk of a VM is read into its memory, both are files: into pages that nobody has pinned yet */
+static const char *file_to_file(void)
+{
+	unsigned long i;
+	int fd;
+
+	make_file(other_path);
+	fd = open_file(other_path, O_RDWR);
+	for (i = P; i <= Q; i++) {
+		fill(buf, PAGE, NEW(i));
+		must(pwrite(fd, buf, PAGE, i * PAGE) == PAGE, "write");
+	}
+	must(!fsync(fd), "fsync of what is read");
+	close(fd);
+	drop_caches();
+	fd = open_file(other_path, O_RDONLY | O_DIRECT);
+	must(pread(fd, map + P * PAGE, 2 * PAGE, P * PAGE) == 2 * PAGE, "O_DIRECT read");
+	close(fd);
+	must_be_pinned(0);
+	if (how == UNMAP)
+		close_map();
+	return survived_and(fsync_error());
+}
+
 /* A folio is cut in part, and dropped as it is pinned: what has arrived is on the disk */
 static const char *cut_arrived(void)
 {
@@ -2142,6 +2166,10 @@ static const struct row {
 	{ "umount.pinned", unmounted, WHILE_PINNED, true,
 	  { LOST, LOST, LOST, LOST, [EXT4_JOURNAL] = HOLDS } },
 	{ "move", move, 0, true, { HOLDS } },
+	{ "file.mapped", file_to_file, 0, false,
+	  { HOLDS, HOLDS, HOLDS, [EXT4_JOURNAL] = HOLDS } },
+	{ "file.unmapped", file_to_file, UNMAP, false,
+	  { HOLDS, HOLDS, HOLDS, [EXT4_JOURNAL] = HOLDS } },
 	{ "exchange", exchange, 0, true, { NULL, LOST } },
 	{ "swap.target", swap_extents, SOURCE, true, { NULL, LOST } },
 	{ "swap.copy", swap_extents, DESTINATION, true, { NULL, LOST } },
