@@ -110,6 +110,17 @@ static struct pin_account *new_account(const char *name, unsigned int flags,
 	return acct;
 }
 
+/* By id, which two threads may have got in another order */
+static void list_in_order(struct pin_account *acct)
+{
+	struct list_head *head = &acct->ledger->accounts, *at = head->prev;
+
+	while (at != head &&
+	       list_entry(at, struct pin_account, in_ledger)->id > acct->id)
+		at = at->prev;
+	list_add_rcu(&acct->in_ledger, at);
+}
+
 static void free_account(struct pin_account *acct)
 {
 	if (acct->user)
@@ -199,7 +210,7 @@ struct pin_account *pin_account_get(struct mm_struct *mm, const void *key,
 	there = find_account(acct->ledger, key, flags, user);
 	if (!there) {
 		set_plane(acct);
-		list_add_tail_rcu(&acct->in_ledger, &acct->ledger->accounts);
+		list_in_order(acct);
 		xa_store(&pin_accounts, acct->id, acct, 0);
 	}
 	mutex_unlock(&acct->ledger->lock);

@@ -469,6 +469,12 @@ static int notice_folio(struct pin_writeback *pw, struct writer *w, struct folio
 	while (still_noted(mapping, folio)) {
 		vm_fault_t ret;
 
+		/* A device has no blocks to reserve; its node may be on what is frozen */
+		if (S_ISBLK(mapping->host->i_mode)) {
+			folio_lock(folio);
+			dirty_and_unlock(mapping, folio);
+			return noticed(mapping, w, folio, 0);
+		}
 		/*
 		 * Its mapping goes just now, and leaves a file behind. Or there was
 		 * none: a plain reference, which nobody sees, has ended. Then this
@@ -524,15 +530,17 @@ static int notice_range(struct pin_writeback *pw, struct writer *w, pgoff_t *fir
 	       filemap_get_folios_tag(pw->mapping, first, last, PAGECACHE_TAG_NOTED, &fbatch)) {
 		for (i = 0; i < folio_batch_count(&fbatch) && ret != -EINTR; i++) {
 			struct folio *folio = fbatch.folios[i];
+			bool noted;
 			int err = 0;
 
 			if (pinned || !folio_maybe_dma_pinned(folio))
 				err = notice_folio(pw, w, folio, wait);
-			if (__folio_noted(pw->mapping, folio))
-				*left = true;
+			noted = __folio_noted(pw->mapping, folio);
+			*left |= noted;
 			if (err && (!ret || ret == -EAGAIN || err == -EINTR))
 				ret = err;
-			errors += !wait && err && err != -EAGAIN;
+			/* Not if it was given up */
+			errors += !wait && noted && err && err != -EAGAIN;
 		}
 		folio_batch_release(&fbatch);
 		cond_resched();
@@ -565,7 +573,8 @@ static bool notice_file(struct pin_writeback *pw, struct writer *w, bool all,
 		w->give_up_eio = false;
 	}
 	w->give_up = pw->failed_at && time_after(jiffies, pw->failed_at + GIVE_UP);
-	first = pw->resume;
+	/* Who unmounts waits for all of it */
+	first = w->give_up_eio ? 0 : pw->resume;
 	resumed = first;
 	left = resumed;
 	if (time_after_eq(jiffies, pw->pinned_at + notice_delay()))

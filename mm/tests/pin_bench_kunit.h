@@ -164,8 +164,8 @@ static void bench_ledger_alone(struct kunit *test, int repetition)
 {
 	struct bench_test *t = test->priv;
 	struct pin_extent *extents;
+	unsigned long i, added;
 	struct page **pages;
-	unsigned long i;
 	ktime_t start;
 	long n = 1;
 
@@ -186,10 +186,11 @@ static void bench_ledger_alone(struct kunit *test, int repetition)
 	bench_row(test, "ledger-add", repetition, start);
 	KUNIT_EXPECT_EQ(test, pin_test_charge(t->ledger), t->npages);
 
+	added = n > 0 ? i : i - n;
 	start = ktime_get();
-	for (i = 0; i < t->npages && n > 0; i += n)
+	for (i = 0, n = 1; i < added && n > 0; i += n)
 		n = pin_ledger_sub_small(t->ledger, PIN_PLANE_LOCKED,
-					 extents + i, t->npages - i, 0, pages);
+					 extents + i, added - i, 0, pages);
 	bench_row(test, "ledger-sub", repetition, start);
 	pin_ledger_count_node(t->ledger);
 	mutex_unlock(&t->ledger->lock);

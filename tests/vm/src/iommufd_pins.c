@@ -467,7 +467,7 @@ TEST(failed_scattered_map_leaves_nothing)
 	ASSERT_LE(0, nth);
 	ASSERT_EQ(0, write_text(TRACEFS "/events/iommu/unmap/enable", "1"));
 	for (at = 1; injected && !_metadata->exit_code; at++) {
-		/* Each time the last page tables are new; edu reaches 256 MiB */
+		/* Each time the last page tables are new. edu does not reach all of them */
 		uint64_t iova = IOVA + at * 2 * HUGE * PAGE - first * PAGE;
 		int ret;
 
@@ -487,7 +487,8 @@ TEST(failed_scattered_map_leaves_nothing)
 			ret = iommufd_map(&i, mem, iova, n * PAGE);
 		}
 		EXPECT_EQ(0, ret) TH_LOG("at %d", at);
-		EXPECT_EQ(0, edu_check(&dev, mem, iova, n * PAGE));
+		if (iova + n * PAGE <= EDU_REACH)
+			EXPECT_EQ(0, edu_check(&dev, mem, iova, n * PAGE));
 		EXPECT_EQ(n * (long)PAGE, iommufd_unmap(&i, iova, n * PAGE));
 		EXPECT_BACK(&base);
 	}

@@ -449,21 +449,34 @@ static int on_disk(const char *path, char *page)
 	return ret;
 }
 
-/* Until the page is clean, for a while; 0 or -errno */
-static int let_flusher_write(char *mem)
+static long noticed(void)
 {
+	char *text = slurp("/proc/vmstat"), *at;
+	long n = -1;
+
+	at = text ? strstr(text, "\npin_noticed ") : NULL;
+	if (at)
+		n = atol(strchr(at, ' '));
+	free(text);
+	return n;
+}
+
+/* What has been noticed since there were @before, the flusher writes; 0 or -errno */
+static int let_flusher_write(char *mem, long before)
+{
+	bool clean = false;
 	int i, ret;
 
 	ret = write_text("/proc/sys/vm/dirty_expire_centisecs", "1") ?:
 	      write_text("/proc/sys/vm/dirty_writeback_centisecs", "1");
-	for (i = 0; !ret && i < 500; i++) {
+	for (i = 0; !ret && !clean && i < 3000; i++) {
 		usleep(10000);
-		if (i > 20 && !(pfn_flags(pfn_of(mem)) &
-				(PF_DIRTY | PF_WRITEBACK)))
-			break;
+		clean = noticed() > before && !(pfn_flags(pfn_of(mem)) &
+						(PF_DIRTY | PF_WRITEBACK));
 	}
 	return write_text("/proc/sys/vm/dirty_expire_centisecs", "3000") ?:
-	       write_text("/proc/sys/vm/dirty_writeback_centisecs", "500") ?: ret;
+	       write_text("/proc/sys/vm/dirty_writeback_centisecs", "500") ?:
+	       ret ?: clean ? 0 : -ETIMEDOUT;
 }
 
 /*
@@ -480,6 +493,7 @@ static void write_behind_writeback(struct __test_metadata *_metadata,
 	const char *dir = getenv(where);
 	char path[256], copy[256], page[PAGE];
 	int fd, to = -1;
+	long before;
 	bool dax;
 	char *mem;
 
@@ -512,12 +526,13 @@ static void write_behind_writeback(struct __test_metadata *_metadata,
 	ASSERT_EQ(0, write_text("/proc/sys/vm/drop_caches", "3"));
 	ASSERT_EQ(0, write_through(self));
 	EXPECT_STREQ(self->text, mem + 8);
+	before = noticed();
 	ASSERT_EQ(0, caller_unmap(self->fd, how));
 	EXPECT_EQ(0, pins_more(self));
 
 	/* The flusher asks nobody for what is noted: it finds what the put has said */
 	if (clone)
-		EXPECT_EQ(0, let_flusher_write(mem)) TH_LOG("the flusher");
+		EXPECT_EQ(0, let_flusher_write(mem, before)) TH_LOG("the flusher");
 	ASSERT_EQ(0, msync(mem, PAGE, MS_SYNC));
 	EXPECT_EQ(0, on_disk(path, page));
 	EXPECT_STREQ(self->text, page + 8) TH_LOG("msync did not write it");

@@ -1185,6 +1185,29 @@ static const char *frozen(void)
 	return survived_and(fsync_error());
 }
 
+/* A file that became immutable after the pin is written all the same */
+static const char *frozen_immutable(void)
+{
+	int dir, flags;
+
+	pin_clean();
+	must(!ioctl(file, FS_IOC_GETFLAGS, &flags), "FS_IOC_GETFLAGS");
+	flags |= FS_IMMUTABLE_FL;
+	must(!ioctl(file, FS_IOC_SETFLAGS, &flags), "FS_IOC_SETFLAGS");
+	dir = open_file(DIR, O_RDONLY | O_DIRECTORY);
+	must(!ioctl(dir, FIFREEZE, 0), "FIFREEZE");
+	release();
+	/* It is noted only, and its buffers are its place on the disk */
+	close_map();
+	drop_caches();
+	must(!ioctl(dir, FITHAW, 0), "FITHAW");
+	close(dir);
+	sync();
+	flags &= ~FS_IMMUTABLE_FL;
+	must(!ioctl(file, FS_IOC_SETFLAGS, &flags), "FS_IOC_SETFLAGS");
+	return survived();
+}
+
 static aio_context_t fsyncs;
 
 static bool have_ended(void *arg)
@@ -2148,6 +2171,7 @@ static const struct row {
 	{ "frozen", frozen, 0, false,
 	  { "written while frozen", "written while frozen", "lost, EIO" } },
 	{ "frozen.aio", frozen_aio, 0, false, { HOLDS } },
+	{ "frozen.immutable", frozen_immutable, 0, false, { HOLDS } },
 	{ "shift.insert", shift, INSERT, true,
 	  { LOST, LOST, [EXT4_JOURNAL] = HOLDS } },
 	{ "shift.collapse", shift, COLLAPSE, true,
