@@ -359,6 +359,20 @@ static long aio_end(void)
 	return event.res;
 }
 
+static aio_context_t many;
+
+static bool have_ended(void *arg)
+{
+	static struct io_event events[512];
+	struct timespec now = {};
+	long *left = arg, n;
+
+	n = syscall(SYS_io_getevents, many, 0, *left, events, &now);
+	must(n >= 0, "io_getevents");
+	*left -= n;
+	return !*left;
+}
+
 static long vmstat(const char *name)
 {
 	char *text = slurp("/proc/vmstat"), *at;
@@ -1208,20 +1222,6 @@ static const char *frozen_immutable(void)
 	return survived();
 }
 
-static aio_context_t fsyncs;
-
-static bool have_ended(void *arg)
-{
-	static struct io_event events[512];
-	struct timespec now = {};
-	long *left = arg, n;
-
-	n = syscall(SYS_io_getevents, fsyncs, 0, *left, events, &now);
-	must(n >= 0, "io_getevents");
-	*left -= n;
-	return !*left;
-}
-
 /* As many fsync() as system_wq has work items wait for a thaw, which is one of these */
 static const char *frozen_aio(void)
 {
@@ -1241,18 +1241,18 @@ static const char *frozen_aio(void)
 	arrive();
 	dir = open_file(DIR, O_RDONLY | O_DIRECTORY);
 	must(!ioctl(dir, FIFREEZE, 0), "FIFREEZE");
-	must(!syscall(SYS_io_setup, 512, &fsyncs), "io_setup");
+	must(!syscall(SYS_io_setup, 512, &many), "io_setup");
 	for (; n < 400; n++) {
 		struct iocb *next = &cb;
 
-		must(syscall(SYS_io_submit, fsyncs, 1, &next) == 1, "io_submit");
+		must(syscall(SYS_io_submit, many, 1, &next) == 1, "io_submit");
 	}
 	must(!write_text("/proc/sysrq-trigger", "j"), "an emergency thaw");
 	thawed = wait_for(have_ended, &n);
 	if (!thawed)
 		must(!ioctl(dir, FITHAW, 0), "FITHAW");
 	close(dir);
-	syscall(SYS_io_destroy, fsyncs);
+	syscall(SYS_io_destroy, many);
 	release();
 	return thawed ? survived_and(fsync_error()) : "a thaw that waits";
 }
@@ -1400,24 +1400,72 @@ static const char *remounted_at_once(void)
 #define NO_LOG_FLUSH	2
 
 /* What can be written no more keeps no file system busy */
-static const char *shut_down(void)
+static void shut_fs_down(void)
 {
 	uint32_t flags = NO_LOG_FLUSH;
-	int dir, i;
+	int dir = open_file(DIR, O_RDONLY | O_DIRECTORY);
 
+	must(!ioctl(dir, IOC_SHUTDOWN, &flags), "shutdown");
+	close(dir);
+}
+
+static const char *unmounted_by(int attempts, bool pause)
+{
+	for (; attempts && umount(DIR); attempts--)
+		if (pause)
+			before_next_look();
+	/* Or no other case would get a place to mount at */
+	return umount2(DIR, MNT_DETACH) ? HOLDS : "EBUSY";
+}
+
+static const char *shut_down(void)
+{
 	pin_clean();
 	if (how == UNMAP)
 		close_file();
-	dir = open_file(DIR, O_RDONLY | O_DIRECTORY);
-	must(!ioctl(dir, IOC_SHUTDOWN, &flags), "shutdown");
-	close(dir);
+	shut_fs_down();
 	release();
 	if (file >= 0)
 		close_file();
-	for (i = 0; i < 200 && umount(DIR); i++)
-		before_next_look();
-	/* Or no other case would get a place to mount at */
-	return umount2(DIR, MNT_DETACH) ? HOLDS : "EBUSY";
+	return unmounted_by(200, true);
+}
+
+/* More pages than the kernel takes at once, and not twice as many */
+static const char *shut_down_many(void)
+{
+	const long n = 40;
+	struct iocb cb = { .aio_lio_opcode = IOCB_CMD_PREAD, .aio_nbytes = PAGE };
+	struct iocb *next = &cb;
+	long left = n;
+	char *at;
+	int fd;
+
+	close_file();
+	file = open_file(other_path, O_RDWR | O_CREAT);
+	must(!fallocate(file, 0, 0, n * PAGE), "fallocate");
+	at = mmap(NULL, n * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+	must(at != MAP_FAILED, "mmap");
+	must(!syscall(SYS_io_setup, 512, &many), "io_setup");
+	fd = open_file(source_path(), O_RDONLY | O_DIRECT);
+	cb.aio_fildes = fd;
+	for (cb.aio_buf = (uintptr_t)at; cb.aio_buf < (uintptr_t)at + n * PAGE;
+	     cb.aio_buf += PAGE)
+		must(syscall(SYS_io_submit, many, 1, &next) == 1, "io_submit");
+	close(fd);
+	must_be_pinned(n);
+	must(!fsync(file), "fsync of what is pinned");
+	shut_fs_down();
+	must_be_0(source_release(0), "release");
+	must(wait_for(have_ended, &left), "reads");
+	must_be_pinned(0);
+	syscall(SYS_io_destroy, many);
+	munmap(at, n * PAGE);
+	close(file);
+	file = -1;
+	/* The kernel has looked at the first of them, and looks at the others now */
+	sync();
+	/* Without a pause, in which it looks by itself */
+	return unmounted_by(10, false);
 }
 
 static int take_lock(int fd)
@@ -2217,6 +2265,8 @@ static const struct row {
 	{ "shutdown.mapped", shut_down, 0, false,
 	  { HOLDS, HOLDS, [EXT4_JOURNAL] = HOLDS } },
 	{ "shutdown.unmapped", shut_down, UNMAP, false,
+	  { HOLDS, HOLDS, [EXT4_JOURNAL] = HOLDS } },
+	{ "shutdown.many", shut_down_many, 0, false,
 	  { HOLDS, HOLDS, [EXT4_JOURNAL] = HOLDS } },
 	{ "locks.flock", locked, FLOCK, false, { HOLDS, HOLDS, LOST } },
 	{ "locks.ofd", locked, OFD, false, { HOLDS, HOLDS, LOST } },
