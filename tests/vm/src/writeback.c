@@ -359,6 +359,7 @@ static long aio_end(void)
 	return event.res;
 }
 
+/* With room for more requests than that of the device */
 static aio_context_t many;
 
 static bool have_ended(void *arg)
