@@ -795,7 +795,7 @@ int pin_ledger_reserve(struct pin_ledger *ledger, enum pin_plane_id which,
  * @pfn: the first page frame; the pages are still pinned
  * @npages: how many pages
  *
- * Context: Process context. ledger->lock is held.
+ * Context: Process context. May sleep; ledger->lock is held.
  */
 void pin_ledger_unreserve(struct pin_ledger *ledger, enum pin_plane_id which,
 			  unsigned long pfn, unsigned long npages)
@@ -805,7 +805,7 @@ void pin_ledger_unreserve(struct pin_ledger *ledger, enum pin_plane_id which,
 
 	lockdep_assert_held(&ledger->lock);
 
-	while (pfn < end) {
+	for (; pfn < end; cond_resched()) {
 		struct pin_device_chunk *device;
 		struct pin_chunk *chunk;
 		struct folio *folio;

@@ -1976,6 +1976,79 @@ static void put_needs_no_memory(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, t->base.mm->pin_charge, 0);
 }
 
+/**
+ * struct urgent - a thread that goes before the test's, on the same CPU
+ * @task: the thread; it runs once each time that it is woken
+ * @turns: how often it has
+ */
+struct urgent {
+	struct task_struct *task;
+	unsigned int turns;
+};
+
+static int urgent_thread(void *data)
+{
+	struct urgent *u = data;
+
+	for (;;) {
+		set_current_state(TASK_INTERRUPTIBLE);
+		if (kthread_should_stop())
+			break;
+		schedule();
+		WRITE_ONCE(u->turns, u->turns + 1);
+	}
+	__set_current_state(TASK_RUNNING);
+	return 0;
+}
+
+/* The thread becomes ready; does it run before @work is done? */
+#define EXPECT_LETS_OTHERS_RUN(test_, urgent_, work)			\
+	do {								\
+		struct urgent *__u = (urgent_);				\
+		unsigned int __before, __turns;				\
+									\
+		/* It sleeps now, for it goes before this thread */	\
+		schedule();						\
+		__before = READ_ONCE(__u->turns);			\
+		wake_up_process(__u->task);				\
+		work;							\
+		__turns = READ_ONCE(__u->turns) - __before;		\
+		KUNIT_EXPECT_EQ(test_, __turns, 1);			\
+	} while (0)
+
+/* Without preemption a run of 1G would keep its CPU for as long as it takes */
+static void long_runs_let_others_run(struct kunit *test)
+{
+	const enum pin_plane_id which = PIN_PLANE_LOCKED;
+	struct ledger_test *t = test->priv;
+	const unsigned int cpu = raw_smp_processor_id();
+	struct pin_ledger *ledger = t->ledger;
+	struct urgent u = {};
+
+	KUNIT_ASSERT_EQ(test, set_cpus_allowed_ptr(current, cpumask_of(cpu)), 0);
+	u.task = kthread_create_on_cpu(urgent_thread, &u, cpu, "pin_test/%u");
+	KUNIT_ASSERT_FALSE(test, IS_ERR(u.task));
+	sched_set_fifo(u.task);
+	wake_up_process(u.task);
+
+	/* The second time the entries are there, so it does not wait for memory */
+	KUNIT_EXPECT_EQ(test, pin_ledger_reserve(ledger, which, t->pfn, AREA_PAGES), 0);
+	EXPECT_LETS_OTHERS_RUN(test, &u,
+			       pin_ledger_reserve(ledger, which, t->pfn, AREA_PAGES));
+	mutex_lock(&ledger->lock);
+	EXPECT_LETS_OTHERS_RUN(test, &u,
+			       pin_ledger_add(ledger, which, t->pfn, AREA_PAGES));
+	EXPECT_LETS_OTHERS_RUN(test, &u,
+			       pin_ledger_undo_all(ledger, which, t->pfn, AREA_PAGES));
+	mutex_unlock(&ledger->lock);
+	KUNIT_EXPECT_EQ(test, pin_ledger_reserve(ledger, which, t->pfn, AREA_PAGES), 0);
+	mutex_lock(&ledger->lock);
+	EXPECT_LETS_OTHERS_RUN(test, &u,
+			       pin_ledger_unreserve(ledger, which, t->pfn, AREA_PAGES));
+	mutex_unlock(&ledger->lock);
+	kthread_stop(u.task);
+}
+
 static struct kunit_case pin_ledger_test_cases[] = {
 	KUNIT_CASE(mm_has_one_ledger),
 	KUNIT_CASE(ledger_goes_with_last_reference),
@@ -2037,6 +2110,7 @@ static struct kunit_case pin_ledger_test_cases[] = {
 	KUNIT_CASE(store_that_fails_half_way_leaves_no_entry),
 	KUNIT_CASE(any_failed_allocation_leaves_ledger_as_it_was),
 	KUNIT_CASE(put_needs_no_memory),
+	KUNIT_CASE(long_runs_let_others_run),
 	{},
 };
 
