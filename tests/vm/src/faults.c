@@ -12,6 +12,8 @@
 
 #define MOST	20000	/* a sweep that long does not end */
 
+#define VICTIMS	4096	/* pages that somebody takes, to get one that was put */
+
 #define N	48UL
 #define SIZE	(N * PAGE)
 
@@ -405,17 +407,37 @@ TEST_F(faults, add_group)
 	sweep(_metadata, self, &s);
 }
 
-/* How many of the container's page tables get a mapping */
-static int domains(FIXTURE_DATA(faults) *self)
+/* How many page tables of @v get a mapping of @mem */
+static int domains(struct vfio *v, char *mem)
 {
 	struct iommu_pieces p;
 
 	if (iommu_trace_start() ||
-	    vfio_map(&self->v, self->mem, IOVA_FAR, PAGE, MAP_RW) ||
-	    vfio_unmap(&self->v, IOVA_FAR, PAGE) != (long)PAGE)
+	    vfio_map(v, mem, IOVA_FAR, PAGE, MAP_RW) ||
+	    vfio_unmap(v, IOVA_FAR, PAGE) != (long)PAGE)
 		return -EIO;
 	iommu_trace_stop(&p, IOVA_FAR, PAGE);
 	return p.maps == p.unmaps ? p.maps : -EILSEQ;
+}
+
+/*
+ * The second device joins @v, and allocation @n fails meanwhile (@injected). How
+ * many page tables there are then; 0 if it has not joined, or nothing failed
+ */
+static int join_failing(struct vfio *v, char *mem, int nth, int n,
+			bool *injected)
+{
+	int ret;
+
+	arm(nth, n);
+	ret = vfio_attach(v, 1);
+	*injected = disarm(nth);
+	if (ret)
+		return 0;
+	ret = vfio_start(v);
+	if (ret)
+		return ret;
+	return *injected ? domains(v, mem) : 0;
 }
 
 static void check_two_domains(struct __test_metadata *_metadata,
@@ -454,19 +476,15 @@ static void check_two_domains(struct __test_metadata *_metadata,
  */
 TEST_F(faults, two_domains)
 {
-	int n, ret, found = 0, both;
 	bool injected = true;
+	int n, found = 0, both;
 	struct snap base;
 
 	ASSERT_EQ(0, snap(&base));
 	for (n = 1; n < MOST && injected && !found; n++) {
 		ASSERT_EQ(0, prepare_unmap(self)) TH_LOG("at %d", n);
-		arm(self->nth, n);
-		ret = vfio_attach(&self->v, 1);
-		injected = disarm(self->nth);
-		if (!ret)
-			ASSERT_EQ(0, vfio_start(&self->v));
-		both = ret || !injected ? 0 : domains(self);
+		both = join_failing(&self->v, self->mem, self->nth, n,
+				    &injected);
 		ASSERT_LE(0, both) TH_LOG("at %d", n);
 		if (both == 2) {
 			check_two_domains(_metadata, self, &base);
@@ -732,6 +750,122 @@ TEST_F(faults, kvm_region)
 	static const struct sweep s = { kvm_reopen, kvm_pin, kvm_put, false };
 
 	sweep(_metadata, self, &s);
+}
+
+/* --- IOMMUs that fail to unmap: a VM of its own, as pages stay pinned for ever ----- */
+
+FIXTURE(stuck)
+{
+	struct vfio v;
+	char *mem;	/* two pages, at IOVA of both devices */
+	int nth;
+};
+
+FIXTURE_SETUP(stuck)
+{
+	if (!failing_supported())
+		SKIP(return, "this kernel has no fault injection");
+	if (file_exists("/sys/class/iommu/dmar0") ||
+	    file_exists("/sys/class/iommu/ivhd0"))
+		SKIP(return, "this IOMMU unmaps without an allocation");
+	NEED_DEVICES(2U);
+	self->v.fd = -1;
+	self->nth = failing_open();
+	ASSERT_LE(0, self->nth);
+	self->mem = small_pages(2 * PAGE);
+	ASSERT_NE(NULL, self->mem);
+}
+
+FIXTURE_TEARDOWN(stuck)
+{
+	vfio_close(&self->v);
+}
+
+/* Does what device @which writes to @iova come to @page? */
+static bool reaches(FIXTURE_DATA(stuck) *self, int which, char *page,
+		    uint64_t iova)
+{
+	static unsigned int seed = 5000;
+
+	fill(self->mem, EDU_LEN, ++seed);
+	memset(page, 0, EDU_LEN);
+	return !edu_copy(&self->v.dev[which], iova, IOVA, EDU_LEN) &&
+	       filled(page, EDU_LEN, seed);
+}
+
+/* Each device gets a page table of its own, as in two_domains */
+static int open_apart(FIXTURE_DATA(stuck) *self)
+{
+	bool injected = true;
+	int n, ret;
+
+	for (n = 1; n < MOST && injected; n++) {
+		ret = vfio_open(&self->v, 0) ?:
+		      vfio_map(&self->v, self->mem, IOVA, 2 * PAGE, MAP_RW);
+		if (ret)
+			return ret;
+		ret = join_failing(&self->v, self->mem, self->nth, n, &injected);
+		if (ret == 2)
+			return 0;
+		if (ret < 0)
+			return ret;
+		vfio_close(&self->v);
+	}
+	return -ENOENT;
+}
+
+/*
+ * Each allocation of an unmap fails in turn. If that is one of an IOMMU, its device
+ * still reaches the page: then it stays pinned and charged. The other IOMMU unmaps.
+ */
+TEST_F(stuck, pages_that_an_iommu_keeps_stay_pinned)
+{
+	uint64_t iova = IOVA + 2 * PAGE, pfn[3] = {};
+	int n, i, kept = 0, kept_by[2] = {};
+	bool injected = true, reach[2];
+	struct snap base;
+	char *page;
+
+	ASSERT_EQ(0, run_on(0));
+	ASSERT_EQ(0, open_apart(self));
+	ASSERT_EQ(0, snap(&base));
+	for (n = 1; injected && !_metadata->exit_code; n++, iova += PAGE) {
+		page = small_pages(PAGE);
+		ASSERT_NE(NULL, page);
+		ASSERT_EQ(0, vfio_map(&self->v, page, iova, PAGE, MAP_RW));
+		EXPECT_TRUE(reaches(self, 0, page, iova));
+		EXPECT_TRUE(reaches(self, 1, page, iova));
+
+		arm(self->nth, n);
+		vfio_unmap(&self->v, iova, PAGE);
+		injected = disarm(self->nth);
+		/* The ioctl may have failed to read its arguments */
+		vfio_unmap(&self->v, iova, PAGE);
+
+		for (i = 0; i < 2; i++) {
+			reach[i] = reaches(self, i, page, iova);
+			kept_by[i] += reach[i];
+		}
+		EXPECT_FALSE(reach[0] && reach[1]) TH_LOG("at %d", n);
+		if (reach[0] || reach[1]) {
+			ASSERT_GT(ARRAY_SIZE(pfn), (size_t)kept);
+			pfn[kept++] = pfn_of(page);
+		}
+		EXPECT_STATE(&base, kept, kept, kept);
+		munmap(page, PAGE);
+	}
+	EXPECT_EQ(1, kept_by[0]);
+	EXPECT_EQ(1, kept_by[1]);
+
+	/* Nobody else gets them, also when the container is closed */
+	vfio_close(&self->v);
+	page = small_pages(VICTIMS * PAGE);
+	ASSERT_NE(NULL, page);
+	for (i = 0; i < VICTIMS; i++) {
+		page[i * PAGE] = 2;
+		for (n = 0; n < kept; n++)
+			EXPECT_NE(pfn[n], pfn_of(page + i * PAGE));
+	}
 }
 
 TEST_HARNESS_MAIN
