@@ -97,6 +97,8 @@ refresh: deps
 CONFIG_release := tests/vm/kernel.config
 CONFIG_debug   := tests/vm/kernel.config tests/vm/debug.config
 CONFIG_kcsan   := tests/vm/kernel.config tests/vm/kcsan.config
+# What only s390 has
+KFLAGS_debug   := CFLAGS_gup.o='-include $(CURDIR)/tests/vm/inaccessible.h'
 
 # scripts/tree rewrites it only when a Kconfig file changed.
 $(TREE)/.userpin-kconfig: tree
@@ -111,7 +113,7 @@ PHONY += kernel-$(1)
 kernel-$(1): $(TREE)/obj-$(1)/.config
 	@$(LOCK) $(STEP) kernel-$(1)$$$$([ -e $(TREE)/obj-$(1)/vmlinux ] && echo -update) \
 		--what "kernel ($(1))" --expect $$$$([ -e $(TREE)/obj-$(1)/vmlinux ] && echo 0 || echo $(BASE_STEPS_$(1))) -- \
-		$(KBUILD) -C $(TREE) O=obj-$(1) bzImage modules headers
+		$(KBUILD) -C $(TREE) O=obj-$(1) $(KFLAGS_$(1)) bzImage modules headers
 endef
 $(foreach f,$(FLAVOURS),$(eval $(call flavour,$(f))))
 

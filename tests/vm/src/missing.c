@@ -14,6 +14,7 @@
 #include <sys/mount.h>
 #include <sys/syscall.h>
 
+#include "../inaccessible.h"
 #include "test.h"
 
 #define HUGE	(2 * MB)
@@ -429,6 +430,58 @@ TEST_F(missing, huge_page_that_failed)
 	signal(SIGBUS, nothing);
 	ASSERT_EQ(0, madvise(self->mem, PAGE, MADV_HWPOISON));
 	REFUSED(0, FAULT, FAULT_HELP);
+}
+
+/* --- A page that the architecture cannot make accessible ------------------------- */
+
+FIXTURE(inaccessible)
+{
+};
+
+FIXTURE_SETUP(inaccessible)
+{
+}
+
+FIXTURE_TEARDOWN(inaccessible)
+{
+}
+
+/*
+ * It is the last one of a page table. On stock GUP-fast goes on with the next page
+ * table: the file gets the page that comes next, at the place of this one.
+ */
+TEST_F(inaccessible, page_before_another_page_table)
+{
+	const char *dir = getenv("USERPIN_EXT4");
+	char *mem = small_pages(3 * HUGE), *page, *back = small_pages(2 * PAGE);
+	char name[64];
+	int fd;
+
+	if (!dir)
+		SKIP(return, "no ext4, see USERPIN_EXT4");
+	ASSERT_NE(NULL, mem);
+	ASSERT_NE(NULL, back);
+	snprintf(name, sizeof(name), "%s/inaccessible", dir);
+	fd = open(name, O_RDWR | O_CREAT | O_EXCL | O_DIRECT, 0600);
+	ASSERT_LE(0, fd);
+	unlink(name);
+
+	page = (char *)(((uintptr_t)mem + 2 * HUGE) & ~(HUGE - 1)) - PAGE;
+	fill(page, 2 * PAGE, 1);
+	EXPECT_EQ(2 * (long)PAGE, pwrite(fd, page, 2 * PAGE, 0));
+	fill(page, 2 * PAGE, 2);
+	strcpy(page, INACCESSIBLE);
+	EXPECT_EQ(-1, pwrite(fd, page, 2 * PAGE, 0));
+	EXPECT_EQ(EFAULT, errno);
+	EXPECT_EQ(2 * (long)PAGE, pread(fd, back, 2 * PAGE, 0));
+	EXPECT_TRUE(filled(back, 2 * PAGE, 1));
+
+	fill(page, 2 * PAGE, 2);
+	EXPECT_EQ(2 * (long)PAGE, pwrite(fd, page, 2 * PAGE, 0));
+	EXPECT_EQ(2 * (long)PAGE, pread(fd, back, 2 * PAGE, 0));
+	EXPECT_TRUE(filled(back, 2 * PAGE, 2));
+	close(fd);
+	munmap(mem, 3 * HUGE);
 }
 
 TEST_HARNESS_MAIN
