@@ -863,8 +863,9 @@ TEST_F(stuck, pages_that_an_iommu_keeps_stay_pinned)
 	ASSERT_NE(NULL, page);
 	for (i = 0; i < VICTIMS; i++) {
 		page[i * PAGE] = 2;
-		for (n = 0; n < kept; n++)
+		for (n = 0; n < kept; n++) {
 			EXPECT_NE(pfn[n], pfn_of(page + i * PAGE));
+		}
 	}
 }
 
