@@ -7,16 +7,23 @@
  * one is told of a change, it looks at the pages that it has been able to reach until
  * then. Nobody may have put them: they could be somebody else's by now.
  *
+ * A real device has a domain of the platform's IOMMU instead. The module looks in the
+ * same way when it stands between that domain and the IOMMU's driver.
+ *
  *	insmod vdpa_watch.ko
  *	... /dev/vhost-vdpa-N ...
+ *	echo 0000:00:1c.0 >/sys/module/vdpa_watch/parameters/domain_of
  *	cat /sys/module/vdpa_watch/parameters/exposed
  */
 
 #include <linux/dma-mapping.h>
+#include <linux/iommu.h>
 #include <linux/mm.h>
 #include <linux/module.h>
+#include <linux/pci.h>
 #include <linux/vdpa.h>
 #include <linux/vhost_iotlb.h>
+#include <linux/xarray.h>
 #include <uapi/linux/virtio_config.h>
 #include <uapi/linux/virtio_ids.h>
 
@@ -37,7 +44,7 @@ MODULE_PARM_DESC(fail_late, "the same for a set_map that fails when the device h
 
 static unsigned int fail_unmap;
 module_param(fail_unmap, uint, 0644);
-MODULE_PARM_DESC(fail_unmap, "the same for dma_unmap(): the device keeps the mapping");
+MODULE_PARM_DESC(fail_unmap, "the same for an unmap: the device, or the IOMMU, keeps the mapping");
 
 /**
  * struct watch - a device
@@ -60,6 +67,14 @@ static struct watch *to_watch(struct vdpa_device *vdpa)
 	return container_of(vdpa, struct watch, vdpa);
 }
 
+static void look_at(unsigned long pfn)
+{
+	struct folio *folio = pfn_folio(pfn);
+
+	if (!folio_ref_count(folio) || !folio_maybe_dma_pinned(folio))
+		exposed++;
+}
+
 /* As vhost-vdpa calls this, no other thread changes the mappings */
 static void look(struct watch *w)
 {
@@ -68,19 +83,19 @@ static void look(struct watch *w)
 
 	list_for_each_entry(map, &w->reach.list, link) {
 		for (addr = map->addr; addr < map->addr + map->size;
-		     addr += PAGE_SIZE) {
-			struct folio *folio = pfn_folio(PHYS_PFN(addr));
-
-			if (!folio_ref_count(folio) ||
-			    !folio_maybe_dma_pinned(folio))
-				exposed++;
-		}
+		     addr += PAGE_SIZE)
+			look_at(PHYS_PFN(addr));
 	}
 }
 
 static bool fails(void)
 {
 	return fail_in && !--fail_in;
+}
+
+static bool unmap_fails(void)
+{
+	return fail_unmap && !--fail_unmap;
 }
 
 static int watch_dma_map(struct vdpa_device *vdpa, unsigned int asid, u64 iova,
@@ -98,7 +113,7 @@ static int watch_dma_unmap(struct vdpa_device *vdpa, unsigned int asid,
 	struct watch *w = to_watch(vdpa);
 
 	look(w);
-	if (fail_unmap && !--fail_unmap)
+	if (unmap_fails())
 		return -EIO;
 	vhost_iotlb_del_range(&w->reach, iova, iova + size - 1);
 	return 0;
@@ -306,6 +321,136 @@ static struct watch *watch_add(const char *name,
 	return w;
 }
 
+/* --- A domain of the platform's IOMMU ------------------------------------------- */
+
+/**
+ * struct domain_watch - the one that is watched
+ * @domain: it, or NULL
+ * @real: of the IOMMU's driver
+ * @ops: in its place
+ * @reach: frames that the device can reach, by the address / PAGE_SIZE that it uses
+ */
+static struct domain_watch {
+	struct iommu_domain *domain;
+	const struct iommu_domain_ops *real;
+	struct iommu_domain_ops ops;
+	struct xarray reach;
+} watched;
+
+static void domain_look(void)
+{
+	unsigned long at;
+	void *frame;
+
+	xa_for_each(&watched.reach, at, frame)
+		look_at(xa_to_value(frame));
+}
+
+/* What a map that failed has left in the IOMMU counts */
+static void domain_forget(unsigned long iova, size_t size)
+{
+	unsigned long end = iova + size;
+
+	for (; iova < end; iova += PAGE_SIZE) {
+		if (!watched.real->iova_to_phys(watched.domain, iova))
+			xa_erase(&watched.reach, PFN_DOWN(iova));
+	}
+}
+
+static int domain_map_pages(struct iommu_domain *domain, unsigned long iova,
+			    phys_addr_t pa, size_t pgsize, size_t pgcount,
+			    int prot, gfp_t gfp, size_t *mapped)
+{
+	size_t size = pgsize * pgcount, done;
+	int ret = 0;
+
+	if (fails())
+		return -ENOSPC;
+	for (done = 0; done < size && !ret; done += PAGE_SIZE)
+		ret = xa_err(xa_store(&watched.reach, PFN_DOWN(iova + done),
+				      xa_mk_value(PHYS_PFN(pa + done)), gfp));
+	if (!ret)
+		ret = watched.real->map_pages(domain, iova, pa, pgsize, pgcount,
+					      prot, gfp, mapped);
+	if (ret)
+		domain_forget(iova, size);
+	return ret;
+}
+
+static size_t domain_unmap_pages(struct iommu_domain *domain,
+				 unsigned long iova, size_t pgsize,
+				 size_t pgcount,
+				 struct iommu_iotlb_gather *gather)
+{
+	domain_look();
+	if (unmap_fails())
+		return 0;
+	return watched.real->unmap_pages(domain, iova, pgsize, pgcount, gather);
+}
+
+/* Until this is done, the device may use what the IOMMU remembers */
+static void domain_iotlb_sync(struct iommu_domain *domain,
+			      struct iommu_iotlb_gather *gather)
+{
+	unsigned long start = gather->start, end = gather->end;
+
+	domain_look();
+	watched.real->iotlb_sync(domain, gather);
+	if (start <= end)
+		domain_forget(start, end - start + 1);
+}
+
+static void domain_release(void)
+{
+	watched.domain->ops = watched.real;
+	watched.domain = NULL;
+	xa_destroy(&watched.reach);
+}
+
+static void domain_free(struct iommu_domain *domain)
+{
+	domain_look();
+	domain_release();
+	domain->ops->free(domain);
+}
+
+/* Before anything is mapped: what is there already, nobody has told us of */
+static int domain_set(const char *val, const struct kernel_param *kp)
+{
+	struct iommu_domain *domain;
+	struct device *dev;
+	char name[32];
+
+	if (strscpy(name, val, sizeof(name)) < 0)
+		return -EINVAL;
+	if (watched.domain)
+		return -EBUSY;
+	dev = bus_find_device_by_name(&pci_bus_type, NULL, strim(name));
+	if (!dev)
+		return -ENODEV;
+	domain = iommu_get_domain_for_dev(dev);
+	put_device(dev);
+	/* Not the kernel's own */
+	if (!domain || domain->type != IOMMU_DOMAIN_UNMANAGED ||
+	    !domain->ops->iotlb_sync)
+		return -EINVAL;
+
+	xa_init(&watched.reach);
+	watched.real = domain->ops;
+	watched.ops = *domain->ops;
+	watched.ops.map_pages = domain_map_pages;
+	watched.ops.unmap_pages = domain_unmap_pages;
+	watched.ops.iotlb_sync = domain_iotlb_sync;
+	watched.ops.free = domain_free;
+	watched.domain = domain;
+	domain->ops = &watched.ops;
+	return 0;
+}
+
+static const struct kernel_param_ops domain_param_ops = { .set = domain_set };
+module_param_cb(domain_of, &domain_param_ops, NULL, 0200);
+MODULE_PARM_DESC(domain_of, "the PCI device whose domain is watched until it is freed");
+
 static int __init watch_init(void)
 {
 	watches[0] = watch_add("watch-dma", &watch_dma_ops);
@@ -322,6 +467,8 @@ module_init(watch_init);
 
 static void __exit watch_exit(void)
 {
+	if (watched.domain)
+		domain_release();
 	vdpa_unregister_device(&watches[1]->vdpa);
 	vdpa_unregister_device(&watches[0]->vdpa);
 }
