@@ -2,7 +2,8 @@
 /*
  * vDPA devices as holders of pins (vhost-vdpa): memory of each kind, batches, who owns a
  * device; and no device reaches memory that is not pinned any more. holders.c has the
- * cases that any holder has. tests/vm/with_vdpa sets the devices up.
+ * cases that any holder has. tests/vm/with_vdpa sets the devices up: the disks are
+ * simulated, or they are QEMU's and do their DMA through the IOMMU.
  */
 #include <fcntl.h>
 
@@ -22,7 +23,25 @@ FIXTURE(vdpa)
 	struct disk disk;
 	struct snap before, base;
 	long exposed;
+	bool iommu;	/* the disk is behind one, which is told of each mapping at once */
 };
+
+/* Has the disk a domain of an IOMMU? It is the first of the devices then */
+static bool behind_iommu(char dev[32])
+{
+	const char *devs = getenv("USERPIN_VDPA_DEVS");
+
+	return devs && sscanf(devs, "%31s", dev) == 1;
+}
+
+/* From now on, vdpa_watch.ko sees what disk0 can reach; until it is closed */
+static int watch_iommu(void)
+{
+	char dev[32];
+
+	return behind_iommu(dev) && file_exists(WATCH "domain_of") ?
+	       write_text(WATCH "domain_of", dev) : 0;
+}
 
 /* All pins there are belong to holders, when nobody has any for a moment only */
 static bool holders_have_all(void *arg)
@@ -42,11 +61,15 @@ static bool holders_have_all(void *arg)
 
 FIXTURE_SETUP(vdpa)
 {
+	char dev[32];
+
 	self->disk.v = NULL;
+	self->iommu = behind_iommu(dev);
 	self->exposed = read_long(WATCH "exposed", 0);
 	ASSERT_EQ(0, snap(&self->before));
 	ASSERT_EQ(0, vdpa_open(&self->a, "disk0"))
 		TH_LOG("see tests/vm/with_vdpa");
+	ASSERT_EQ(0, watch_iommu());
 	ASSERT_EQ(0, snap(&self->base));
 }
 
@@ -287,13 +310,99 @@ TEST_F(vdpa, allocations_in_a_batch)
 	close(fd);
 }
 
+/*
+ * Memory that lies together, on both sides of the end of a page table: an IOMMU that lacks
+ * the second table keeps nothing in the first.
+ */
+TEST_F(vdpa, allocations_between_tables)
+{
+	const struct backing *b = backing_find("thp");
+	int fd, n, ret, failures = 0;
+	struct vdpa *v = &self->a;
+	char *other = anon_pages(PAGE);
+	bool failed = true;
+	struct area area;
+
+	if (!failing_supported())
+		SKIP(return, "this kernel has no fault injection");
+	ASSERT_NE(NULL, b);
+	ASSERT_NE(NULL, other);
+	if (area_open(b, &area, NULL, NULL))
+		SKIP(return, "%s", area.why);
+	fill(area.addr, SIZE, 1);
+	fd = failing_open();
+	ASSERT_LE(0, fd);
+
+	for (n = 1; failed && n < 10000; n++) {
+		/* A place that has no tables yet */
+		uint64_t at = FAR + n * GB + 2 * MB - SIZE / 2;
+
+		arm(fd, n);
+		ret = vdpa_map(v, area.addr, at, SIZE, VDPA_RW);
+		failed = disarm(fd);
+		failures += !!ret;
+		if (!ret)
+			EXPECT_EQ(0, vdpa_unmap(v, at, SIZE));
+		EXPECT_BACK(&self->base);
+		/* Who is told of other memory, looks at all */
+		EXPECT_EQ(0, vdpa_map(v, other, IOVA, PAGE, VDPA_RW));
+		EXPECT_EQ(0, vdpa_unmap(v, IOVA, PAGE));
+		EXPECT_EQ(self->exposed, read_long(WATCH "exposed", 0));
+		if (_metadata->exit_code) {
+			TH_LOG("failure %d: %s", n, strerror(-ret));
+			break;
+		}
+	}
+	EXPECT_FALSE(failed) TH_LOG("no end after %d failures", n);
+	TH_LOG("%d allocations, %d of them mattered", n - 2, failures);
+	close(fd);
+	area_close(&area);
+}
+
 /* --- What devices reach ------------------------------------------------------- */
+
+/* Interrupts by which the IOMMU has told of faults */
+static long iommu_faults(void)
+{
+	FILE *f = fopen("/proc/interrupts", "r");
+	char line[512], *at, *end;
+	long faults = 0, n;
+
+	while (f && fgets(line, sizeof(line), f)) {
+		at = strchr(line, ':');
+		if (!at || !strstr(line, "DMAR-MSI"))
+			continue;
+		for (at++; n = strtol(at, &end, 10), end != at; at = end)
+			faults += n;
+	}
+	if (f)
+		fclose(f);
+	return faults;
+}
+
+/*
+ * Nothing is mapped at @iova: a request that goes there fails. Behind an IOMMU it is the
+ * DMA that fails. QEMU's disk does not notice. The fault comes before the request's end,
+ * and in a few looks each CPU has taken its interrupts.
+ */
+static bool out_of_reach(FIXTURE_DATA(vdpa) *self, uint64_t iova)
+{
+	long faults = iommu_faults();
+	int i, ret = disk_request(&self->disk, false, iova, DISK_SECTOR);
+
+	if (!self->iommu)
+		return ret > 0;
+	for (i = 0; i < 100 && iommu_faults() == faults; i++)
+		before_next_look();
+	return !ret && iommu_faults() > faults;
+}
 
 static void data(struct __test_metadata *_metadata, FIXTURE_DATA(vdpa) *self,
 		 const char *kind)
 {
 	const struct backing *b = backing_find(kind);
 	struct area area;
+	int ret;
 
 	ASSERT_NE(NULL, b);
 	if (area_open(b, &area, NULL, NULL))
@@ -307,14 +416,17 @@ static void data(struct __test_metadata *_metadata, FIXTURE_DATA(vdpa) *self,
 				  area.size / 2));
 	EXPECT_TRUE(filled(area.addr + area.size / 2, area.size / 2, 1));
 	EXPECT_EQ(0, vdpa_unmap(&self->a, FAR, area.size));
-	EXPECT_NE(0, disk_request(&self->disk, false, FAR, DISK_SECTOR));
+	fill(area.addr, area.size, 4);
+	EXPECT_TRUE(out_of_reach(self, FAR));
+	EXPECT_TRUE(filled(area.addr, area.size, 4));
 
 	/* What it may only read, it cannot write */
 	EXPECT_EQ(0, vdpa_map(&self->a, area.addr, FAR, area.size, VDPA_R));
 	fill(area.addr, area.size, 2);
 	EXPECT_EQ(0, disk_request(&self->disk, true, FAR, PAGE));
 	fill(area.addr, area.size, 3);
-	EXPECT_NE(0, disk_request(&self->disk, false, FAR, PAGE));
+	ret = disk_request(&self->disk, false, FAR, PAGE);
+	EXPECT_EQ(self->iommu, !ret);
 	EXPECT_TRUE(filled(area.addr, area.size, 3));
 	area_close(&area);
 }
@@ -327,6 +439,11 @@ TEST_F(vdpa, data_anon)
 TEST_F(vdpa, data_thp)
 {
 	data(_metadata, self, "thp");
+}
+
+TEST_F(vdpa, data_hugetlb)
+{
+	data(_metadata, self, "hugetlb-2m");
 }
 
 TEST_F(vdpa, data_memfd)
@@ -355,7 +472,7 @@ TEST_F(vdpa, written_pages_are_put_dirty)
 /*
  * A batch takes memory away from the device, which is told when it ends. Until then
  * the device still writes there, so nobody else may get the page. On stock it is free
- * at once.
+ * at once. An IOMMU takes it away at once: then the page is free, and out of reach.
  */
 #define VICTIMS	8192L
 
@@ -386,21 +503,27 @@ TEST_F(vdpa, batch_that_takes_memory_away)
 		victim[i * PAGE] = 2;
 		same += pfn_of(victim + i * PAGE) == pfn;
 	}
-	EXPECT_EQ(0, same) TH_LOG("somebody else has the page");
-	EXPECT_EQ(0, disk_request(&self->disk, false, FAR, PAGE));
+	if (self->iommu) {
+		TH_LOG("the page was given to others %ld times", same);
+		EXPECT_TRUE(out_of_reach(self, FAR));
+	} else {
+		EXPECT_EQ(0, same) TH_LOG("somebody else has the page");
+		EXPECT_EQ(0, disk_request(&self->disk, false, FAR, PAGE));
+	}
 	for (i = 0; i < VICTIMS; i++)
 		hit += victim[i * PAGE] != 2 || victim[i * PAGE + 1];
 	EXPECT_EQ(0, hit) TH_LOG("the device has written to memory of others");
-	EXPECT_EQ(2, status_pages(0, "VmPin:") - self->base.vmpin);
+	EXPECT_EQ(self->iommu ? 1 : 2,
+		  status_pages(0, "VmPin:") - self->base.vmpin);
 
 	EXPECT_EQ(0, vdpa_batch_end(&self->a));
 	EXPECT_EQ(1, status_pages(0, "VmPin:") - self->base.vmpin);
-	EXPECT_NE(0, disk_request(&self->disk, false, FAR, PAGE));
+	EXPECT_TRUE(out_of_reach(self, FAR));
 }
 
 /*
  * A device that looks, see tests/vm/modules/vdpa_watch.c. One is told of each
- * mapping, the other of all together.
+ * mapping, the other of all together. Or it is the IOMMU that looks.
  */
 static void watched(struct __test_metadata *_metadata, FIXTURE_DATA(vdpa) *self,
 		    const char *name)
@@ -418,6 +541,8 @@ static void watched(struct __test_metadata *_metadata, FIXTURE_DATA(vdpa) *self,
 		mem[i * 29 % N * PAGE] = 1;
 	ASSERT_EQ(0, snap(&base));
 	ASSERT_EQ(0, vdpa_open(&v, name));
+	if (!strcmp(name, "disk0"))
+		ASSERT_EQ(0, watch_iommu());
 
 	EXPECT_EQ(0, vdpa_map(&v, mem, FAR, SIZE, VDPA_RW));
 	EXPECT_EQ(0, vdpa_unmap(&v, FAR, SIZE));
@@ -460,6 +585,14 @@ TEST_F(vdpa, watched_each)
 TEST_F(vdpa, watched_together)
 {
 	watched(_metadata, self, "watch-map");
+}
+
+TEST_F(vdpa, watched_iommu)
+{
+	if (!self->iommu)
+		SKIP(return, "the disk has no IOMMU, see test vdpa-iommu");
+	vdpa_close(&self->a);
+	watched(_metadata, self, "disk0");
 }
 
 /* The device keeps all that it had: it stays pinned until the device lets go */
@@ -593,9 +726,12 @@ FIXTURE_TEARDOWN(stuck)
 
 TEST_F(stuck, pages_that_a_device_keeps_stay_pinned)
 {
-	char *mem = small_pages(2 * PAGE), *victim;
+	char *mem = small_pages(2 * PAGE), *victim, dev[32];
+	bool iommu = behind_iommu(dev);
+	const char *name = iommu ? "disk0" : "watch-dma";
 	long i, same = 0, exposed;
 	struct snap base;
+	struct disk disk;
 	struct vdpa v;
 	uint64_t pfn;
 
@@ -608,14 +744,27 @@ TEST_F(stuck, pages_that_a_device_keeps_stay_pinned)
 	ASSERT_NE(0UL, pfn);
 	exposed = read_long(WATCH "exposed", -1);
 	ASSERT_EQ(0, snap(&base));
-	ASSERT_EQ(0, vdpa_open(&v, "watch-dma"));
+	ASSERT_EQ(0, vdpa_open(&v, name));
+	if (iommu) {
+		ASSERT_EQ(0, watch_iommu());
+		ASSERT_EQ(0, disk_start(&disk, &v, IOVA));
+	}
 	EXPECT_EQ(0, vdpa_map(&v, mem, FAR, PAGE, VDPA_RW));
 	EXPECT_EQ(0, vdpa_map(&v, mem + PAGE, 2 * FAR, PAGE, VDPA_RW));
-	EXPECT_PINS(&base, 2, 2);
+	EXPECT_PINS(&base, 2 + iommu, 2 + iommu);
+	if (iommu)
+		EXPECT_EQ(0, disk_request(&disk, true, FAR, PAGE));
 
 	ASSERT_EQ(0, write_text(WATCH "fail_unmap", "1"));
 	EXPECT_EQ(0, vdpa_unmap(&v, FAR, PAGE));
-	EXPECT_PINS(&base, 2, 2);
+	EXPECT_PINS(&base, 2 + iommu, 2 + iommu);
+	if (iommu) {
+		/* It still writes there */
+		fill(mem, PAGE, 2);
+		EXPECT_EQ(0, disk_request(&disk, false, FAR, PAGE));
+		EXPECT_TRUE(filled(mem, PAGE, 1));
+		disk_stop(&disk);
+	}
 	/* The other one goes with the file */
 	vdpa_close(&v);
 	EXPECT_PINS(&base, 1, 1);
@@ -629,8 +778,11 @@ TEST_F(stuck, pages_that_a_device_keeps_stay_pinned)
 	}
 	EXPECT_EQ(0, same) TH_LOG("somebody else has the page");
 
-	/* The device still reaches the page: it looks when it is told of others */
-	ASSERT_EQ(0, vdpa_open(&v, "watch-dma"));
+	/*
+	 * The device still reaches the page: it looks when it is told of others. An IOMMU
+	 * has forgotten it with the file.
+	 */
+	ASSERT_EQ(0, vdpa_open(&v, name));
 	EXPECT_EQ(0, vdpa_map(&v, victim, 2 * FAR, PAGE, VDPA_RW));
 	EXPECT_EQ(0, vdpa_unmap(&v, 2 * FAR, PAGE));
 	vdpa_close(&v);
