@@ -774,11 +774,13 @@ static void put_takes_extents_in_any_order(struct kunit *test)
 	struct account_test *t = test->priv;
 	unsigned long huge = pin_test_map_huge(test, 2 * PMD_SIZE), i;
 	unsigned long all = 2 * PMD_SIZE >> PAGE_SHIFT;
-	struct page *pages[5 * PIN_PUT_EXTENTS + 3];
 	struct pin_put put;
+	struct page **pages;
 
 	KUNIT_ASSERT_EQ(test, account_pin(t, t->acct, t->addr, 0, nr), nr);
-	memcpy(pages, t->pages, sizeof(pages));
+	pages = kunit_kmalloc_array(test, nr, sizeof(*pages), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, pages);
+	memcpy(pages, t->pages, nr * sizeof(*pages));
 	KUNIT_ASSERT_EQ(test, account_pin(t, t->acct, huge, 0, all), all);
 
 	pin_put_begin(&put, t->acct, false);

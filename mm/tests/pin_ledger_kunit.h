@@ -1015,9 +1015,9 @@ struct ledger_scatter {
 };
 
 /* As an account pins an array */
-static void scatter_add(struct kunit *test, const struct ledger_scatter *s)
+static void scatter_add(struct kunit *test, const struct ledger_scatter *s,
+			struct page **pages)
 {
-	struct page *pages[ARRAY_SIZE(s->at)];
 	struct ledger_test *t = test->priv;
 	unsigned int i;
 	long n;
@@ -1038,10 +1038,9 @@ static void scatter_add(struct kunit *test, const struct ledger_scatter *s)
 }
 
 /* As it puts extents, of one page each */
-static void scatter_sub(struct kunit *test, const struct ledger_scatter *s)
+static void scatter_sub(struct kunit *test, const struct ledger_scatter *s,
+			struct page **pages, struct pin_extent *extents)
 {
-	struct pin_extent extents[ARRAY_SIZE(s->at)];
-	struct page *pages[ARRAY_SIZE(s->at)];
 	struct ledger_test *t = test->priv;
 	struct pin_step step;
 	unsigned int i, j, n;
@@ -1074,12 +1073,19 @@ static void any_scattered_pages_agree_with_model(struct kunit *test)
 	unsigned int nr = 0, i, j;
 	struct ledger_scatter *all, *s;
 	struct ledger_model *models;
+	struct pin_extent *extents;
+	struct page **pages;
 	struct rnd_state rnd;
 
 	models = kunit_kcalloc(test, PIN_PLANE_NR, sizeof(*models), GFP_KERNEL);
 	KUNIT_ASSERT_NOT_NULL(test, models);
 	all = kunit_kcalloc(test, 32, sizeof(*all), GFP_KERNEL);
 	KUNIT_ASSERT_NOT_NULL(test, all);
+	/* Too much for the stack */
+	pages = kunit_kcalloc(test, ARRAY_SIZE(s->at), sizeof(*pages), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, pages);
+	extents = kunit_kcalloc(test, ARRAY_SIZE(s->at), sizeof(*extents), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, extents);
 	prandom_seed_state(&rnd, 1);
 
 	for (i = 0; i < 2000 || nr; i++) {
@@ -1100,12 +1106,12 @@ static void any_scattered_pages_agree_with_model(struct kunit *test)
 					s->at[j]++;
 				model_change(models + s->plane, s->at[j], 1, 1);
 			}
-			scatter_add(test, s);
+			scatter_add(test, s, pages);
 		} else {
 			s = &all[prandom_u32_state(&rnd) % nr];
 			for (j = 0; j < s->nr; j++)
 				model_change(models + s->plane, s->at[j], 1, -1);
-			scatter_sub(test, s);
+			scatter_sub(test, s, pages, extents);
 			*s = all[--nr];
 		}
 		if (!models_agree(models, t)) {
