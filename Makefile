@@ -61,7 +61,7 @@ help: ## what there is
 	@echo 'make shell        a shell in a VM with devices, DAX, disks set up (FLAVOUR=debug, MACHINE=name)'
 	@echo 'make lint         style, hooks, sparse, W=1'
 	@echo 'make refresh      edits in build/$(BASE) back into the hooks'
-	@echo 'make check-series build after each hook (slow)'
+	@echo 'make check-series compile after each hook, build QEMU after each patch (slow)'
 	@echo 'make check-bases  do the hooks, and QEMU'"'"'s patches, apply to the newest sources of Debian?'
 	@echo 'make check-arches build for other architectures and configurations (A=NAME: one; slow)'
 	@echo 'make check-hooks  take each hook out: does its test fail? (slow)'
