@@ -1281,7 +1281,7 @@ unsigned long __flatten pin_ledger_sub(struct pin_ledger *ledger,
  * @pfn: the first page frame; the pages are still pinned
  * @npages: how many pages
  *
- * Context: Process context. ledger->lock is held.
+ * Context: Process context. May sleep; ledger->lock is held.
  */
 void pin_ledger_undo_all(struct pin_ledger *ledger, enum pin_plane_id which,
 			 unsigned long pfn, unsigned long npages)
