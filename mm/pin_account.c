@@ -39,7 +39,7 @@ static bool user_is_free(struct pin_ledger *ledger)
 }
 
 /* Which plane counts what is part of these counters */
-static enum pin_plane_id plane_of(unsigned int flags, bool gross)
+static enum pin_plane_id plane_of(unsigned int flags, bool apart)
 {
 	switch (flags & PIN_COUNT_MASK) {
 	case 0:
@@ -51,17 +51,17 @@ static enum pin_plane_id plane_of(unsigned int flags, bool gross)
 	case PIN_COUNT_LOCKED | PIN_COUNT_PINNED:
 		return PIN_PLANE_LOCKED_PINNED;
 	case PIN_COUNT_USER:
-		return gross ? PIN_PLANE_HELD : PIN_PLANE_USER;
+		return apart ? PIN_PLANE_HELD : PIN_PLANE_USER;
 	default:
-		return gross ? PIN_PLANE_PINNED : PIN_PLANE_USER_PINNED;
+		return apart ? PIN_PLANE_PINNED : PIN_PLANE_USER_PINNED;
 	}
 }
 
 static enum pin_counter limit_of(struct pin_account *acct)
 {
-	/* What counts gross is compared as it is counted, see commit() */
+	/* What counts apart is compared as it is counted, see commit() */
 	if (acct->flags & PIN_COUNT_USER)
-		return acct->gross ? PIN_COUNTER_NR : PIN_COUNTER_USER;
+		return acct->apart ? PIN_COUNTER_NR : PIN_COUNTER_USER;
 	if (acct->flags & PIN_COUNT_LOCKED)
 		return PIN_COUNTER_LOCKED;
 	if (acct->flags & PIN_COUNT_PINNED)
@@ -71,8 +71,8 @@ static enum pin_counter limit_of(struct pin_account *acct)
 
 /*
  * A user's counter has a plane as long as it is the only one. What is pinned for
- * another user, since the process has changed its uid, counts in that one's by the
- * account, each pin, and otherwise by a plane without a user.
+ * another user, since the process has changed its uid, each account counts apart for
+ * that one, and otherwise a plane without a user does.
  */
 static void set_plane(struct pin_account *acct)
 {
@@ -84,8 +84,8 @@ static void set_plane(struct pin_account *acct)
 		free_uid(ledger->user);
 		ledger->user = get_uid(acct->user);
 	}
-	acct->gross = acct->user && acct->user != ledger->user;
-	acct->plane = plane_of(acct->flags, acct->gross);
+	acct->apart = acct->user && acct->user != ledger->user;
+	acct->plane = plane_of(acct->flags, acct->apart);
 	acct->limit = limit_of(acct);
 }
 
@@ -106,6 +106,7 @@ static struct pin_account *new_account(const char *name, unsigned int flags,
 	acct->key = key;
 	acct->user = user ? get_uid(user) : NULL;
 	refcount_set(&acct->refs, 1);
+	xa_init(&acct->folios);
 	pin_account_name_process(acct);
 	return acct;
 }
@@ -125,6 +126,7 @@ static void free_account(struct pin_account *acct)
 {
 	if (acct->user)
 		free_uid(acct->user);
+	xa_destroy(&acct->folios);
 	kfree_rcu(acct, free);
 }
 
@@ -230,17 +232,109 @@ err_free:
 }
 EXPORT_SYMBOL_GPL(pin_account_get);
 
-/* Of an account that is in no simple case: others count its pins, or nobody */
-static noinline void released_elsewhere(struct pin_account *acct,
-					unsigned long npages)
+/* The large folio of @pfn, or NULL; and how many of @npages there are in it */
+static struct folio *apart_folio(unsigned long pfn, unsigned long npages,
+				 unsigned long *n)
+{
+	struct folio *folio;
+
+	*n = 1;
+	if (!pin_ledger_charges(pfn))
+		return NULL;
+	folio = page_folio(pfn_to_page(pfn));
+	if (!folio_test_large(folio))
+		return NULL;
+	*n = min(npages, folio_pfn(folio) + folio_nr_pages(folio) - pfn);
+	return folio;
+}
+
+/*
+ * Add pins on these frames to what an account counts apart, or take them off: a large
+ * folio counts with its size at most, as in each other counter. Of device memory there
+ * is nothing in it.
+ *
+ * Returns how many pages it has more or less; or -ENOMEM, and nothing has changed.
+ */
+static long count_apart(struct pin_account *acct, unsigned long pfn,
+			unsigned long npages, bool add)
+{
+	unsigned long done = 0, n;
+	long pages = 0;
+
+	for (; done < npages; done += n) {
+		struct folio *folio = apart_folio(pfn + done, npages - done, &n);
+		unsigned long pins, now;
+		void *entry;
+
+		if (!folio) {
+			pages += pin_ledger_charges(pfn + done);
+			continue;
+		}
+		entry = xa_load(&acct->folios, folio_pfn(folio));
+		pins = entry ? xa_to_value(entry) : 0;
+		now = add ? pins + n : pins - n;
+		entry = now ? xa_mk_value(now) : NULL;
+		if (xa_err(xa_store(&acct->folios, folio_pfn(folio), entry,
+				    GFP_NOWAIT | __GFP_NOWARN))) {
+			count_apart(acct, pfn, done, false);
+			return -ENOMEM;
+		}
+		pages += abs_diff(min(now, folio_nr_pages(folio)),
+				  min(pins, folio_nr_pages(folio)));
+	}
+	return pages;
+}
+
+/* The same of an array of pages, or without @pages of contiguous frames */
+static long count_pages_apart(struct pin_account *acct, struct page **pages,
+			      unsigned long pfn, unsigned long npages, bool add)
+{
+	unsigned long done = 0, n;
+	long sum = 0, ret;
+
+	if (!pages)
+		return count_apart(acct, pfn, npages, add);
+	for (; done < npages; done += n) {
+		n = pin_contiguous(pages + done, npages - done);
+		ret = count_apart(acct, page_to_pfn(pages[done]), n, add);
+		if (ret < 0) {
+			count_pages_apart(acct, pages, 0, done, false);
+			return ret;
+		}
+		sum += ret;
+	}
+	return sum;
+}
+
+/* Of an account whose pins others count, or nobody */
+static void release_unclaimed(struct pin_account *acct, unsigned long npages)
 {
 	int i;
 
 	for (i = 0; acct->unclaimed && i < PIN_COUNTER_USER; i++)
 		if (pin_counter_planes(i) & BIT(acct->plane))
 			acct->ledger->unclaimed[i] -= npages;
-	if (acct->gross)
-		pin_user_uncharge(acct->user, npages);
+}
+
+static void uncharge_apart(struct pin_account *acct, unsigned long npages)
+{
+	acct->charged -= npages;
+	pin_user_uncharge(acct->user, npages);
+}
+
+/* In place of a frame: small pages, which need not lie together */
+#define PIN_SMALL_PAGES	ULONG_MAX
+
+/* Of an account that is in no simple case */
+static noinline void released_elsewhere(struct pin_account *acct,
+					unsigned long pfn, unsigned long npages)
+{
+	release_unclaimed(acct, npages);
+	if (!acct->apart)
+		return;
+	if (pfn != PIN_SMALL_PAGES)
+		npages = count_apart(acct, pfn, npages, false);
+	uncharge_apart(acct, npages);
 }
 
 /**
@@ -273,7 +367,9 @@ void pin_account_put(struct pin_account *acct)
 
 	xa_erase(&pin_accounts, acct->id);
 	mutex_lock(&ledger->lock);
-	released_elsewhere(acct, acct->counted);
+	release_unclaimed(acct, acct->counted);
+	if (acct->apart)
+		uncharge_apart(acct, acct->charged);
 	list_del_rcu(&acct->in_ledger);
 	pin_ledger_settle(ledger, NULL);
 	mutex_unlock(&ledger->lock);
@@ -359,14 +455,14 @@ static inline unsigned int sub_flags(struct pin_account *acct)
 	return likely(acct->pages == acct->counted) ? PIN_SUB_NOT_GONE : 0;
 }
 
-static inline void account_released(struct pin_account *acct,
+static inline void account_released(struct pin_account *acct, unsigned long pfn,
 				    const struct pin_step *step)
 {
 	/* Not of device memory */
 	if (likely(!step->gone && !step->swapped && !step->pgmap)) {
 		acct->counted -= step->counted;
-		if (unlikely(acct->unclaimed || acct->gross))
-			released_elsewhere(acct, step->counted);
+		if (unlikely(acct->unclaimed || acct->apart))
+			released_elsewhere(acct, pfn, step->counted);
 	}
 	WRITE_ONCE(acct->pages, acct->pages - step->counted);
 	WRITE_ONCE(acct->released, acct->released + step->counted);
@@ -444,20 +540,37 @@ static const struct pin_owner *locking_owner(struct pin_request *req)
 	return req->acct->limit == PIN_COUNTER_LOCKED ? req->owner : NULL;
 }
 
-/* @before: plane_pins() before they were added */
-static int commit(struct pin_request *req, unsigned long before)
+/* As count_pages_apart() wants them: those that were added */
+static int commit(struct pin_request *req, struct page **pages,
+		  unsigned long pfn, unsigned long npages)
 {
 	struct pin_account *acct = req->acct;
 	struct misc_cg *full = NULL;
-	int ret = pin_ledger_commit(acct, req->owner, plane_pins(acct) - before,
-				    req->npages - req->done, req->move, &full);
+	long apart = 0;
+	int ret;
 
+	if (unlikely(acct->apart)) {
+		apart = count_pages_apart(acct, pages, pfn, npages, true);
+		if (apart < 0) {
+			req->reason = PIN_REASON_NOMEM;
+			return apart;
+		}
+	}
+	ret = pin_ledger_commit(acct, req->owner, apart, req->npages - req->done,
+				req->move, &full);
+	if (likely(!ret)) {
+		acct->charged += apart;
+		return 0;
+	}
+
+	if (unlikely(acct->apart))
+		count_pages_apart(acct, pages, pfn, npages, false);
 	if (ret == -EBUSY) {
 		req->reason = PIN_REASON_CGROUP;
 		/* Who adopts the ledger may let it go before it is told */
 		if (pin_cgroup_tryget(full))
 			req->full = full;
-	} else if (ret) {
+	} else {
 		req->reason = PIN_REASON_MEMLOCK;
 	}
 	return ret;
@@ -493,7 +606,7 @@ static long try_run(struct pin_request *req, unsigned long pfn,
 		req->reason = PIN_REASON_FAULT;
 		ret = -EFAULT;
 	} else {
-		ret = commit(req, before);
+		ret = commit(req, NULL, pfn, npages);
 	}
 	if (ret) {
 		pin_ledger_undo_all(acct->ledger, acct->plane, pfn,
@@ -536,7 +649,7 @@ static long try_pages(struct pin_request *req, struct page **pages,
 		}
 	}
 
-	ret = commit(req, before);
+	ret = commit(req, pages, 0, npages);
 	if (ret)
 		goto undo;
 	account_acquired(acct, npages, before);
@@ -547,20 +660,48 @@ undo:
 	return ret;
 }
 
+static int reserve_run(struct pin_account *acct, unsigned long pfn,
+		       unsigned long npages)
+{
+	unsigned long end = pfn + npages, n;
+	int ret = pin_ledger_reserve(acct->ledger, acct->plane, pfn, npages);
+
+	for (; acct->apart && pfn < end && !ret; pfn += n) {
+		struct folio *folio = apart_folio(pfn, end - pfn, &n);
+
+		if (folio)
+			ret = xa_reserve(&acct->folios, folio_pfn(folio),
+					 GFP_KERNEL_ACCOUNT);
+	}
+	return ret;
+}
+
+static void unreserve_run(struct pin_account *acct, unsigned long pfn,
+			  unsigned long npages)
+{
+	unsigned long end = pfn + npages, n;
+
+	pin_ledger_unreserve(acct->ledger, acct->plane, pfn, npages);
+	for (; acct->apart && pfn < end; pfn += n) {
+		struct folio *folio = apart_folio(pfn, end - pfn, &n);
+
+		if (folio)
+			xa_release(&acct->folios, folio_pfn(folio));
+	}
+}
+
 /* Entries for some pages, or without @pages for contiguous frames from @pfn on */
 static int reserve(struct pin_account *acct, struct page **pages,
 		   unsigned long pfn, unsigned long npages)
 {
-	enum pin_plane_id plane = acct->plane;
 	unsigned long n;
 	int ret = 0;
 
 	if (!pages)
-		return pin_ledger_reserve(acct->ledger, plane, pfn, npages);
+		return reserve_run(acct, pfn, npages);
 	for (; npages && !ret; pages += n, npages -= n) {
 		n = pin_contiguous(pages, npages);
-		ret = pin_ledger_reserve(acct->ledger, plane,
-					 page_to_pfn(pages[0]), n);
+		ret = reserve_run(acct, page_to_pfn(pages[0]), n);
 	}
 	return ret;
 }
@@ -568,15 +709,13 @@ static int reserve(struct pin_account *acct, struct page **pages,
 static void unreserve(struct pin_account *acct, struct page **pages,
 		      unsigned long pfn, unsigned long npages)
 {
-	enum pin_plane_id plane = acct->plane;
 	unsigned long n;
 
 	if (!pages)
-		pin_ledger_unreserve(acct->ledger, plane, pfn, npages);
+		unreserve_run(acct, pfn, npages);
 	for (; pages && npages; pages += n, npages -= n) {
 		n = pin_contiguous(pages, npages);
-		pin_ledger_unreserve(acct->ledger, plane, page_to_pfn(pages[0]),
-				     n);
+		unreserve_run(acct, page_to_pfn(pages[0]), n);
 	}
 }
 
@@ -1121,7 +1260,7 @@ put_step(struct pin_account *acct, struct pin_extent *extent,
 
 	covered = pin_ledger_sub(acct->ledger, acct->plane, extent->pfn,
 				 extent->npages, sub_flags(acct), &step);
-	account_released(acct, &step);
+	account_released(acct, extent->pfn, &step);
 	unpin->pfn = extent->pfn;
 	unpin->npages = step.gone ? 0 : step.counted;
 	*pgmap = step.pgmap;
@@ -1139,7 +1278,7 @@ put_alone(struct pin_account *acct, const struct pin_extent *extents,
 
 	step.counted = pin_ledger_sub_small(acct->ledger, acct->plane, extents,
 					    nr, sub_flags(acct), pages);
-	account_released(acct, &step);
+	account_released(acct, PIN_SMALL_PAGES, &step);
 	return step.counted;
 }
 
@@ -1523,7 +1662,7 @@ static void take_out(struct pin_move *move, struct pin_account *acct,
 		covered = pin_ledger_sub(ledger, acct->plane, pfn, npages,
 					 undo ? PIN_SUB_UNDO : sub_flags(acct),
 					 &step);
-		account_released(acct, &step);
+		account_released(acct, pfn, &step);
 		pin_ledger_publish(ledger);
 		pin_ledger_settle(ledger, move);
 		mutex_unlock(&ledger->lock);

@@ -50,7 +50,7 @@
  *     ledgers. The pins of each set of counters are in a plane of their own. A folio
  *     with pins in two planes counts once in a counter that both are part of, and
  *     is held once. So no counter shows more than it did, but that of a second
- *     user of the process, in which each pin counts.
+ *     user of the process, in which each account counts its own pins.
  * 12. Others add to mm->pinned_vm and to user_struct.locked_vm, too, without a lock.
  *     What the ledger adds there is compared and added in one step.
  *
@@ -834,6 +834,18 @@ void pin_ledger_unreserve(struct pin_ledger *ledger, enum pin_plane_id which,
 	}
 }
 
+/**
+ * pin_ledger_charges() - tell whether pins on a frame are charged
+ * @pfn: the page frame, which is pinned
+ *
+ * Context: Any context; does not sleep.
+ * Return: false if it counts nowhere, or is device memory.
+ */
+bool pin_ledger_charges(unsigned long pfn)
+{
+	return !may_be_gone(pfn) && !PageReserved(pfn_to_page(pfn));
+}
+
 /* Add a pin to each of the first pages of a kind; 0 if the first does not count */
 static __always_inline long add_first(struct pin_ledger *ledger,
 				      enum pin_plane_id which,
@@ -1539,7 +1551,7 @@ void pin_ledger_publish_shared(struct pin_ledger *ledger)
 
 /*
  * Is there room for what was added, @npages for the user of an account that counts
- * gross? A look that changes nothing.
+ * apart? A look that changes nothing.
  */
 static bool has_room(struct pin_account *acct, const struct pin_owner *owner,
 		     unsigned long npages)
@@ -1549,9 +1561,9 @@ static bool has_room(struct pin_account *acct, const struct pin_owner *owner,
 	long more, now;
 
 	if (!limit_applies(owner) ||
-	    (limit == PIN_COUNTER_NR && !acct->gross))
+	    (limit == PIN_COUNTER_NR && !acct->apart))
 		return true;
-	if (acct->gross) {
+	if (acct->apart) {
 		more = npages;
 		now = atomic_long_read(pin_user_counter(acct->user));
 	} else if (limit == PIN_COUNTER_LOCKED) {
@@ -1570,7 +1582,7 @@ static bool has_room(struct pin_account *acct, const struct pin_owner *owner,
 static bool publish_limited(struct pin_account *acct,
 			    const struct pin_owner *owner, unsigned long npages)
 {
-	if (acct->gross)
+	if (acct->apart)
 		return add_user(acct->user, npages, owner_max(owner));
 	/* mmap_lock keeps that of VmLck */
 	if (acct->limit == PIN_COUNTER_LOCKED || acct->limit == PIN_COUNTER_NR)
@@ -1594,7 +1606,7 @@ void pin_user_uncharge(struct user_struct *user, unsigned long npages)
  * pin_ledger_commit() - compare what was added with the limits, and publish it
  * @acct: the account that added it to its ledger
  * @owner: whose RLIMIT_MEMLOCK applies, if there is a counter for it
- * @npages: pins that were added, but for those of device memory
+ * @npages: pages that were added for the user of an account that counts apart
  * @left: pages that the request has yet to pin, and those just added
  * @move: of the move that adds them; or NULL
  * @full: set to the cgroup that has no room, if that is the reason

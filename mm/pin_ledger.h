@@ -219,12 +219,15 @@ struct pin_ledger {
  * @flags: PIN_ACCOUNT_* and PIN_COUNT_*
  * @plane: where its pins are counted, but for pages of device memory
  * @limit: the counter of the ledger that RLIMIT_MEMLOCK applies to, PIN_COUNTER_NR
- *	if none; of @gross it applies to the counter of @user
+ *	if none; of @apart it applies to the counter of @user
  * @refs: of those who got it by pin_account_get(); or one that nobody has, which
  *	keeps it as pages of it stay pinned for ever
  * @key: for whom, with @user; or NULL
  * @user: whose counter is part of it, with a reference; or NULL
- * @gross: @user is not the user of the ledger: its counter has @counted
+ * @apart: @user is not the user of the ledger: its counter has @charged
+ * @charged: pages that @user's counter has of @apart: each of its pins on small pages,
+ *	and min(its pins, the folio's pages) of each large folio
+ * @folios: of @apart, its pins on each large folio, by the PFN of its head
  * @unclaimed: its mm has ended, another one has adopted the ledger, and its
  *	holder has not asked for that; changes under both locks
  * @pid: of the process that set the account up, or got what it has pinned;
@@ -252,10 +255,12 @@ struct pin_account {
 	refcount_t refs;
 	const void *key;
 	struct user_struct *user;
-	bool gross;
+	bool apart;
 	bool unclaimed;
 	pid_t pid;
 	char comm[TASK_COMM_LEN];
+	unsigned long charged;
+	struct xarray folios;
 	unsigned long counted;
 	u64 pages;
 	u64 peak;
@@ -475,6 +480,7 @@ void pin_user_uncharge(struct user_struct *user, unsigned long npages);
 void pin_ledger_settle(struct pin_ledger *ledger, struct pin_move *move);
 struct misc_cg *pin_ledger_common_cgroup(struct pin_ledger *from,
 					 struct pin_ledger *to);
+bool pin_ledger_charges(unsigned long pfn);
 int pin_ledger_reserve(struct pin_ledger *ledger, enum pin_plane_id plane,
 		       unsigned long pfn, unsigned long npages);
 void pin_ledger_unreserve(struct pin_ledger *ledger, enum pin_plane_id plane,

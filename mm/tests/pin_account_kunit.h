@@ -1188,6 +1188,95 @@ static void second_user_counts_by_holder(struct kunit *test)
 	count_for_two_users(test, PIN_COUNT_USER, 0);
 }
 
+/* Of a huge page the second user has no more than all, as the first */
+static void second_user_counts_a_huge_page_once_a_holder(struct kunit *test)
+{
+	const unsigned int flags = PIN_COUNT_USER | PIN_COUNT_PINNED;
+	const unsigned long all = PMD_SIZE >> PAGE_SHIFT;
+	struct account_test *t = test->priv;
+	unsigned long huge = pin_test_map_huge(test, PMD_SIZE);
+	struct mm_struct *mm = t->base.mm;
+	struct user_struct *first = account_test_user(test, 70010);
+	struct user_struct *user = account_test_user(test, 70011);
+	struct pin_account *a = account_test_get(test, mm, t, flags, first);
+	struct pin_account *b = account_test_get(test, mm, t, flags, user);
+	struct pin_account *c = account_test_get(test, mm, test, flags, user);
+
+	pin_test_limit(all + 100);
+	account_pin(t, a, t->addr, 0, 1);
+	KUNIT_EXPECT_EQ(test, account_pin(t, b, huge, 0, all), all);
+	KUNIT_EXPECT_EQ(test, account_pin(t, b, huge, 0, all), all);
+	EXPECT_COUNTERS(test, mm, user, 0, all + 1, all);
+	KUNIT_EXPECT_EQ(test, account_pin(t, c, huge, 0, 100), 100);
+	EXPECT_COUNTERS(test, mm, user, 0, all + 1, all + 100);
+
+	/* What is refused changes nothing; of the huge page there may be more */
+	KUNIT_EXPECT_EQ(test, account_pin(t, c, huge, 100, 1), -ENOMEM);
+	KUNIT_EXPECT_EQ(test, account_pin(t, c, t->addr, 0, 1), -ENOMEM);
+	EXPECT_COUNTERS(test, mm, user, 0, all + 1, all + 100);
+	KUNIT_EXPECT_EQ(test, account_pin(t, b, huge, 3, 1), 1);
+	EXPECT_COUNTERS(test, mm, user, 0, all + 1, all + 100);
+	account_put(t, b, 3, 1);
+
+	account_pin(t, b, huge, 0, all);
+	account_put(t, b, 0, all);
+	account_put(t, b, 0, all);
+	EXPECT_COUNTERS(test, mm, user, 0, all + 1, all + 100);
+	account_put(t, b, 0, 10);
+	EXPECT_COUNTERS(test, mm, user, 0, all + 1, all + 90);
+	account_put(t, b, 10, all - 10);
+	KUNIT_EXPECT_TRUE(test, xa_empty(&b->folios));
+	account_put(t, c, 0, 100);
+	EXPECT_COUNTERS(test, mm, user, 0, 1, 0);
+	pin_account_put(b);
+	pin_account_put(c);
+	account_pin(t, a, t->addr, 0, 1);
+	account_put(t, a, 0, 1);
+	account_put(t, a, 0, 1);
+	pin_account_put(a);
+	free_uid(first);
+	free_uid(user);
+}
+
+static void second_user_counts_nothing_without_memory(struct kunit *test)
+{
+	const unsigned int flags = PIN_COUNT_USER | PIN_COUNT_PINNED;
+	const unsigned long all = PMD_SIZE >> PAGE_SHIFT;
+	struct account_test *t = test->priv;
+	unsigned long huge = pin_test_map_huge(test, PMD_SIZE), index;
+	struct mm_struct *mm = t->base.mm;
+	struct user_struct *first = account_test_user(test, 70012);
+	struct user_struct *user = account_test_user(test, 70013);
+	struct pin_account *a = account_test_get(test, mm, t, flags, first);
+	struct pin_account *b = account_test_get(test, mm, t, flags, user);
+	struct pin_test_sweep *sweep;
+	bool more;
+	long ret;
+
+	pin_test_slab_faults(test);
+	sweep = pin_test_sweep(test);
+	do {
+		pin_test_sweep_begin(sweep);
+		ret = account_pin(t, b, huge, 0, all);
+		more = pin_test_sweep_end(sweep, ret < 0);
+		if (ret < 0) {
+			KUNIT_EXPECT_EQ(test, ret, -ENOMEM);
+		} else {
+			EXPECT_COUNTERS(test, mm, user, 0, ret, ret);
+			account_put(t, b, 0, ret);
+		}
+		EXPECT_COUNTERS(test, mm, user, 0, 0, 0);
+		index = 0;
+		KUNIT_EXPECT_NULL(test, xa_find(&b->folios, &index, ULONG_MAX,
+						XA_PRESENT));
+	} while (more);
+	KUNIT_EXPECT_GT(test, sweep->failures, 0);
+	pin_account_put(a);
+	pin_account_put(b);
+	free_uid(first);
+	free_uid(user);
+}
+
 /* A user takes the place of one who has nothing any more */
 static void next_user_counts_a_page_once(struct kunit *test)
 {
@@ -2017,6 +2106,8 @@ static struct kunit_case pin_account_test_cases[] = {
 	KUNIT_CASE(each_counter_has_a_page_once),
 	KUNIT_CASE(limit_is_of_the_holders_counter),
 	KUNIT_CASE(second_user_counts_by_holder),
+	KUNIT_CASE(second_user_counts_a_huge_page_once_a_holder),
+	KUNIT_CASE(second_user_counts_nothing_without_memory),
 	KUNIT_CASE(next_user_counts_a_page_once),
 	KUNIT_CASE(counter_below_zero_refuses_nobody),
 	KUNIT_CASE(refusal_by_cgroup_changes_no_counter),

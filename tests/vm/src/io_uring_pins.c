@@ -236,6 +236,43 @@ TEST_F(io_uring, clone_goes_first)
 	cloned(_metadata, self, false);
 }
 
+/*
+ * The process has changed its user, and the first one has a buffer yet. What the second
+ * one registers of a huge page counts once a ring for him, as on stock.
+ */
+TEST_F(io_uring, second_user)
+{
+	const uid_t user = 12345;
+	char *mem = memory(HUGE);
+	struct ring second;
+
+	ASSERT_NE(NULL, mem);
+	ASSERT_TRUE(mapped_huge(mem));
+	ASSERT_EQ(0, limit_to(2 * N));
+	ASSERT_EQ(0, ring_open(&self->r));
+	EXPECT_EQ(0, ring_buffer(&self->r, self->mem, 16 * PAGE));
+	ASSERT_EQ(0, setresuid(user, 0, 0));
+	ASSERT_EQ(0, cap_drop(CAP_IPC_LOCK));
+	ASSERT_EQ(0, ring_open(&second));
+	ASSERT_EQ(0, ring_slots(&second, 3));
+	EXPECT_EQ(0, ring_slot(&second, 0, mem, 2 * MB));
+	EXPECT_EQ(0, ring_slot(&second, 1, mem, 2 * MB));
+	EXPECT_TRUE(user_has(user, HUGE_N));
+	EXPECT_TRUE(user_has(0, 16));
+	EXPECT_EQ(0, ring_slot(&second, 2, mem + 2 * MB - PAGE, 2 * PAGE));
+	EXPECT_TRUE(user_has(user, HUGE_N + 1));
+
+	EXPECT_EQ(0, ring_slot(&second, 0, NULL, 0));
+	EXPECT_TRUE(user_has(user, HUGE_N + 1));
+	EXPECT_EQ(0, ring_slot(&second, 1, NULL, 0));
+	EXPECT_TRUE(user_has(user, 2));
+	EXPECT_EQ(0, ring_no_buffers(&second));
+	EXPECT_TRUE(user_has(user, 0));
+	ring_close(&second);
+	EXPECT_TRUE(user_has(0, 16));
+	ASSERT_EQ(0, setresuid(0, 0, 0));
+}
+
 /* A child registers with the ring that it inherited: what it pins is its own */
 TEST_F(io_uring, forked_child)
 {
