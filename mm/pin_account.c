@@ -106,7 +106,7 @@ static struct pin_account *new_account(const char *name, unsigned int flags,
 	acct->key = key;
 	acct->user = user ? get_uid(user) : NULL;
 	refcount_set(&acct->refs, 1);
-	xa_init(&acct->folios);
+	xa_init_flags(&acct->folios, XA_FLAGS_ACCOUNT);
 	pin_account_name_process(acct);
 	return acct;
 }
@@ -275,7 +275,7 @@ static long count_apart(struct pin_account *acct, unsigned long pfn,
 		now = add ? pins + n : pins - n;
 		entry = now ? xa_mk_value(now) : NULL;
 		if (xa_err(xa_store(&acct->folios, folio_pfn(folio), entry,
-				    GFP_NOWAIT | __GFP_NOWARN))) {
+				    PIN_GFP_LOCKED))) {
 			count_apart(acct, pfn, done, false);
 			return -ENOMEM;
 		}

@@ -116,9 +116,6 @@ struct pin_device_chunk {
 	u16 gone[PIN_CHUNK_PAGES];
 };
 
-/* For entries: nobody waits for memory while ledger->lock is held */
-#define PIN_GFP_LOCKED	(GFP_NOWAIT | __GFP_NOWARN | __GFP_ACCOUNT)
-
 /* kmalloc() would take twice the size for it */
 static struct kmem_cache *pin_chunks, *pin_device_chunks;
 

@@ -271,6 +271,9 @@ struct pin_account {
 	char name[];
 };
 
+/* For entries: nobody waits for memory while ledger->lock is held */
+#define PIN_GFP_LOCKED	(GFP_NOWAIT | __GFP_NOWARN | __GFP_ACCOUNT)
+
 /*
  * How pins are taken off. UNDO: they are those that pin_ledger_add() has just added.
  * NOT_GONE: none of them can have gone with a device.
