@@ -251,7 +251,8 @@ static struct folio *apart_folio(unsigned long pfn, unsigned long npages,
 /*
  * Add pins on these frames to what an account counts apart, or take them off: a large
  * folio counts with its size at most, as in each other counter. Of device memory there
- * is nothing in it.
+ * is nothing in it. If they cannot be told apart any more, since memory has failed and
+ * gone offline, the end of the account makes up for it.
  *
  * Returns how many pages it has more or less; or -ENOMEM, and nothing has changed.
  */
@@ -263,7 +264,7 @@ static long count_apart(struct pin_account *acct, unsigned long pfn,
 
 	for (; done < npages; done += n) {
 		struct folio *folio = apart_folio(pfn + done, npages - done, &n);
-		unsigned long pins, now;
+		unsigned long pins, now, size;
 		void *entry;
 
 		if (!folio) {
@@ -272,15 +273,16 @@ static long count_apart(struct pin_account *acct, unsigned long pfn,
 		}
 		entry = xa_load(&acct->folios, folio_pfn(folio));
 		pins = entry ? xa_to_value(entry) : 0;
-		now = add ? pins + n : pins - n;
+		size = folio_nr_pages(folio);
+		/* Whose pins went with a device may have got those of another */
+		now = add ? pins + n : pins - min(pins, n);
 		entry = now ? xa_mk_value(now) : NULL;
 		if (xa_err(xa_store(&acct->folios, folio_pfn(folio), entry,
 				    PIN_GFP_LOCKED))) {
 			count_apart(acct, pfn, done, false);
 			return -ENOMEM;
 		}
-		pages += abs_diff(min(now, folio_nr_pages(folio)),
-				  min(pins, folio_nr_pages(folio)));
+		pages += abs_diff(min(now, size), min(pins, size));
 	}
 	return pages;
 }

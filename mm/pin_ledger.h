@@ -225,9 +225,6 @@ struct pin_ledger {
  * @key: for whom, with @user; or NULL
  * @user: whose counter is part of it, with a reference; or NULL
  * @apart: @user is not the user of the ledger: its counter has @charged
- * @charged: pages that @user's counter has of @apart: each of its pins on small pages,
- *	and min(its pins, the folio's pages) of each large folio
- * @folios: of @apart, its pins on each large folio, by the PFN of its head
  * @unclaimed: its mm has ended, another one has adopted the ledger, and its
  *	holder has not asked for that; changes under both locks
  * @pid: of the process that set the account up, or got what it has pinned;
@@ -239,6 +236,9 @@ struct pin_ledger {
  * @acquired: pins taken since the account was made
  * @released: pins given back since
  * @refused: requests that were refused, by reason
+ * @charged: pages that @user's counter has of @apart: each of its pins on small pages,
+ *	and min(its pins, the folio's pages) of each large folio
+ * @folios: of @apart, its pins on each large folio, by the PFN of its head
  * @free: of RCU
  * @name: who pins, with @id
  *
@@ -259,14 +259,14 @@ struct pin_account {
 	bool unclaimed;
 	pid_t pid;
 	char comm[TASK_COMM_LEN];
-	unsigned long charged;
-	struct xarray folios;
 	unsigned long counted;
 	u64 pages;
 	u64 peak;
 	u64 acquired;
 	u64 released;
 	u64 refused[PIN_REASON_NR];
+	unsigned long charged;
+	struct xarray folios;
 	struct rcu_head free;
 	char name[];
 };
