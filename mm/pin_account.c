@@ -39,7 +39,7 @@ static bool user_is_free(struct pin_ledger *ledger)
 }
 
 /* Which plane counts what is part of these counters */
-static enum pin_plane_id plane_of(unsigned int flags, bool apart)
+static enum pin_plane_id plane_of(unsigned int flags, bool second)
 {
 	switch (flags & PIN_COUNT_MASK) {
 	case 0:
@@ -51,17 +51,17 @@ static enum pin_plane_id plane_of(unsigned int flags, bool apart)
 	case PIN_COUNT_LOCKED | PIN_COUNT_PINNED:
 		return PIN_PLANE_LOCKED_PINNED;
 	case PIN_COUNT_USER:
-		return apart ? PIN_PLANE_HELD : PIN_PLANE_USER;
+		return second ? PIN_PLANE_HELD : PIN_PLANE_USER;
 	default:
-		return apart ? PIN_PLANE_PINNED : PIN_PLANE_USER_PINNED;
+		return second ? PIN_PLANE_PINNED : PIN_PLANE_USER_PINNED;
 	}
 }
 
 static enum pin_counter limit_of(struct pin_account *acct)
 {
-	/* What counts apart is compared as it is counted, see commit() */
+	/* What a second user is charged is compared as it is counted, see commit() */
 	if (acct->flags & PIN_COUNT_USER)
-		return acct->apart ? PIN_COUNTER_NR : PIN_COUNTER_USER;
+		return acct->second ? PIN_COUNTER_NR : PIN_COUNTER_USER;
 	if (acct->flags & PIN_COUNT_LOCKED)
 		return PIN_COUNTER_LOCKED;
 	if (acct->flags & PIN_COUNT_PINNED)
@@ -69,23 +69,68 @@ static enum pin_counter limit_of(struct pin_account *acct)
 	return PIN_COUNTER_NR;
 }
 
+static struct pin_second_user *new_second_user(struct user_struct *user)
+{
+	struct pin_second_user *second = kzalloc(sizeof(*second),
+						 GFP_KERNEL_ACCOUNT);
+
+	if (second) {
+		second->user = get_uid(user);
+		xa_init_flags(&second->folios, XA_FLAGS_ACCOUNT);
+	}
+	return second;
+}
+
+static void free_second_user(struct pin_second_user *second)
+{
+	if (!second)
+		return;
+	free_uid(second->user);
+	xa_destroy(&second->folios);
+	kfree(second);
+}
+
+static struct pin_second_user *find_second_user(struct pin_ledger *ledger,
+						struct user_struct *user)
+{
+	struct pin_second_user *second;
+
+	list_for_each_entry(second, &ledger->second_users, list)
+		if (second->user == user)
+			return second;
+	return NULL;
+}
+
 /*
- * A user's counter has a plane as long as it is the only one. What is pinned for
- * another user, since the process has changed its uid, each account counts apart for
- * that one, and otherwise a plane without a user does.
+ * A user's counter has planes as long as it is the only one. What is pinned for
+ * another user, since the process has changed its uid, is counted for that one beside
+ * the planes, and otherwise in a plane without a user. A user who has begun so goes on
+ * so, for what is counted in two ways would count twice.
+ *
+ * @spare: for the first account of a second user; NULL when it was needed
  */
-static void set_plane(struct pin_account *acct)
+static void set_plane(struct pin_account *acct, struct pin_second_user **spare)
 {
 	struct pin_ledger *ledger = acct->ledger;
+	struct pin_second_user *second;
 
 	lockdep_assert_held(&ledger->lock);
 
-	if (acct->user && acct->user != ledger->user && user_is_free(ledger)) {
-		free_uid(ledger->user);
-		ledger->user = get_uid(acct->user);
+	second = find_second_user(ledger, acct->user);
+	if (!second && acct->user && acct->user != ledger->user) {
+		if (user_is_free(ledger)) {
+			free_uid(ledger->user);
+			ledger->user = get_uid(acct->user);
+		} else {
+			second = *spare;
+			*spare = NULL;
+			list_add(&second->list, &ledger->second_users);
+		}
 	}
-	acct->apart = acct->user && acct->user != ledger->user;
-	acct->plane = plane_of(acct->flags, acct->apart);
+	if (second)
+		second->accounts++;
+	acct->second = second;
+	acct->plane = plane_of(acct->flags, second);
 	acct->limit = limit_of(acct);
 }
 
@@ -106,7 +151,6 @@ static struct pin_account *new_account(const char *name, unsigned int flags,
 	acct->key = key;
 	acct->user = user ? get_uid(user) : NULL;
 	refcount_set(&acct->refs, 1);
-	xa_init_flags(&acct->folios, XA_FLAGS_ACCOUNT);
 	pin_account_name_process(acct);
 	return acct;
 }
@@ -126,7 +170,6 @@ static void free_account(struct pin_account *acct)
 {
 	if (acct->user)
 		free_uid(acct->user);
-	xa_destroy(&acct->folios);
 	kfree_rcu(acct, free);
 }
 
@@ -188,6 +231,7 @@ struct pin_account *pin_account_get(struct mm_struct *mm, const void *key,
 				    const char *name, unsigned int flags,
 				    struct user_struct *user)
 {
+	struct pin_second_user *spare = NULL;
 	struct pin_account *acct, *there;
 
 	if (WARN_ON_ONCE(!user != !(flags & PIN_COUNT_USER)))
@@ -205,17 +249,23 @@ struct pin_account *pin_account_get(struct mm_struct *mm, const void *key,
 	acct->ledger = pin_ledger_get(mm);
 	if (!acct->ledger)
 		goto err_free;
+	if (user) {
+		spare = new_second_user(user);
+		if (!spare)
+			goto err_ledger;
+	}
 	if (xa_reserve(&pin_accounts, acct->id, GFP_KERNEL_ACCOUNT))
 		goto err_ledger;
 
 	mutex_lock(&acct->ledger->lock);
 	there = find_account(acct->ledger, key, flags, user);
 	if (!there) {
-		set_plane(acct);
+		set_plane(acct, &spare);
 		list_in_order(acct);
 		xa_store(&pin_accounts, acct->id, acct, 0);
 	}
 	mutex_unlock(&acct->ledger->lock);
+	free_second_user(spare);
 	if (!there)
 		return acct;
 
@@ -225,6 +275,7 @@ struct pin_account *pin_account_get(struct mm_struct *mm, const void *key,
 	return there;
 
 err_ledger:
+	free_second_user(spare);
 	pin_ledger_put(acct->ledger);
 err_free:
 	free_account(acct);
@@ -233,7 +284,7 @@ err_free:
 EXPORT_SYMBOL_GPL(pin_account_get);
 
 /* The large folio of @pfn, or NULL; and how many of @npages there are in it */
-static struct folio *apart_folio(unsigned long pfn, unsigned long npages,
+static struct folio *large_folio(unsigned long pfn, unsigned long npages,
 				 unsigned long *n)
 {
 	struct folio *folio;
@@ -249,21 +300,21 @@ static struct folio *apart_folio(unsigned long pfn, unsigned long npages,
 }
 
 /*
- * Add pins on these frames to what an account counts apart, or take them off: a large
+ * Add pins on these frames to those for a second user, or take them off: a large
  * folio counts with its size at most, as in each other counter. Of device memory there
  * is nothing in it. If they cannot be told apart any more, since memory has failed and
- * gone offline, the end of the account makes up for it.
+ * gone offline, the end of the user's last account makes up for it.
  *
- * Returns how many pages it has more or less; or -ENOMEM, and nothing has changed.
+ * Returns how many pages the user has more or less; or -ENOMEM, and nothing has changed.
  */
-static long count_apart(struct pin_account *acct, unsigned long pfn,
-			unsigned long npages, bool add)
+static long count_second(struct pin_second_user *second, unsigned long pfn,
+			 unsigned long npages, bool add)
 {
 	unsigned long done = 0, n;
 	long pages = 0;
 
 	for (; done < npages; done += n) {
-		struct folio *folio = apart_folio(pfn + done, npages - done, &n);
+		struct folio *folio = large_folio(pfn + done, npages - done, &n);
 		unsigned long pins, now, size;
 		void *entry;
 
@@ -271,15 +322,15 @@ static long count_apart(struct pin_account *acct, unsigned long pfn,
 			pages += pin_ledger_charges(pfn + done);
 			continue;
 		}
-		entry = xa_load(&acct->folios, folio_pfn(folio));
+		entry = xa_load(&second->folios, folio_pfn(folio));
 		pins = entry ? xa_to_value(entry) : 0;
 		size = folio_nr_pages(folio);
 		/* Whose pins went with a device may have got those of another */
 		now = add ? pins + n : pins - min(pins, n);
 		entry = now ? xa_mk_value(now) : NULL;
-		if (xa_err(xa_store(&acct->folios, folio_pfn(folio), entry,
+		if (xa_err(xa_store(&second->folios, folio_pfn(folio), entry,
 				    PIN_GFP_LOCKED))) {
-			count_apart(acct, pfn, done, false);
+			count_second(second, pfn, done, false);
 			return -ENOMEM;
 		}
 		pages += abs_diff(min(now, size), min(pins, size));
@@ -288,19 +339,20 @@ static long count_apart(struct pin_account *acct, unsigned long pfn,
 }
 
 /* The same of an array of pages, or without @pages of contiguous frames */
-static long count_pages_apart(struct pin_account *acct, struct page **pages,
-			      unsigned long pfn, unsigned long npages, bool add)
+static long count_pages_second(struct pin_second_user *second,
+			       struct page **pages, unsigned long pfn,
+			       unsigned long npages, bool add)
 {
 	unsigned long done = 0, n;
 	long sum = 0, ret;
 
 	if (!pages)
-		return count_apart(acct, pfn, npages, add);
+		return count_second(second, pfn, npages, add);
 	for (; done < npages; done += n) {
 		n = pin_contiguous(pages + done, npages - done);
-		ret = count_apart(acct, page_to_pfn(pages[done]), n, add);
+		ret = count_second(second, page_to_pfn(pages[done]), n, add);
 		if (ret < 0) {
-			count_pages_apart(acct, pages, 0, done, false);
+			count_pages_second(second, pages, 0, done, false);
 			return ret;
 		}
 		sum += ret;
@@ -318,10 +370,22 @@ static void release_unclaimed(struct pin_account *acct, unsigned long npages)
 			acct->ledger->unclaimed[i] -= npages;
 }
 
-static void uncharge_apart(struct pin_account *acct, unsigned long npages)
+static void uncharge_second(struct pin_second_user *second, unsigned long npages)
 {
-	acct->charged -= npages;
-	pin_user_uncharge(acct->user, npages);
+	second->charged -= npages;
+	pin_user_uncharge(second->user, npages);
+}
+
+/* An account of a second user ends; ledger->lock is held */
+static void leave_second_user(struct pin_account *acct)
+{
+	struct pin_second_user *second = acct->second;
+
+	if (!second || --second->accounts)
+		return;
+	uncharge_second(second, second->charged);
+	list_del(&second->list);
+	free_second_user(second);
 }
 
 /* In place of a frame: small pages, which need not lie together */
@@ -332,11 +396,11 @@ static noinline void released_elsewhere(struct pin_account *acct,
 					unsigned long pfn, unsigned long npages)
 {
 	release_unclaimed(acct, npages);
-	if (!acct->apart)
+	if (!acct->second)
 		return;
 	if (pfn != PIN_SMALL_PAGES)
-		npages = count_apart(acct, pfn, npages, false);
-	uncharge_apart(acct, npages);
+		npages = count_second(acct->second, pfn, npages, false);
+	uncharge_second(acct->second, npages);
 }
 
 /**
@@ -370,8 +434,7 @@ void pin_account_put(struct pin_account *acct)
 	xa_erase(&pin_accounts, acct->id);
 	mutex_lock(&ledger->lock);
 	release_unclaimed(acct, acct->counted);
-	if (acct->apart)
-		uncharge_apart(acct, acct->charged);
+	leave_second_user(acct);
 	list_del_rcu(&acct->in_ledger);
 	pin_ledger_settle(ledger, NULL);
 	mutex_unlock(&ledger->lock);
@@ -463,7 +526,7 @@ static inline void account_released(struct pin_account *acct, unsigned long pfn,
 	/* Not of device memory */
 	if (likely(!step->gone && !step->swapped && !step->pgmap)) {
 		acct->counted -= step->counted;
-		if (unlikely(acct->unclaimed || acct->apart))
+		if (unlikely(acct->unclaimed || acct->second))
 			released_elsewhere(acct, pfn, step->counted);
 	}
 	WRITE_ONCE(acct->pages, acct->pages - step->counted);
@@ -542,31 +605,33 @@ static const struct pin_owner *locking_owner(struct pin_request *req)
 	return req->acct->limit == PIN_COUNTER_LOCKED ? req->owner : NULL;
 }
 
-/* As count_pages_apart() wants them: those that were added */
+/* As count_pages_second() wants them: those that were added */
 static int commit(struct pin_request *req, struct page **pages,
 		  unsigned long pfn, unsigned long npages)
 {
 	struct pin_account *acct = req->acct;
 	struct misc_cg *full = NULL;
-	long apart = 0;
+	long more = 0;
 	int ret;
 
-	if (unlikely(acct->apart)) {
-		apart = count_pages_apart(acct, pages, pfn, npages, true);
-		if (apart < 0) {
+	if (unlikely(acct->second)) {
+		more = count_pages_second(acct->second, pages, pfn, npages, true);
+		if (more < 0) {
 			req->reason = PIN_REASON_NOMEM;
-			return apart;
+			return more;
 		}
 	}
-	ret = pin_ledger_commit(acct, req->owner, apart, req->npages - req->done,
+	ret = pin_ledger_commit(acct, req->owner, more, req->npages - req->done,
 				req->move, &full);
-	if (likely(!ret)) {
-		acct->charged += apart;
-		return 0;
+	if (unlikely(acct->second)) {
+		if (!ret)
+			acct->second->charged += more;
+		else
+			count_pages_second(acct->second, pages, pfn, npages, false);
 	}
+	if (likely(!ret))
+		return 0;
 
-	if (unlikely(acct->apart))
-		count_pages_apart(acct, pages, pfn, npages, false);
 	if (ret == -EBUSY) {
 		req->reason = PIN_REASON_CGROUP;
 		/* Who adopts the ledger may let it go before it is told */
@@ -668,11 +733,11 @@ static int reserve_run(struct pin_account *acct, unsigned long pfn,
 	unsigned long end = pfn + npages, n;
 	int ret = pin_ledger_reserve(acct->ledger, acct->plane, pfn, npages);
 
-	for (; acct->apart && pfn < end && !ret; pfn += n) {
-		struct folio *folio = apart_folio(pfn, end - pfn, &n);
+	for (; acct->second && pfn < end && !ret; pfn += n) {
+		struct folio *folio = large_folio(pfn, end - pfn, &n);
 
 		if (folio)
-			ret = xa_reserve(&acct->folios, folio_pfn(folio),
+			ret = xa_reserve(&acct->second->folios, folio_pfn(folio),
 					 GFP_KERNEL_ACCOUNT);
 	}
 	return ret;
@@ -684,11 +749,11 @@ static void unreserve_run(struct pin_account *acct, unsigned long pfn,
 	unsigned long end = pfn + npages, n;
 
 	pin_ledger_unreserve(acct->ledger, acct->plane, pfn, npages);
-	for (; acct->apart && pfn < end; pfn += n) {
-		struct folio *folio = apart_folio(pfn, end - pfn, &n);
+	for (; acct->second && pfn < end; pfn += n) {
+		struct folio *folio = large_folio(pfn, end - pfn, &n);
 
 		if (folio)
-			xa_release(&acct->folios, folio_pfn(folio));
+			xa_release(&acct->second->folios, folio_pfn(folio));
 	}
 }
 

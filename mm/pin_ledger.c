@@ -49,8 +49,8 @@
  *     the other. Each holder is part of those that it was part of before there were
  *     ledgers. The pins of each set of counters are in a plane of their own. A folio
  *     with pins in two planes counts once in a counter that both are part of, and
- *     is held once. So no counter shows more than it did, but that of a second
- *     user of the process, in which each account counts its own pins.
+ *     is held once. So no counter shows more than it did. A second user of the
+ *     process has no plane: see struct pin_second_user.
  * 12. Others add to mm->pinned_vm and to user_struct.locked_vm, too, without a lock.
  *     What the ledger adds there is compared and added in one step.
  *
@@ -170,6 +170,7 @@ struct pin_ledger *pin_ledger_get(struct mm_struct *mm)
 	}
 	xa_init_flags(&new->devices, XA_FLAGS_ACCOUNT);
 	INIT_LIST_HEAD(&new->accounts);
+	INIT_LIST_HEAD(&new->second_users);
 	INIT_LIST_HEAD(&new->past);
 	new->mm = mm;
 	new->cgroup = get_current_misc_cg();
@@ -1546,10 +1547,7 @@ void pin_ledger_publish_shared(struct pin_ledger *ledger)
 		publish(ledger, PIN_COUNTER_USER, LONG_MAX);
 }
 
-/*
- * Is there room for what was added, @npages for the user of an account that counts
- * apart? A look that changes nothing.
- */
+/* Is there room for what was added, @npages for a second user? It changes nothing */
 static bool has_room(struct pin_account *acct, const struct pin_owner *owner,
 		     unsigned long npages)
 {
@@ -1558,9 +1556,9 @@ static bool has_room(struct pin_account *acct, const struct pin_owner *owner,
 	long more, now;
 
 	if (!limit_applies(owner) ||
-	    (limit == PIN_COUNTER_NR && !acct->apart))
+	    (limit == PIN_COUNTER_NR && !acct->second))
 		return true;
-	if (acct->apart) {
+	if (acct->second) {
 		more = npages;
 		now = atomic_long_read(pin_user_counter(acct->user));
 	} else if (limit == PIN_COUNTER_LOCKED) {
@@ -1579,7 +1577,7 @@ static bool has_room(struct pin_account *acct, const struct pin_owner *owner,
 static bool publish_limited(struct pin_account *acct,
 			    const struct pin_owner *owner, unsigned long npages)
 {
-	if (acct->apart)
+	if (acct->second)
 		return add_user(acct->user, npages, owner_max(owner));
 	/* mmap_lock keeps that of VmLck */
 	if (acct->limit == PIN_COUNTER_LOCKED || acct->limit == PIN_COUNTER_NR)
@@ -1603,7 +1601,7 @@ void pin_user_uncharge(struct user_struct *user, unsigned long npages)
  * pin_ledger_commit() - compare what was added with the limits, and publish it
  * @acct: the account that added it to its ledger
  * @owner: whose RLIMIT_MEMLOCK applies, if there is a counter for it
- * @npages: pages that were added for the user of an account that counts apart
+ * @npages: pages that were added for the user of the account, if that is a second one
  * @left: pages that the request has yet to pin, and those just added
  * @move: of the move that adds them; or NULL
  * @full: set to the cgroup that has no room, if that is the reason

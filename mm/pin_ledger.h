@@ -144,6 +144,26 @@ struct pin_past_cgroup {
 };
 
 /**
+ * struct pin_second_user - what is pinned for a user who is not the ledger's
+ * @list: in the ledger's list
+ * @user: whose counter has @charged, with a reference
+ * @accounts: how many accounts are for that user; it ends with the last
+ * @charged: pages: each pin of these accounts on a small page, and min(their pins,
+ *	pages of the folio) of each large folio, as stock counts at most
+ * @folios: their pins on each large folio, by the PFN of its head
+ *
+ * A process has such users if it has changed its uid while the first user's holders
+ * were there. ledger->lock protects it.
+ */
+struct pin_second_user {
+	struct list_head list;
+	struct user_struct *user;
+	unsigned int accounts;
+	unsigned long charged;
+	struct xarray folios;
+};
+
+/**
  * struct pin_ledger - what the holders of one mm pin, each folio once
  * @lock: protects what has no other rule. A leaf: whoever has it waits neither
  *	for memory nor for another lock that may sleep
@@ -182,6 +202,7 @@ struct pin_past_cgroup {
  *	first
  * @in_cgroup: pages charged to all of these; at least @held_now
  * @accounts: the holders; readers go by RCU
+ * @second_users: struct pin_second_user of other users than @user
  * @free: of RCU
  */
 struct pin_ledger {
@@ -208,6 +229,7 @@ struct pin_ledger {
 	struct list_head past;
 	unsigned long in_cgroup;
 	struct list_head accounts;
+	struct list_head second_users;
 	struct rcu_work free;
 };
 
@@ -219,12 +241,13 @@ struct pin_ledger {
  * @flags: PIN_ACCOUNT_* and PIN_COUNT_*
  * @plane: where its pins are counted, but for pages of device memory
  * @limit: the counter of the ledger that RLIMIT_MEMLOCK applies to, PIN_COUNTER_NR
- *	if none; of @apart it applies to the counter of @user
+ *	if none; with @second it applies to the counter of @user
  * @refs: of those who got it by pin_account_get(); or one that nobody has, which
  *	keeps it as pages of it stay pinned for ever
  * @key: for whom, with @user; or NULL
  * @user: whose counter is part of it, with a reference; or NULL
- * @apart: @user is not the user of the ledger: its counter has @charged
+ * @second: where its pins are counted for @user, who is not the user of the ledger;
+ *	or NULL
  * @unclaimed: its mm has ended, another one has adopted the ledger, and its
  *	holder has not asked for that; changes under both locks
  * @pid: of the process that set the account up, or got what it has pinned;
@@ -236,9 +259,6 @@ struct pin_ledger {
  * @acquired: pins taken since the account was made
  * @released: pins given back since
  * @refused: requests that were refused, by reason
- * @charged: pages that @user's counter has of @apart: each of its pins on small pages,
- *	and min(its pins, the folio's pages) of each large folio
- * @folios: of @apart, its pins on each large folio, by the PFN of its head
  * @free: of RCU
  * @name: who pins, with @id
  *
@@ -255,7 +275,7 @@ struct pin_account {
 	refcount_t refs;
 	const void *key;
 	struct user_struct *user;
-	bool apart;
+	struct pin_second_user *second;
 	bool unclaimed;
 	pid_t pid;
 	char comm[TASK_COMM_LEN];
@@ -265,8 +285,6 @@ struct pin_account {
 	u64 acquired;
 	u64 released;
 	u64 refused[PIN_REASON_NR];
-	unsigned long charged;
-	struct xarray folios;
 	struct rcu_head free;
 	char name[];
 };

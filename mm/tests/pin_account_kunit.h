@@ -1182,14 +1182,14 @@ static void count_for_two_users(struct kunit *test, unsigned int flags,
 }
 
 /* A process that has changed its uid: the second user has no plane */
-static void second_user_counts_by_holder(struct kunit *test)
+static void second_user_counts_small_pages_by_pin(struct kunit *test)
 {
 	count_for_two_users(test, PIN_COUNT_USER | PIN_COUNT_PINNED, 10);
 	count_for_two_users(test, PIN_COUNT_USER, 0);
 }
 
-/* Of a huge page the second user has no more than all, as the first */
-static void second_user_counts_a_huge_page_once_a_holder(struct kunit *test)
+/* Of a huge page the second user has no more than all, by whatever holders */
+static void second_user_counts_a_huge_page_once(struct kunit *test)
 {
 	const unsigned int flags = PIN_COUNT_USER | PIN_COUNT_PINNED;
 	const unsigned long all = PMD_SIZE >> PAGE_SHIFT;
@@ -1202,38 +1202,71 @@ static void second_user_counts_a_huge_page_once_a_holder(struct kunit *test)
 	struct pin_account *b = account_test_get(test, mm, t, flags, user);
 	struct pin_account *c = account_test_get(test, mm, test, flags, user);
 
-	pin_test_limit(all + 100);
-	account_pin(t, a, t->addr, 0, 1);
+	account_pin(t, a, t->addr, all + 1, 1);
 	KUNIT_EXPECT_EQ(test, account_pin(t, b, huge, 0, all), all);
 	KUNIT_EXPECT_EQ(test, account_pin(t, b, huge, 0, all), all);
 	EXPECT_COUNTERS(test, mm, user, 0, all + 1, all);
 	KUNIT_EXPECT_EQ(test, account_pin(t, c, huge, 0, 100), 100);
-	EXPECT_COUNTERS(test, mm, user, 0, all + 1, all + 100);
+	EXPECT_COUNTERS(test, mm, user, 0, all + 1, all);
 
 	/* What is refused changes nothing; of the huge page there may be more */
-	KUNIT_EXPECT_EQ(test, account_pin(t, c, huge, 100, 1), -ENOMEM);
-	KUNIT_EXPECT_EQ(test, account_pin(t, c, t->addr, 0, 1), -ENOMEM);
-	EXPECT_COUNTERS(test, mm, user, 0, all + 1, all + 100);
-	KUNIT_EXPECT_EQ(test, account_pin(t, b, huge, 3, 1), 1);
-	EXPECT_COUNTERS(test, mm, user, 0, all + 1, all + 100);
-	account_put(t, b, 3, 1);
+	pin_test_limit(all);
+	KUNIT_EXPECT_EQ(test, account_pin(t, c, t->addr, all, 1), -ENOMEM);
+	EXPECT_COUNTERS(test, mm, user, 0, all + 1, all);
+	KUNIT_EXPECT_EQ(test, account_pin(t, c, huge, 3, 1), 1);
+	EXPECT_COUNTERS(test, mm, user, 0, all + 1, all);
+	account_put(t, c, 3, 1);
 
-	account_pin(t, b, huge, 0, all);
 	account_put(t, b, 0, all);
 	account_put(t, b, 0, all);
-	EXPECT_COUNTERS(test, mm, user, 0, all + 1, all + 100);
-	account_put(t, b, 0, 10);
-	EXPECT_COUNTERS(test, mm, user, 0, all + 1, all + 90);
-	account_put(t, b, 10, all - 10);
-	KUNIT_EXPECT_TRUE(test, xa_empty(&b->folios));
-	account_put(t, c, 0, 100);
-	EXPECT_COUNTERS(test, mm, user, 0, 1, 0);
+	EXPECT_COUNTERS(test, mm, user, 0, 101, 100);
+	account_put(t, c, 0, 10);
+	EXPECT_COUNTERS(test, mm, user, 0, 91, 90);
+
+	/* The account that was first ends first */
 	pin_account_put(b);
+	EXPECT_COUNTERS(test, mm, user, 0, 91, 90);
+	account_put(t, c, 10, 90);
+	KUNIT_EXPECT_TRUE(test, xa_empty(&c->second->folios));
+	EXPECT_COUNTERS(test, mm, user, 0, 1, 0);
 	pin_account_put(c);
-	account_pin(t, a, t->addr, 0, 1);
-	account_put(t, a, 0, 1);
-	account_put(t, a, 0, 1);
+	KUNIT_EXPECT_TRUE(test, list_empty(&a->ledger->second_users));
+	account_put(t, a, all + 1, 1);
 	pin_account_put(a);
+	free_uid(first);
+	free_uid(user);
+}
+
+/* The first user has gone, and the second one gets another holder */
+static void second_user_stays_second(struct kunit *test)
+{
+	const unsigned int flags = PIN_COUNT_USER | PIN_COUNT_PINNED;
+	const unsigned long all = PMD_SIZE >> PAGE_SHIFT;
+	struct account_test *t = test->priv;
+	unsigned long huge = pin_test_map_huge(test, PMD_SIZE);
+	struct mm_struct *mm = t->base.mm;
+	struct user_struct *first = account_test_user(test, 70014);
+	struct user_struct *user = account_test_user(test, 70015);
+	struct pin_account *a = account_test_get(test, mm, NULL, flags, first);
+	struct pin_account *b = account_test_get(test, mm, NULL, flags, user);
+	struct pin_account *c;
+
+	KUNIT_EXPECT_EQ(test, account_pin(t, b, huge, 0, all), all);
+	pin_account_put(a);
+	c = account_test_get(test, mm, NULL, flags, user);
+	KUNIT_EXPECT_EQ(test, account_pin(t, c, huge, 0, all), all);
+	EXPECT_COUNTERS(test, mm, user, 0, all, all);
+	account_put(t, b, 0, all);
+	pin_account_put(b);
+	EXPECT_COUNTERS(test, mm, user, 0, all, all);
+	account_put(t, c, 0, all);
+	pin_account_put(c);
+	EXPECT_COUNTERS(test, mm, user, 0, 0, 0);
+
+	/* It is first when nothing of it is left */
+	c = account_test_get(test, mm, NULL, flags, user);
+	KUNIT_EXPECT_NULL(test, c->second);
+	pin_account_put(c);
 	free_uid(first);
 	free_uid(user);
 }
@@ -1267,7 +1300,7 @@ static void second_user_counts_nothing_without_memory(struct kunit *test)
 		}
 		EXPECT_COUNTERS(test, mm, user, 0, 0, 0);
 		index = 0;
-		KUNIT_EXPECT_NULL(test, xa_find(&b->folios, &index, ULONG_MAX,
+		KUNIT_EXPECT_NULL(test, xa_find(&b->second->folios, &index, ULONG_MAX,
 						XA_PRESENT));
 	} while (more);
 	KUNIT_EXPECT_GT(test, sweep->failures, 0);
@@ -2105,8 +2138,9 @@ static struct kunit_case pin_account_test_cases[] = {
 	KUNIT_CASE(any_failed_allocation_leaves_nothing_pinned),
 	KUNIT_CASE(each_counter_has_a_page_once),
 	KUNIT_CASE(limit_is_of_the_holders_counter),
-	KUNIT_CASE(second_user_counts_by_holder),
-	KUNIT_CASE(second_user_counts_a_huge_page_once_a_holder),
+	KUNIT_CASE(second_user_counts_small_pages_by_pin),
+	KUNIT_CASE(second_user_counts_a_huge_page_once),
+	KUNIT_CASE(second_user_stays_second),
 	KUNIT_CASE(second_user_counts_nothing_without_memory),
 	KUNIT_CASE(next_user_counts_a_page_once),
 	KUNIT_CASE(counter_below_zero_refuses_nobody),

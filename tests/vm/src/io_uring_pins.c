@@ -238,13 +238,14 @@ TEST_F(io_uring, clone_goes_first)
 
 /*
  * The process has changed its user, and the first one has a buffer yet. What the second
- * one registers of a huge page counts once a ring for him, as on stock.
+ * one registers of a huge page counts once for him, also if a ring has a part of it that
+ * was cloned, as on stock.
  */
 TEST_F(io_uring, second_user)
 {
 	const uid_t user = 12345;
 	char *mem = memory(HUGE);
-	struct ring second;
+	struct ring second, third;
 
 	ASSERT_NE(NULL, mem);
 	ASSERT_TRUE(mapped_huge(mem));
@@ -266,9 +267,24 @@ TEST_F(io_uring, second_user)
 	EXPECT_TRUE(user_has(user, HUGE_N + 1));
 	EXPECT_EQ(0, ring_slot(&second, 1, NULL, 0));
 	EXPECT_TRUE(user_has(user, 2));
+
+	ASSERT_EQ(0, ring_open(&third));
+	ASSERT_EQ(0, ring_clone(&third, &second));
+	EXPECT_TRUE(user_has(user, 2));
+	EXPECT_EQ(0, ring_slot(&third, 0, mem, 2 * MB));
+	EXPECT_TRUE(user_has(user, HUGE_N + 1));
+	EXPECT_EQ(0, ring_slot(&second, 0, mem, 2 * MB));
+	EXPECT_TRUE(user_has(user, HUGE_N + 1));
+
+	/* The clone stays, and what the third one has registered */
 	EXPECT_EQ(0, ring_no_buffers(&second));
-	EXPECT_TRUE(user_has(user, 0));
+	EXPECT_TRUE(user_has(user, HUGE_N + 1));
 	ring_close(&second);
+	EXPECT_EQ(0, ring_slot(&third, 0, NULL, 0));
+	EXPECT_TRUE(user_has(user, 2));
+	EXPECT_EQ(0, ring_no_buffers(&third));
+	EXPECT_TRUE(user_has(user, 0));
+	ring_close(&third);
 	EXPECT_TRUE(user_has(0, 16));
 	ASSERT_EQ(0, setresuid(0, 0, 0));
 }
