@@ -397,7 +397,8 @@ void pin_ledger_count_node(struct pin_ledger *ledger)
 static __always_inline void count_pinned(struct pin_ledger *ledger,
 					 struct page *page, long more)
 {
-	int nid = page_to_nid(page);
+	/* As in zone_flags() */
+	int nid = data_race(page_to_nid(page));
 
 	if (unlikely(nid != ledger->nid)) {
 		pin_ledger_count_node(ledger);

@@ -214,6 +214,34 @@ static void cgroup_has_a_path(struct kunit *test)
 	put_misc_cg(cg);
 }
 
+#ifdef CONFIG_KCSAN
+/* Or the compiler would leave out the read */
+static u64 race_sum;
+
+static void race_charge(void *data)
+{
+	struct misc_cg *cg = data, *full;
+
+	if (!pin_cgroup_charge(cg, NULL, 1, &full))
+		pin_cgroup_uncharge(cg, NULL, 1);
+	race_sum += pin_cgroup_limit(cg);
+}
+
+/* As by writes to misc.max */
+static void race_limit(void *data)
+{
+	pin_test_cgroup_limit(data, ULONG_MAX);
+}
+
+static void charges_and_new_limits_do_not_race(struct kunit *test)
+{
+	struct misc_cg *cg = pin_test_cgroups(test, 1);
+
+	pin_test_race(test, NULL, race_limit, race_charge, cg);
+	KUNIT_EXPECT_EQ(test, pin_test_usage(cg), 0);
+}
+#endif
+
 static struct kunit_case pin_cgroup_test_cases[] = {
 	KUNIT_CASE(cgroup_and_those_above_are_charged),
 	KUNIT_CASE(cgroup_limit_is_exact),
@@ -222,6 +250,9 @@ static struct kunit_case pin_cgroup_test_cases[] = {
 	KUNIT_CASE(cgroup_over_lowered_limit_has_no_room),
 	KUNIT_CASE(cgroups_above_a_branch_keep_their_charge),
 	KUNIT_CASE(cgroup_has_a_path),
+#ifdef CONFIG_KCSAN
+	KUNIT_CASE(charges_and_new_limits_do_not_race),
+#endif
 	{},
 };
 

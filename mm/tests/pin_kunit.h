@@ -260,8 +260,8 @@ static inline void pin_test_cgroup_below(struct misc_cg *last,
 static inline void pin_test_cgroup_limit(struct misc_cg *cg,
 					 unsigned long npages)
 {
-	cg->res[MISC_CG_RES_LONGTERM_PIN].max =
-		npages == ULONG_MAX ? U64_MAX : (u64)npages << PAGE_SHIFT;
+	WRITE_ONCE(cg->res[MISC_CG_RES_LONGTERM_PIN].max,
+		   npages == ULONG_MAX ? U64_MAX : (u64)npages << PAGE_SHIFT);
 }
 
 /* Pages that a cgroup is charged */
@@ -475,6 +475,63 @@ static inline void pin_test_fail_after(void *faults, unsigned int bytes)
 	pin_test_fail_all(faults, true);
 	atomic_set(&f->attr->space, bytes);
 }
+
+#ifdef CONFIG_KCSAN
+/* Rounds after which KCSAN, which takes samples, has seen each access many times */
+#define PIN_TEST_RACE_ROUNDS	10000
+
+/**
+ * struct pin_test_race - a thread that does one thing again and again
+ * @mm: the thread's; or NULL
+ * @work: the thing
+ * @data: for @work
+ * @rounds: how often it was done
+ */
+struct pin_test_race {
+	struct mm_struct *mm;
+	void (*work)(void *data);
+	void *data;
+	unsigned long rounds;
+};
+
+static inline int pin_test_race_thread(void *data)
+{
+	struct pin_test_race *race = data;
+
+	if (race->mm)
+		kthread_use_mm(race->mm);
+	while (!kthread_should_stop()) {
+		race->work(race->data);
+		race->rounds++;
+		cond_resched();
+	}
+	if (race->mm)
+		kthread_unuse_mm(race->mm);
+	return 0;
+}
+
+/*
+ * Two threads at the same time, the one with @mm; what they must not do to each other,
+ * KCSAN reports
+ */
+static inline void pin_test_race(struct kunit *test, struct mm_struct *mm,
+				 void (*one)(void *data),
+				 void (*other)(void *data), void *data)
+{
+	struct pin_test_race race = { .mm = mm, .work = one, .data = data };
+	struct task_struct *task;
+	unsigned long i;
+
+	task = kthread_run(pin_test_race_thread, &race, "pin_test");
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, task);
+	for (i = 0; i < PIN_TEST_RACE_ROUNDS; i++) {
+		other(data);
+		cond_resched();
+	}
+	kthread_stop(task);
+	KUNIT_EXPECT_GT(test, race.rounds, 0);
+}
+#endif
 
 /**
  * struct pin_test_sweep - an operation is made again and again, each time with

@@ -2055,6 +2055,68 @@ static void long_runs_let_others_run(struct kunit *test)
 	kthread_stop(u.task);
 }
 
+#ifdef CONFIG_KCSAN
+/**
+ * struct ledger_race - what one thread pins while the other does something else
+ * @test: the test
+ * @pfn: a page frame
+ */
+struct ledger_race {
+	struct ledger_test *test;
+	unsigned long pfn;
+};
+
+static void race_add_sub(void *data)
+{
+	struct ledger_race *race = data;
+	struct page *page = pfn_to_page(race->pfn);
+	struct pin_ledger *ledger = race->test->ledger;
+	const enum pin_plane_id plane = PIN_PLANE_LOCKED;
+
+	ledger_add(race->test, race->pfn, 1);
+	ledger_sub(race->test, race->pfn, 1);
+	mutex_lock(&ledger->lock);
+	if (pin_ledger_add_small(ledger, plane, &page, 1) == 1)
+		pin_ledger_undo_all(ledger, plane, race->pfn, 1);
+	mutex_unlock(&ledger->lock);
+}
+
+static void race_lock_page(void *data)
+{
+	struct ledger_race *race = data;
+	struct folio *folio = pfn_folio(race->pfn);
+
+	folio_lock(folio);
+	folio_unlock(folio);
+}
+
+static void pins_and_page_flags_do_not_race(struct kunit *test)
+{
+	struct ledger_test *t = test->priv;
+	struct ledger_race race = { .test = t, .pfn = t->pfn };
+
+	pin_test_race(test, NULL, race_lock_page, race_add_sub, &race);
+}
+
+/* Another device goes, at a place where nothing is pinned */
+static void race_forget(void *data)
+{
+	longterm_pins_forget(0, 1);
+}
+
+static void pins_and_devices_that_go_do_not_race(struct kunit *test)
+{
+	struct ledger_test *t = test->priv;
+	struct test_device *device = device_make(test);
+	struct ledger_race race = { .test = t };
+
+	race.pfn = device_plug(test, device, 0);
+	pin_test_race(test, NULL, race_add_sub, race_forget, &race);
+	device_unplug(device);
+	device_free(device);
+}
+#endif
+
 static struct kunit_case pin_ledger_test_cases[] = {
 	KUNIT_CASE(mm_has_one_ledger),
 	KUNIT_CASE(ledger_goes_with_last_reference),
@@ -2117,6 +2179,10 @@ static struct kunit_case pin_ledger_test_cases[] = {
 	KUNIT_CASE(any_failed_allocation_leaves_ledger_as_it_was),
 	KUNIT_CASE(put_needs_no_memory),
 	KUNIT_CASE(long_runs_let_others_run),
+#ifdef CONFIG_KCSAN
+	KUNIT_CASE(pins_and_page_flags_do_not_race),
+	KUNIT_CASE(pins_and_devices_that_go_do_not_race),
+#endif
 	{},
 };
 

@@ -61,6 +61,16 @@ static int report_test_init(struct kunit *test)
 	return 0;
 }
 
+/* As it was before report_test_init() wrote what nobody had pinned */
+static void report_test_nothing_pinned(struct report_test *t)
+{
+	t->acct->pages = 0;
+	t->base.mm->pin_charge = 0;
+	t->acct->ledger->held_now = 0;
+	t->acct->ledger->published[PIN_COUNTER_PINNED] = 0;
+	t->acct->ledger->published[PIN_COUNTER_USER] = 0;
+}
+
 static void report_test_exit(struct kunit *test)
 {
 	struct report_test *t = test->priv;
@@ -68,11 +78,7 @@ static void report_test_exit(struct kunit *test)
 	if (!t)
 		return;
 	if (t->acct) {
-		t->acct->pages = 0;
-		t->base.mm->pin_charge = 0;
-		t->acct->ledger->held_now = 0;
-		t->acct->ledger->published[PIN_COUNTER_PINNED] = 0;
-		t->acct->ledger->published[PIN_COUNTER_USER] = 0;
+		report_test_nothing_pinned(t);
 		pin_account_put(t->acct);
 	}
 	pin_test_end(test, &t->base);
@@ -423,6 +429,145 @@ static void ledgers_can_be_told_apart(struct kunit *test)
 }
 #endif
 
+#ifdef CONFIG_KCSAN
+/**
+ * struct report_race - what is pinned while others read of it
+ * @test: the test
+ * @pinned: an account that is part of VmPin
+ * @owner: whose limit applies
+ * @cgroup: another than that of this thread
+ * @sum: of what was read, so that all of it is
+ * @addr: some pages
+ */
+struct report_race {
+	struct report_test *test;
+	struct pin_account *pinned;
+	struct pin_owner owner;
+	struct misc_cg *cgroup;
+	unsigned long sum;
+	unsigned long addr;
+};
+
+/* Page @i */
+static void race_pin(struct report_race *race, struct pin_account *acct,
+		     unsigned int i)
+{
+	struct page *page;
+
+	if (pin_user_pages_account(acct, &race->owner,
+				   race->addr + (i << PAGE_SHIFT), 1,
+				   FOLL_WRITE, &page) == 1)
+		put_user_pages_account(acct, &page, 1, false);
+}
+
+/* All that readers are told changes */
+static void race_pin_put_refuse(void *data)
+{
+	struct report_race *race = data;
+	struct page *pages[3];
+
+	race_pin(race, race->test->acct, 0);
+	race_pin(race, race->pinned, 0);
+	/* More than the limit allows */
+	pin_user_pages_account(race->test->acct, &race->owner, race->addr, 3,
+			       FOLL_WRITE, pages);
+}
+
+static void race_pin_put(void *data)
+{
+	struct report_race *race = data;
+
+	race_pin(race, race->pinned, 3);
+}
+
+/* Without the list, each read comes often, and KCSAN takes samples */
+static void race_read(void *data)
+{
+	struct report_race *race = data;
+	struct report_test *t = race->test;
+	struct pin_account *acct = t->acct;
+	struct mm_struct *mm;
+	int i;
+
+	rcu_read_lock();
+	show_account(&t->m, acct);
+	show_system_account(&t->m, acct);
+	rcu_read_unlock();
+	t->m.count = 0;
+	for (i = 0; i < PIN_COUNTER_NR; i++)
+		race->sum += pin_ledger_published(acct->ledger, i);
+	race->sum += mm_locked_pages(t->base.mm);
+	put_misc_cg(pin_ledger_cgroup(acct->ledger));
+	pin_account_is_for(acct, READ_ONCE(acct->ledger->mm));
+	pin_account_is_dead(acct);
+	mm = pin_account_mm(acct);
+	if (mm)
+		mmput_async(mm);
+}
+
+static void report_race_begin(struct kunit *test, struct report_race *race)
+{
+	struct report_test *t = test->priv;
+
+	report_test_nothing_pinned(t);
+	race->test = t;
+	race->owner.task = current;
+	race->addr = pin_test_map_small(test, 4 * PAGE_SIZE);
+	race->pinned = pin_account_get(t->base.mm, NULL, "test",
+				       PIN_COUNT_PINNED, NULL);
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, race->pinned);
+	pin_test_limit(2);
+}
+
+static void readers_and_pins_do_not_race(struct kunit *test)
+{
+	struct report_race race = {};
+
+	report_race_begin(test, &race);
+	pin_test_race(test, race.test->base.mm, race_pin_put_refuse, race_read,
+		      &race);
+	pin_account_put(race.pinned);
+}
+
+static void pins_of_two_threads_do_not_race(struct kunit *test)
+{
+	struct report_race race = {};
+
+	report_race_begin(test, &race);
+	pin_test_race(test, race.test->base.mm, race_pin_put_refuse, race_pin_put,
+		      &race);
+	pin_account_put(race.pinned);
+}
+
+/* By one process after the other, each of another cgroup, which soon dies */
+static void race_adopt(void *data)
+{
+	struct report_race *race = data;
+	struct pin_account *acct = race->test->acct;
+	struct mm_struct *mm = mm_alloc();
+
+	if (!mm)
+		return;
+	put_misc_cg(acct->ledger->cgroup);
+	WRITE_ONCE(acct->ledger->cgroup, race->cgroup);
+	pin_account_adopt(acct, &race->owner, mm);
+	mmput(mm);
+}
+
+static void readers_and_adoption_do_not_race(struct kunit *test)
+{
+	struct report_test *t = test->priv;
+	struct report_race race = {};
+
+	report_race_begin(test, &race);
+	pin_account_put(race.pinned);
+	race.cgroup = pin_test_cgroups(test, 1);
+	pin_test_mm_dies(test, &t->base);
+	pin_test_race(test, NULL, race_adopt, race_read, &race);
+	KUNIT_EXPECT_FALSE(test, pin_account_is_for(t->acct, t->base.mm));
+}
+#endif
+
 static struct kunit_case pin_report_test_cases[] = {
 	KUNIT_CASE(file_of_process_has_holders_and_totals),
 	KUNIT_CASE(limit_may_be_none),
@@ -442,6 +587,11 @@ static struct kunit_case pin_report_test_cases[] = {
 	KUNIT_CASE(list_goes_on_where_it_was),
 	KUNIT_CASE(readers_wait_for_no_lock),
 	KUNIT_CASE(ledgers_can_be_told_apart),
+#endif
+#ifdef CONFIG_KCSAN
+	KUNIT_CASE(readers_and_pins_do_not_race),
+	KUNIT_CASE(pins_of_two_threads_do_not_race),
+	KUNIT_CASE(readers_and_adoption_do_not_race),
 #endif
 	{},
 };
