@@ -22,13 +22,15 @@
 #include <linux/kvm_types.h>
 #include <linux/list.h>
 
+struct kvm;
 struct kvm_memory_slot;
 struct page;
 struct pin_account;
 
 kvm_pfn_t kvm_pin_gfn(struct kvm_memory_slot *slot, gfn_t gfn, bool write,
 		      struct page **page);
-void kvm_put_pinned(kvm_pfn_t pfn, struct page *page, bool dirty);
+void kvm_put_pinned(struct kvm *kvm, gfn_t gfn, kvm_pfn_t pfn,
+		    struct page *page, bool dirty);
 void kvm_put_pinned_atomic(kvm_pfn_t pfn, struct page *page, bool dirty);
 
 /**

@@ -10,7 +10,9 @@
  *  2. What may be written is taken for writing, so the fault that a file system
  *     wants to see has been there. It may write the page back all the same
  *     while it is pinned; so the put marks it dirty again, under the page's
- *     lock, or writeback would never hear of what was written last.
+ *     lock, or writeback would never hear of what was written last. Some file
+ *     systems write only what a write fault has told them, NFS for one. If
+ *     pin_writeback does not tell them, the put does.
  *  3. What is only read is taken for reading, and put clean. The process need
  *     not be able to write there, and a clean page of a file stays clean.
  *  4. VM_PFNMAP memory is mapped as KVM always has: there may be no page, and
@@ -21,6 +23,7 @@
 #include <linux/kvm_host.h>
 #include <linux/kvm_pin.h>
 #include <linux/mm.h>
+#include <linux/pin_writeback.h>
 #include <linux/user_pages.h>
 
 #include "kvm_mm.h"
@@ -85,8 +88,35 @@ kvm_pfn_t kvm_pin_gfn(struct kvm_memory_slot *slot, gfn_t gfn, bool write,
 	return remapped_pfn(hva, write);
 }
 
+/* Of a file that pin_writeback does not look after: only write faults tell of writes */
+static bool needs_write_fault(struct folio *folio)
+{
+	/* The file's inode may go */
+	guard(rcu)();
+	return !folio_test_anon(folio) && !folio_test_swapbacked(folio) &&
+	       !folio_test_hugetlb(folio) && !folio_prepared(folio);
+}
+
+/*
+ * If the page was written back, it is mapped read-only: then GUP makes the fault that a
+ * store of the guest would make, before the last pin goes. If the mapping has another
+ * page now, it was truncated or dropped, and what was written is lost as a store's is.
+ */
+static void make_write_fault(struct kvm *kvm, gfn_t gfn)
+{
+	unsigned long hva = gfn_to_hva(kvm, gfn);
+	struct page *page;
+
+	if (current->mm != kvm->mm || kvm_is_error_hva(hva))
+		return;
+	if (pin_user_pages_fast(hva, 1, FOLL_WRITE, &page) == 1)
+		put_user_page(page);
+}
+
 /**
  * kvm_put_pinned() - put a page of guest memory
+ * @kvm: the VM
+ * @gfn: its guest frame number
  * @pfn: what kvm_pin_gfn() returned
  * @page: what it set
  * @dirty: the page may have been written
@@ -94,14 +124,19 @@ kvm_pfn_t kvm_pin_gfn(struct kvm_memory_slot *slot, gfn_t gfn, bool write,
  * Most are dirty already: VMCBs are written at each exit. That the page was in
  * use has GUP told its LRU list.
  *
- * Context: Process context. May sleep.
+ * Context: Process context. May sleep; takes the mmap_lock of current->mm. Memslots
+ * stay as they are: kvm->srcu is held, or nobody else has the VM any more.
  */
-void kvm_put_pinned(kvm_pfn_t pfn, struct page *page, bool dirty)
+void kvm_put_pinned(struct kvm *kvm, gfn_t gfn, kvm_pfn_t pfn,
+		    struct page *page, bool dirty)
 {
 	if (!page) {
 		kvm_release_pfn(pfn, dirty);
 		return;
 	}
+	/* PG_dirty may be of another part of the page */
+	if (dirty && needs_write_fault(page_folio(page)))
+		make_write_fault(kvm, gfn);
 	if (dirty && !PageDirty(page))
 		put_user_pages_dirty_lock(&page, 1);
 	else
@@ -115,7 +150,8 @@ void kvm_put_pinned(kvm_pfn_t pfn, struct page *page, bool dirty)
  * @dirty: the page may have been written
  *
  * If somebody else has a page locked that is to become dirty, it stays pinned
- * until a kernel thread has had the lock.
+ * until a kernel thread has had the lock. It makes no write fault: what only such a
+ * fault tells of is lost, if it was written back since the pin.
  *
  * Context: As put_user_pages_dirty(). The GHCB's unmap, where preemption is off, is
  * wrong with PREEMPT_RT, as it always was.

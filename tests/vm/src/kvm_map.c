@@ -579,6 +579,7 @@ WRITTEN(written_to_btrfs_with_clone, "USERPIN_BTRFS", KVM_CALLER_DIRTY, true)
 WRITTEN(written_to_btrfs_with_clone_atomic, "USERPIN_BTRFS",
 	KVM_CALLER_DIRTY | KVM_CALLER_ATOMIC, true)
 WRITTEN(written_to_xfs_with_clone, "USERPIN_XFS", KVM_CALLER_DIRTY, true)
+WRITTEN(written_to_nfs, "USERPIN_NFS", KVM_CALLER_DIRTY, false)
 WRITTEN(written_to_xfs_with_clone_atomic, "USERPIN_XFS",
 	KVM_CALLER_DIRTY | KVM_CALLER_ATOMIC, true)
 

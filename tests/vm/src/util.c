@@ -83,7 +83,10 @@ int write_text(const char *path, const char *text)
 
 int remount(const char *dir)
 {
-	const char *how = strstr(dir, "dax") ? "dax=always" : NULL;
+	const char *how = strstr(dir, "dax") ? "dax=always" :
+			  /* As with_nfs does it */
+			  strstr(dir, "nfs") ?
+			  "vers=4,addr=127.0.0.1,clientaddr=127.0.0.1" : NULL;
 	FILE *mounts = setmntent("/proc/mounts", "r");
 	struct mntent *m;
 	int ret = -ENOENT;
