@@ -225,7 +225,8 @@ static struct pin_account *find_account_of(struct mm_struct *mm,
  *
  * Context: Process context. May sleep.
  * Return: the account with a reference, for pin_account_put(); or
- * ERR_PTR(-ENOMEM); or ERR_PTR(-EINVAL): there are no such counters.
+ * ERR_PTR(-ENOMEM); or ERR_PTR(-EINVAL): there are no such counters, or flags
+ * that exclude each other.
  */
 struct pin_account *pin_account_get(struct mm_struct *mm, const void *key,
 				    const char *name, unsigned int flags,
@@ -237,6 +238,9 @@ struct pin_account *pin_account_get(struct mm_struct *mm, const void *key,
 	if (WARN_ON_ONCE(!user != !(flags & PIN_COUNT_USER)))
 		return ERR_PTR(-EINVAL);
 	if (WARN_ON_ONCE(user && flags & PIN_COUNT_LOCKED))
+		return ERR_PTR(-EINVAL);
+	/* Who waits lets mmap_lock go, and files may be mapped meanwhile */
+	if (WARN_ON_ONCE(flags & PIN_ACCOUNT_WRITES && flags & PIN_ACCOUNT_WAITS))
 		return ERR_PTR(-EINVAL);
 
 	there = find_account_of(mm, key, flags, user);
@@ -370,10 +374,19 @@ static void release_unclaimed(struct pin_account *acct, unsigned long npages)
 			acct->ledger->unclaimed[i] -= npages;
 }
 
-static void uncharge_second(struct pin_second_user *second, unsigned long npages)
+/* Readers take no lock */
+static void charge_second(struct pin_account *acct, long npages)
 {
-	second->charged -= npages;
-	pin_user_uncharge(second->user, npages);
+	struct pin_ledger *ledger = acct->ledger;
+
+	acct->second->charged += npages;
+	WRITE_ONCE(ledger->second_charged, ledger->second_charged + npages);
+}
+
+static void uncharge_second(struct pin_account *acct, unsigned long npages)
+{
+	charge_second(acct, -npages);
+	pin_user_uncharge(acct->user, npages);
 }
 
 /* An account of a second user ends; ledger->lock is held */
@@ -383,7 +396,7 @@ static void leave_second_user(struct pin_account *acct)
 
 	if (!second || --second->accounts)
 		return;
-	uncharge_second(second, second->charged);
+	uncharge_second(acct, second->charged);
 	list_del(&second->list);
 	free_second_user(second);
 }
@@ -400,7 +413,7 @@ static noinline void released_elsewhere(struct pin_account *acct,
 		return;
 	if (pfn != PIN_SMALL_PAGES)
 		npages = count_second(acct->second, pfn, npages, false);
-	uncharge_second(acct->second, npages);
+	uncharge_second(acct, npages);
 }
 
 /**
@@ -625,7 +638,7 @@ static int commit(struct pin_request *req, struct page **pages,
 				req->move, &full);
 	if (unlikely(acct->second)) {
 		if (!ret)
-			acct->second->charged += more;
+			charge_second(acct, more);
 		else
 			count_pages_second(acct->second, pages, pfn, npages, false);
 	}

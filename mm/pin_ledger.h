@@ -203,6 +203,7 @@ struct pin_second_user {
  * @in_cgroup: pages charged to all of these; at least @held_now
  * @accounts: the holders; readers go by RCU
  * @second_users: struct pin_second_user of other users than @user
+ * @second_charged: pages that their counters have
  * @free: of RCU
  */
 struct pin_ledger {
@@ -230,6 +231,7 @@ struct pin_ledger {
 	unsigned long in_cgroup;
 	struct list_head accounts;
 	struct list_head second_users;
+	unsigned long second_charged;
 	struct rcu_work free;
 };
 

@@ -152,6 +152,7 @@ void longterm_pins_show(struct seq_file *m, struct mm_struct *mm,
 		show_accounts(m, ledger);
 		for (i = 0; i < PIN_COUNTER_NR; i++)
 			counters[i] = pin_ledger_published(ledger, i);
+		counters[PIN_COUNTER_USER] += READ_ONCE(ledger->second_charged);
 		held = READ_ONCE(ledger->held_now);
 	}
 	seq_printf(m, "charge %lu\nheld %lu\npinned %lu\nuser %lu\n",

@@ -205,7 +205,8 @@ struct pin_move {
 #define PIN_ACCOUNT_WRITES	BIT(1)
 /*
  * A pin waits until the process's own userfaultfd has filled a page, or a server a
- * file's, as pin_user_pages_fast() does; it can be killed meanwhile
+ * file's, as pin_user_pages_fast() does; it can be killed meanwhile. Not with
+ * PIN_ACCOUNT_WRITES
  */
 #define PIN_ACCOUNT_WAITS	BIT(5)
 /* Callers know no other errno than EFAULT for a file that must see each write */

@@ -57,7 +57,8 @@ static int report_test_init(struct kunit *test)
 	t->base.mm->pin_charge = 101;
 	t->acct->ledger->held_now = 102;
 	t->acct->ledger->published[PIN_COUNTER_PINNED] = 104;
-	t->acct->ledger->published[PIN_COUNTER_USER] = 105;
+	t->acct->ledger->published[PIN_COUNTER_USER] = 55;
+	t->acct->ledger->second_charged = 50;
 	return 0;
 }
 
@@ -69,6 +70,7 @@ static void report_test_nothing_pinned(struct report_test *t)
 	t->acct->ledger->held_now = 0;
 	t->acct->ledger->published[PIN_COUNTER_PINNED] = 0;
 	t->acct->ledger->published[PIN_COUNTER_USER] = 0;
+	t->acct->ledger->second_charged = 0;
 }
 
 static void report_test_exit(struct kunit *test)

@@ -12,7 +12,8 @@
  *  1. Pages are pinned for reading: KVM does not write them, and memory that
  *     is mapped read-only may be registered. But the guest writes, so a
  *     writable shared mapping of a file whose file system must see each write
- *     is refused (PIN_ACCOUNT_WRITES).
+ *     is refused (PIN_ACCOUNT_WRITES). If mprotect() makes one writable later,
+ *     nobody knows.
  *  2. RLIMIT_MEMLOCK is compared with all pages of a VM's regions, as it was
  *     before there were ledgers. So they are part of no counter, and a page
  *     counts in each region that has it.

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <linux/memfd.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/stat.h>
 
@@ -526,6 +527,111 @@ TEST_F(life, exec_of_one_of_two)
 	EXPECT_BACK(&self->before);
 }
 
+/*
+ * Somebody reads the memory of the old program when the new one takes over: then each
+ * mapping moves, and when the reader has gone, so does the next one.
+ */
+static int after_exec_while_read(char **arg)
+{
+	struct vfio v = {
+		.fd = atoi(arg[0]),
+		.nr_devs = 1,
+		.dev[0] = { .group = atoi(arg[1]), .fd = atoi(arg[2]) },
+	};
+	const long half = SIZE / 2;
+	struct pins p;
+	char *mem;
+	int status;
+
+	mem = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED,
+		   atoi(arg[3]), 0);
+	v.dev[0].bar = vfio_bar_map(&v.dev[0], NULL, &v.dev[0].bar_size);
+	if (mem == MAP_FAILED || !v.dev[0].bar)
+		return 10;
+	if (vfio_vaddr_set(&v, mem, IOVA, half))
+		return 11;
+	if (pins_read(0, &p) || p.nr != 1 || pins_pages(&p) != N / 2 ||
+	    p.charge != N / 2 || p.held != N / 2 ||
+	    status_pages(0, "VmLck:") != N / 2)
+		return 12;
+	/* What was moved is that of another holder */
+	if (!strcmp(p.holder[0].name, arg[6]))
+		return 13;
+	close(atoi(arg[4]));
+	if (reap(atoi(arg[5]), &status) || status)
+		return 14;
+	if (vfio_vaddr_set(&v, mem + half, IOVA + half, half))
+		return 15;
+	if (pins_read(0, &p) || p.nr != 1 || pins_pages(&p) != N ||
+	    p.charge != N || p.held != N || status_pages(0, "VmLck:") != N)
+		return 16;
+	if (edu_check(&v.dev[0], mem, IOVA, SIZE))
+		return 17;
+	if (vfio_unmap_all(&v) != (long)SIZE)
+		return 18;
+	if (pins_read(0, &p) || p.charge || p.held || pins_pages(&p) ||
+	    status_pages(0, "VmLck:"))
+		return 19;
+	return 0;
+}
+
+/* Has the memory of the program that started it, until the other end is closed */
+static int reader(void *fds)
+{
+	int *to = fds;
+	char c;
+
+	close(to[1]);
+	_exit(read(to[0], &c, 1) ? 1 : 0);
+}
+
+TEST_F(life, exec_while_it_is_read)
+{
+	char arg[6][16], *stack;
+	int status, to[2];
+	pid_t pid;
+
+	vfio_close(&self->v);
+	stack = anon_pages(16 * PAGE);
+	ASSERT_NE(NULL, stack);
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		const long half = SIZE / 2;
+		struct pins p;
+		struct vfio v;
+		pid_t other;
+
+		if (vfio_open(&v, 0) ||
+		    vfio_map(&v, self->mem, IOVA, half, MAP_RW) ||
+		    vfio_map(&v, self->mem + half, IOVA + half, half, MAP_RW) ||
+		    pins_read(0, &p) || p.nr != 1 ||
+		    vfio_vaddr_drop(&v, IOVA, SIZE) || pipe(to))
+			_exit(1);
+		/* A process of its own, but with this memory; it has its own files */
+		other = clone(reader, stack + 16 * PAGE, CLONE_VM | SIGCHLD, to);
+		if (other < 0)
+			_exit(2);
+		keep_over_exec(&v);
+		sprintf(arg[0], "%d", v.fd);
+		sprintf(arg[1], "%d", v.dev[0].group);
+		sprintf(arg[2], "%d", v.dev[0].fd);
+		sprintf(arg[3], "%d", self->memfd);
+		sprintf(arg[4], "%d", to[1]);
+		sprintf(arg[5], "%d", other);
+		execl("/proc/self/exe", "life", "--after-exec-while-read", arg[0],
+		      arg[1], arg[2], arg[3], arg[4], arg[5], p.holder[0].name,
+		      NULL);
+		_exit(3);
+	}
+	EXPECT_EQ(0, reap(pid, &status));
+	EXPECT_EQ(0, WEXITSTATUS(status))
+		TH_LOG("after_exec_while_read() returned this");
+	EXPECT_EQ(0, status);
+	munmap(stack, 16 * PAGE);
+	EXPECT_BACK(&self->before);
+}
+
 /* --- Live update while the old process lives -------------------------------- */
 
 struct takeover {
@@ -988,5 +1094,7 @@ int main(int argc, char **argv)
 		return after_exec(argv + 2);
 	if (argc == 5 && !strcmp(argv[1], "--after-exec-of-two"))
 		return after_exec_of_two(argv + 2);
+	if (argc == 9 && !strcmp(argv[1], "--after-exec-while-read"))
+		return after_exec_while_read(argv + 2);
 	return test_harness_run(argc, argv);
 }
