@@ -1130,21 +1130,16 @@ static bool written(void *arg)
 	return on_disk(NEW(P));
 }
 
-/* The page needs a block of its own, and there is none until another file has gone */
-static const char *full(void)
+#define FILLER	DIR "/filler"
+
+/* To the last block */
+static void fill_disk(void)
 {
-	char name[] = DIR "/filler";
-	int fd, first, error, n;
 	size_t size;
 	off_t at;
+	int fd, n;
 
-	pin();
-	/* Both make it clean; after a clone, the next write needs space */
-	if (fs == XFS)
-		copy();
-	else
-		must(!fsync(file), "fsync of what is pinned");
-	fd = open_file(name, O_WRONLY | O_CREAT);
+	fd = open_file(FILLER, O_WRONLY | O_CREAT);
 	for (size = GB, at = 0; size >= PAGE; size /= 2)
 		while (!fallocate(fd, 0, at, size))
 			at += size;
@@ -1155,13 +1150,27 @@ static const char *full(void)
 		fsync(fd);
 	} while (n);
 	close(fd);
+}
+
+/* The page needs a block of its own, and there is none until another file has gone */
+static const char *full(void)
+{
+	int first, error;
+
+	pin();
+	/* Both make it clean; after a clone, the next write needs space */
+	if (fs == XFS)
+		copy();
+	else
+		must(!fsync(file), "fsync of what is pinned");
+	fill_disk();
 	release();
 	first = fsync_error();
 	/* Nor is it reclaimed while it cannot be written */
 	close_map();
 	drop_caches();
 	map_file();
-	must(!truncate(name, 0), "truncate");
+	must(!truncate(FILLER, 0), "truncate");
 	if (first && first != ENOSPC)
 		return and_error("full disk", first);
 	/* The error that was there is told once. btrfs has the space after a commit. */
@@ -1484,6 +1493,45 @@ static int take_lock(int fd)
 static bool locks(void *fd)
 {
 	return !take_lock(*(int *)fd);
+}
+
+/*
+ * Nobody has the file any more, and there is never room: it is kept for five minutes,
+ * and no longer. The lock tells how long.
+ */
+static const char *room_never(void)
+{
+	const uint64_t kept = 5 * 60 * 1000, longest = 6 * kept;
+	uint64_t since;
+	int fd, error;
+
+	how = FLOCK;
+	must(!take_lock(file), "lock");
+	pin();
+	copy();
+	fill_disk();
+	release();
+	error = fsync_error();
+	since = now_ms();
+	close_file();
+	fd = open_file(path, O_RDWR);
+	while (!locks(&fd) && now_ms() - since < longest) {
+		usleep(100000);
+		go_on();
+	}
+	since = now_ms() - since;
+	close(fd);
+	if (since >= longest)
+		return "never given up";
+	if (since < kept)
+		return "given up early";
+	if (error != ENOSPC)
+		return and_error("given up", error);
+	/* It is reclaimed now, and all is as it was before */
+	drop_caches();
+	if (differs(path, P, OLD(P)) || differs(other_path, P, OLD(P)))
+		return "changed";
+	return HOLDS;
 }
 
 /* Who has closed a file has no lock of it, once nothing is pinned */
@@ -2149,6 +2197,7 @@ static const struct row {
 	const char *stock[NR_FS];
 } row_table[] = {
 	{ "race", race, 0, false, { HOLDS, HOLDS, HOLDS, HOLDS } },
+	{ "room-never", room_never, 0, false, { NULL, "given up early" } },
 	{ "race-read", race_read, 0, false,
 	  { NOT_ON_DISK, NOT_ON_DISK, NOT_ON_DISK, NOT_ON_DISK,
 	    NOT_ON_DISK, NOT_ON_DISK, NOT_ON_DISK } },
