@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Pins that a mediated device takes through vfio_pin_pages(), alone and beside
- * those of an IOMMU. The device is tests/vm/modules/pin_caller.c, whose module
- * and mdev.ko the stanza in tests.conf loads.
+ * those of an IOMMU; and the memory that they take. The device is
+ * tests/vm/modules/pin_caller.c, whose module and mdev.ko the stanza in tests.conf
+ * loads.
  */
 #include <linux/capability.h>
 #include <pthread.h>
+#include <sys/stat.h>
 
 #include "mdev_lib.h"
 #include "test.h"
@@ -635,6 +637,250 @@ TEST_F(join, after_the_owner_died)
 	EXPECT_STATE(&bench->base, 0, 0, 0);
 	EXPECT_EQ((long)SIZE, vfio_unmap(&bench->v, IOVA, SIZE));
 	EXPECT_EQ(0, vfio_add(&bench->v, 0));
+}
+
+/* --- Memory of the cgroup --------------------------------------------------- */
+
+/*
+ * A page is charged once, so RLIMIT_MEMLOCK does not bound what the kernel needs for
+ * each mapping and each pin. memory.max does: whoever goes on is killed.
+ */
+#define MAPS		16384UL		/* with N pins each, twice what MAX is good for */
+#define MOST_MAPS	65535UL		/* dma_entry_limit */
+#define MAX		(16 * MB)
+#define MAX_MAPS	(4 * MB)	/* half of what MOST_MAPS need */
+#define MAX_BITMAP	(2 * MAX * 8 * PAGE)	/* its dirty bitmap is twice MAX */
+
+FIXTURE(memory)
+{
+	struct bench b;
+	char dir[128];
+	int sv[2];
+	unsigned long *maps;	/* that a process has made, and pinned, in full */
+};
+
+FIXTURE_SETUP(memory)
+{
+	bench_open(_metadata, &self->b, false);
+	snprintf(self->dir, sizeof(self->dir), "%s/memory-%d", cgroup_root(),
+		 getpid());
+	ASSERT_EQ(0, mkdir(self->dir, 0755));
+	ASSERT_EQ(0, chan_pair(self->sv));
+	self->maps = mmap(NULL, PAGE, PROT_READ | PROT_WRITE,
+			  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, self->maps);
+}
+
+FIXTURE_TEARDOWN(memory)
+{
+	munmap(self->maps, PAGE);
+	bench_close(_metadata, &self->b);
+	EXPECT_EQ(0, remove_cgroup(self->dir));
+}
+
+static int set_memory_max(FIXTURE_DATA(memory) *self, unsigned long bytes)
+{
+	char path[160], text[32];
+
+	snprintf(path, sizeof(path), "%s/memory.max", self->dir);
+	snprintf(text, sizeof(text), "%lu", bytes);
+	return write_text(path, text);
+}
+
+static long memory_current(FIXTURE_DATA(memory) *self)
+{
+	char path[160];
+
+	snprintf(path, sizeof(path), "%s/memory.current", self->dir);
+	return read_long(path, -1);
+}
+
+/* Each CPU may keep 64 pages for the next charge */
+static bool memory_is_back(void *arg)
+{
+	return memory_current(arg) < (long)MAX / 4;
+}
+
+/* Do @fn in a process of the cgroup, which may lock N pages */
+static pid_t start(FIXTURE_DATA(memory) *self,
+		   int (*fn)(FIXTURE_DATA(memory) *self))
+{
+	char path[160];
+	pid_t pid;
+
+	snprintf(path, sizeof(path), "%s/cgroup.procs", self->dir);
+	*self->maps = 0;
+	pid = fork();
+	if (!pid) {
+		if (write_text(path, "0") || set_memlock(SIZE) ||
+		    cap_drop(CAP_IPC_LOCK))
+			_exit(100);
+		_exit(fn(self));
+	}
+	return pid;
+}
+
+static int in_cgroup(FIXTURE_DATA(memory) *self,
+		     int (*fn)(FIXTURE_DATA(memory) *self))
+{
+	pid_t pid = start(self, fn);
+	int status;
+
+	return pid < 0 || reap(pid, &status) ? -1 : status;
+}
+
+#define EXPECT_KILLED(status)						\
+	do {								\
+		int __status = (status);				\
+									\
+		EXPECT_TRUE(WIFSIGNALED(__status) &&			\
+			    WTERMSIG(__status) == SIGKILL)		\
+			TH_LOG("status 0x%x", __status);		\
+		EXPECT_EQ(1, cgroup_value(self->dir, "memory.events",	\
+					  "oom_kill"));			\
+	} while (0)
+
+static int map_nth(FIXTURE_DATA(memory) *self, unsigned long n)
+{
+	return vfio_map(&self->b.v, self->b.mem, IOVA + n * SIZE, SIZE, MAP_RW);
+}
+
+static int pin_nth(FIXTURE_DATA(memory) *self, unsigned long n,
+		   unsigned int flags)
+{
+	return pc_pin(self->b.pc, IOVA + n * SIZE, N, PIN_CALLER_WRITE | flags);
+}
+
+/* All that is pinned is there, and is what takes the memory; then it is back */
+static void pinned_and_back(struct __test_metadata *_metadata,
+			    FIXTURE_DATA(memory) *self)
+{
+	struct pin_caller_stat stat;
+	struct snap now;
+
+	TH_LOG("%lu pins of %ld pages", *self->maps * N, N);
+	EXPECT_LT(MAPS / 64, *self->maps);
+	EXPECT_GT(MAPS, *self->maps);
+	EXPECT_EQ(0, pc_stat(self->b.pc, &stat));
+	EXPECT_EQ(*self->maps * N, (unsigned long)stat.pinned);
+	EXPECT_EQ(0, snap(&now));
+	EXPECT_EQ((long)*self->maps * N, now.foll - self->b.base.foll);
+	EXPECT_EQ(N, now.counted - self->b.base.counted);
+	EXPECT_LT((long)MAX / 2, memory_current(self));
+	EXPECT_GE((long)MAX, memory_current(self));
+
+	EXPECT_LT(0, vfio_unmap_all(&self->b.v));
+	EXPECT_BACK(&self->b.base);
+	EXPECT_TRUE(wait_for(memory_is_back, self))
+		TH_LOG("%ld", memory_current(self));
+}
+
+static int map_and_unmap(FIXTURE_DATA(memory) *self)
+{
+	if (map_nth(self, 0) || pin_nth(self, 0, 0) != N)
+		return 1;
+	return vfio_unmap_all(&self->b.v) != (long)SIZE;
+}
+
+static int pin_many(FIXTURE_DATA(memory) *self)
+{
+	for (; *self->maps < MAPS; ++*self->maps) {
+		if (map_nth(self, *self->maps))
+			return 1;
+		if (pin_nth(self, *self->maps, 0) != N)
+			return 2;
+	}
+	return 0;
+}
+
+TEST_F(memory, many_pins)
+{
+	ASSERT_EQ(0, set_memory_max(self, MAX));
+	EXPECT_KILLED(in_cgroup(self, pin_many));
+	pinned_and_back(_metadata, self);
+	EXPECT_EQ(0, in_cgroup(self, map_and_unmap));
+	EXPECT_BACK(&self->b.base);
+}
+
+/* Not to be killed, so that whoever asks for memory in vain gets ENOMEM */
+static int map_many(FIXTURE_DATA(memory) *self)
+{
+	unsigned long i;
+
+	if (write_text("/proc/self/oom_score_adj", "-1000"))
+		return 1;
+	for (i = 0; i < MAPS; i++) {
+		if (map_nth(self, i))
+			return 2;
+	}
+	return chan_put(self->sv[1], 0) || chan_get(self->sv[1], NULL) ? 3 : 0;
+}
+
+/* That is in no cgroup which pays, so the one of the process that mapped does */
+TEST_F(memory, many_pins_by_a_kernel_thread)
+{
+	int status, ret = N;
+	pid_t pid;
+
+	ASSERT_EQ(0, set_memory_max(self, MAX));
+	pid = start(self, map_many);
+	ASSERT_LT(0, pid);
+	ASSERT_EQ(0, chan_get(self->sv[0], NULL));
+	for (; *self->maps < MAPS; ++*self->maps) {
+		ret = pin_nth(self, *self->maps, PIN_CALLER_KTHREAD);
+		if (ret != N)
+			break;
+	}
+	EXPECT_EQ(-ENOMEM, ret);
+	pinned_and_back(_metadata, self);
+	EXPECT_EQ(0, cgroup_value(self->dir, "memory.events", "oom_kill"));
+	EXPECT_EQ(0, chan_put(self->sv[0], 0));
+	EXPECT_EQ(0, reap(pid, &status));
+	EXPECT_EQ(0, status);
+	EXPECT_EQ(0, in_cgroup(self, map_and_unmap));
+	EXPECT_BACK(&self->b.base);
+}
+
+/* Mappings without any pin */
+static int map_most(FIXTURE_DATA(memory) *self)
+{
+	for (; *self->maps < MOST_MAPS; ++*self->maps) {
+		if (map_nth(self, *self->maps))
+			return 1;
+	}
+	return 0;
+}
+
+TEST_F(memory, many_maps)
+{
+	ASSERT_EQ(0, set_memory_max(self, MAX_MAPS));
+	EXPECT_KILLED(in_cgroup(self, map_most));
+	TH_LOG("%lu maps", *self->maps);
+	EXPECT_LT(MOST_MAPS / 16, *self->maps);
+	EXPECT_EQ((long)(*self->maps * SIZE), vfio_unmap_all(&self->b.v));
+	EXPECT_BACK(&self->b.base);
+	EXPECT_EQ(0, in_cgroup(self, map_and_unmap));
+}
+
+/* One mapping, of addresses where nothing is */
+static int track_dirty(FIXTURE_DATA(memory) *self)
+{
+	struct vfio *v = &self->b.v;
+
+	if (vfio_map(v, self->b.mem, IOVA, MAX_BITMAP, MAP_RW))
+		return 1;
+	++*self->maps;
+	return vfio_dirty(v, true) || vfio_dirty(v, false) ? 2 : 0;
+}
+
+TEST_F(memory, dirty_bitmap)
+{
+	ASSERT_EQ(0, set_memory_max(self, MAX));
+	EXPECT_KILLED(in_cgroup(self, track_dirty));
+	EXPECT_EQ(1UL, *self->maps);
+	EXPECT_EQ((long)MAX_BITMAP, vfio_unmap_all(&self->b.v));
+	EXPECT_BACK(&self->b.base);
+	EXPECT_EQ(0, in_cgroup(self, map_and_unmap));
 }
 
 /* --- At the same time ------------------------------------------------------- */
