@@ -246,6 +246,17 @@ out:
 	return ret;
 }
 
+bool on_stock;
+
+void stock_option(int *argc, char **argv)
+{
+	if (*argc < 2 || strcmp(argv[1], "--stock"))
+		return;
+	on_stock = true;
+	--*argc;
+	memmove(argv + 1, argv + 2, *argc * sizeof(*argv));
+}
+
 bool pins_supported(void)
 {
 	return file_exists("/proc/self/longterm_pins");

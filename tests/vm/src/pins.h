@@ -34,6 +34,14 @@ enum reason {
 
 extern const char *const reason_name[NR_REASONS + 1];
 
+/*
+ * Stock 6.12 has none of this. A program that was started with --stock expects what
+ * docs/behaviour.md says of it.
+ */
+extern bool on_stock;
+/* Take that argument away, which is the first one */
+void stock_option(int *argc, char **argv);
+
 #define UNLIMITED	LONG_MAX
 #define NO_LIMIT	-1	/* the process has ended */
 #define MAX_HOLDERS	64

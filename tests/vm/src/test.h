@@ -21,14 +21,26 @@
 #undef TEST_TIMEOUT_DEFAULT
 #define TEST_TIMEOUT_DEFAULT 0
 
+/* This kernel is what the program was told */
+#define NEED_PINS()	__need_pins(_metadata)
+
+static inline void __need_pins(struct __test_metadata *_metadata)
+{
+	ASSERT_EQ(!on_stock, pins_supported())
+		TH_LOG("this kernel has %slongterm_pins", on_stock ? "" : "no ");
+}
+
 /* The machine is ours, so what it lacks is a failure and no reason to skip */
 #define NEED_DEVICES(n)							\
 	do {								\
 		ASSERT_LE(n, vfio_count())				\
 			TH_LOG("USERPIN_VFIO_DEVS names too few");	\
-		ASSERT_TRUE(pins_supported())				\
-			TH_LOG("this kernel has no longterm_pins");	\
+		NEED_PINS();						\
 	} while (0)
+
+/* What is expected here, or what docs/behaviour.md says of stock */
+#define EXPECT_HERE_OR_STOCK(here, stock, seen)				\
+	EXPECT_EQ(on_stock ? (stock) : (here), seen)
 
 /* Nothing is left of what was done since @before */
 #define EXPECT_BACK(before)						\
