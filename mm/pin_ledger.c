@@ -49,8 +49,10 @@
  *     the other. Each holder is part of those that it was part of before there were
  *     ledgers. The pins of each set of counters are in a plane of their own. A folio
  *     with pins in two planes counts once in a counter that both are part of, and
- *     is held once. So no counter shows more than it did. A second user of the
- *     process has no plane: see struct pin_second_user.
+ *     is held once. So no counter shows more than it did. But a huge page that two
+ *     processes register with one ring of io_uring counts for each: it counted once,
+ *     and no more when the first buffer went. A second user of the process has no
+ *     plane: see struct pin_second_user.
  * 12. Others add to mm->pinned_vm and to user_struct.locked_vm, too, without a lock.
  *     What the ledger adds there is compared and added in one step.
  *

@@ -10,6 +10,7 @@
  */
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <linux/memfd.h>
 #include <sys/resource.h>
 
 #include "io_uring_lib.h"
@@ -593,6 +594,93 @@ TEST_F(stock, huge_pages_in_turn)
 	EXPECT_HERE_OR_STOCK((long)(LIMIT / PAGE), HUGE_N, PINNED);
 }
 
+/* The huge page of a memfd; NULL on failure */
+static char *huge_page(int fd)
+{
+	char *mem = mmap(NULL, 2 * MB, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
+			 0);
+
+	return mem == MAP_FAILED ? NULL : mem;
+}
+
+/* With another process's ring; it says what came of it on @sv, and waits */
+static void register_and_wait(int ring, int slot, int fd, int sv)
+{
+	struct ring r = { .fd = ring };
+	char *mem = huge_page(fd);
+
+	chan_put(sv, mem ? ring_slot(&r, slot, mem, 2 * MB) : -EIO);
+	chan_get(sv, NULL);
+}
+
+/*
+ * A ring is passed on by fork and exec, and each registers a huge page that they share.
+ * Here each has a ledger of its own, so the page counts for each. On stock it counts
+ * once, for the maker of the ring, and no more when the first buffer goes.
+ */
+TEST_F(stock, huge_page_of_several_processes)
+{
+	int fd = memfd_create("huge", MFD_HUGETLB | MFD_HUGE_2MB), sv[2], status;
+	char *mem, arg[3][16];
+	long ret;
+	pid_t pid;
+
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, ftruncate(fd, 2 * MB));
+	mem = huge_page(fd);
+	ASSERT_NE(NULL, mem);
+	ASSERT_EQ(0, chan_pair(sv));
+	ASSERT_EQ(0, set_memlock(HUGE_N * PAGE));
+	ASSERT_EQ(0, ring_slots(&self->r, 3));
+	ASSERT_EQ(0, ring_slot(&self->r, 0, mem, 2 * MB));
+
+	/* The limit has room for one */
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		register_and_wait(self->r.fd, 1, fd, sv[1]);
+		set_memlock(LIMIT);
+		register_and_wait(self->r.fd, 1, fd, sv[1]);
+		fcntl(self->r.fd, F_SETFD, 0);
+		fcntl(sv[1], F_SETFD, 0);
+		sprintf(arg[0], "%d", self->r.fd);
+		sprintf(arg[1], "%d", fd);
+		sprintf(arg[2], "%d", sv[1]);
+		execl("/proc/self/exe", "io_uring_pins", "--register", arg[0],
+		      arg[1], arg[2], NULL);
+		_exit(1);
+	}
+	close(sv[1]);
+	ASSERT_EQ(0, chan_get(sv[0], &ret));
+	EXPECT_HERE_OR_STOCK(-ENOMEM, 0, ret);
+	EXPECT_EQ(0, chan_put(sv[0], 1));
+	ASSERT_EQ(0, chan_get(sv[0], &ret));
+	EXPECT_EQ(0, ret);
+	EXPECT_TRUE(user_has(0, on_stock ? HUGE_N : 2 * HUGE_N));
+	EXPECT_EQ(HUGE_N, PINNED);
+	EXPECT_HERE_OR_STOCK(HUGE_N, 0, status_pages(pid, "VmPin:"));
+
+	/* And once more, in the program that it executes */
+	EXPECT_EQ(0, chan_put(sv[0], 1));
+	ASSERT_EQ(0, chan_get(sv[0], &ret));
+	EXPECT_EQ(0, ret);
+	EXPECT_TRUE(user_has(0, on_stock ? HUGE_N : 3 * HUGE_N));
+	EXPECT_HERE_OR_STOCK(HUGE_N, 0, status_pages(pid, "VmPin:"));
+
+	/* The first buffer goes, and the others have the page yet */
+	EXPECT_EQ(0, ring_slot(&self->r, 0, NULL, 0));
+	EXPECT_TRUE(user_has(0, on_stock ? 0 : 2 * HUGE_N));
+	EXPECT_EQ(0, PINNED);
+	EXPECT_HERE_OR_STOCK(HUGE_N, 0, status_pages(pid, "VmPin:"));
+	EXPECT_EQ(0, chan_put(sv[0], 1));
+	ASSERT_EQ(0, reap(pid, &status));
+	EXPECT_EQ(0, status);
+	EXPECT_EQ(0, ring_no_buffers(&self->r));
+	EXPECT_TRUE(user_has(0, 0));
+	close(sv[0]);
+	close(fd);
+}
+
 static long count_lines(const char *path, const char *word)
 {
 	char *text = slurp(path), *at = text;
@@ -664,6 +752,11 @@ TEST_F(stock, read_page_survives_reclaim)
 
 int main(int argc, char **argv)
 {
+	if (argc == 5 && !strcmp(argv[1], "--register")) {
+		register_and_wait(atoi(argv[2]), 2, atoi(argv[3]),
+				  atoi(argv[4]));
+		return 0;
+	}
 	stock_option(&argc, argv);
 	if (argc == 3 && !strcmp(argv[1], "--after-exec"))
 		return after_exec(atoi(argv[2]));
