@@ -12,6 +12,7 @@
 #include <linux/capability.h>
 #include <linux/memfd.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 
 #include "io_uring_lib.h"
 #include "test.h"
@@ -339,6 +340,63 @@ TEST_F(io_uring, forked_child)
 	ring_close(&self->r);
 	EXPECT_BACK(&self->before);
 	EXPECT_USER(0);
+	close(sv[0]);
+}
+
+static bool has_no_line(void *pid)
+{
+	return !holders_of(*(pid_t *)pid);
+}
+
+/*
+ * Who got a ring has a line while it has pins, and what it is refused is in the totals.
+ * Who had the ring first keeps the line until the ring goes.
+ */
+TEST_F(io_uring, lines_of_a_ring_that_is_passed_on)
+{
+	int sv[2], pidfd, status;
+	long fd, ever;
+	pid_t pid;
+
+	ASSERT_EQ(0, limit_to(16));
+	ASSERT_EQ(0, chan_pair(sv));
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		if (ring_open(&self->r) || ring_slots(&self->r, 2) ||
+		    ring_slot(&self->r, 0, self->mem, PAGE))
+			_exit(1);
+		chan_put(sv[1], self->r.fd);
+		chan_get(sv[1], NULL);
+		_exit(0);
+	}
+	close(sv[1]);
+	ASSERT_EQ(0, chan_get(sv[0], &fd));
+	/* Sockets do not pass rings */
+	pidfd = syscall(SYS_pidfd_open, pid, 0);
+	ASSERT_LE(0, pidfd);
+	self->r.fd = syscall(SYS_pidfd_getfd, pidfd, (int)fd, 0);
+	close(pidfd);
+	ASSERT_LE(0, self->r.fd);
+	ever = pins_refused_ever(MEMLOCK);
+	EXPECT_EQ(-ENOMEM, ring_slot(&self->r, 1, self->mem, 16 * PAGE));
+	EXPECT_EQ(0, holders_of(getpid()));
+	EXPECT_EQ(ever + 1, pins_refused_ever(MEMLOCK));
+	EXPECT_EQ(0, ring_slot(&self->r, 1, self->mem, 15 * PAGE));
+	EXPECT_EQ(1, holders_of(getpid()));
+	EXPECT_EQ(15, pages_of(0, BUFFERS));
+	EXPECT_EQ(0, ring_slot(&self->r, 1, NULL, 0));
+	EXPECT_EQ(0, holders_of(getpid()));
+
+	EXPECT_EQ(0, chan_put(sv[0], 1));
+	ASSERT_EQ(0, reap(pid, &status));
+	EXPECT_EQ(0, status);
+	EXPECT_EQ(1, pins_of_the_dead());
+	EXPECT_EQ(0, ring_slot(&self->r, 0, NULL, 0));
+	EXPECT_EQ(0, pins_of_the_dead());
+	EXPECT_EQ(1, holders_of(pid));
+	ring_close(&self->r);
+	EXPECT_TRUE(wait_for(has_no_line, &pid));
 	close(sv[0]);
 }
 
