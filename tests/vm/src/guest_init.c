@@ -123,7 +123,8 @@ static void read_disk(const char *disk)
 	snprintf(path, sizeof(path), "/dev/%s", disk);
 	for (look = 0; look < LOOKS; look++) {
 		fd = open(path, O_RDONLY | O_DIRECT | O_CLOEXEC);
-		if (fd >= 0 || errno != ENOENT)
+		/* The node comes first, and then what is behind it */
+		if (fd >= 0 || (errno != ENOENT && errno != ENXIO))
 			break;
 		usleep(50000);
 	}

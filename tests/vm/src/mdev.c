@@ -645,9 +645,9 @@ TEST_F(join, after_the_owner_died)
  * A page is charged once, so RLIMIT_MEMLOCK does not bound what the kernel needs for
  * each mapping and each pin. memory.max does: whoever goes on is killed.
  */
-#define MAPS		16384UL		/* with N pins each, twice what MAX is good for */
+#define MAPS		8192UL		/* with N pins each, twice what MAX is good for */
 #define MOST_MAPS	65535UL		/* dma_entry_limit */
-#define MAX		(16 * MB)
+#define MAX		(8 * MB)
 #define MAX_MAPS	(4 * MB)	/* half of what MOST_MAPS need */
 #define MAX_BITMAP	(2 * MAX * 8 * PAGE)	/* its dirty bitmap is twice MAX */
 
