@@ -444,6 +444,24 @@ TEST_F(join, beyond_the_limit)
 	EXPECT_STATE(&bench->base, N, N, N);
 }
 
+/* The limit is lowered: what the other one has pinned stays so, and is charged */
+TEST_F(join, lowered_limit)
+{
+	struct bench *bench = &self->b;
+
+	ASSERT_EQ(0, cap_drop(CAP_IPC_LOCK));
+	ASSERT_EQ(0, vfio_add(&bench->v, 0));
+	ASSERT_EQ(0, map(bench));
+	ASSERT_EQ((int)P, pin(bench, 0, P, PIN_CALLER_WRITE));
+	ASSERT_EQ(0, set_memlock(PAGE));
+	vfio_remove(&bench->v);
+	EXPECT_STATE(&bench->base, P, P, P);
+	EXPECT_EQ(-ENOMEM, vfio_add(&bench->v, 0));
+	EXPECT_STATE(&bench->base, P, P, P);
+	EXPECT_EQ(0, unpin(bench, 0, P));
+	EXPECT_BACK(&bench->base);
+}
+
 /* What it needs comes in steps of the limit, of which nothing may be left */
 TEST_F(join, large)
 {
