@@ -10,8 +10,8 @@
  * system's back: some lose the data, some write it over blocks that other files
  * share. docs/behaviour.md has what stock kernels do.
  *
- * This is the special handling of the 2019 put_user_pages series, without its
- * bounce pages: those are about what is written being stable, not about what is
+ * This is the special handling of the 2019 put_user_pages series. Its bounce pages are
+ * in block/bio-stable.c: they are about what is written being stable, not about what is
  * lost.
  *
  * Words:

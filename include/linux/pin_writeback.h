@@ -138,6 +138,43 @@ static inline bool folio_pin_dirty(struct folio *folio)
 }
 
 /**
+ * folio_pin_waits() - ask whether a pin for writing has to wait for a writeback
+ * @folio: a folio that the caller has just pinned for writing
+ *
+ * If not, a writeback that begins later sees the pin, and writes a copy.
+ *
+ * Context: Any context; does not sleep.
+ */
+static inline bool folio_pin_waits(struct folio *folio)
+{
+	if (!folio_prepared(folio))
+		return false;
+	/* The pin before PG_writeback; a writeback has them the other way round */
+	smp_mb__after_atomic();
+	return folio_test_writeback(folio);
+}
+
+/**
+ * folio_pinned_for_write() - ask whether somebody may write to a folio by way of a pin
+ * @folio: a folio, of which the caller has a reference or a buffer
+ *
+ * Context: Any context; does not sleep.
+ */
+static inline bool folio_pinned_for_write(struct folio *folio)
+{
+	bool ret;
+
+	/* Buffers of jbd2 have no file */
+	if (folio_test_slab(folio))
+		return false;
+	/* Inodes are freed by RCU */
+	rcu_read_lock();
+	ret = folio_prepared(folio) && folio_maybe_dma_pinned(folio);
+	rcu_read_unlock();
+	return ret;
+}
+
+/**
  * pin_writeback_dirty() - note that somebody has written to a folio that was pinned
  * @folio: a locked folio, which is pinned still
  *
@@ -220,6 +257,24 @@ static inline int pin_writeback_notice_locked(struct address_space *mapping, lof
 static inline bool pin_writeback_range(struct address_space *mapping, loff_t start, loff_t end)
 {
 	return mapping_prepared(mapping) && __pin_writeback_range(mapping, start, end);
+}
+
+/**
+ * pin_writeback_may_change() - ask whether somebody may write to a range by way of a pin
+ * @mapping: the file's
+ * @start: first byte
+ * @end: last byte
+ *
+ * The caller has locked the folios, and no page table maps them for writing any more.
+ *
+ * Context: Process context; does not sleep.
+ */
+static inline bool pin_writeback_may_change(struct address_space *mapping, loff_t start,
+					    loff_t end)
+{
+	/* Page tables before pins: GUP-fast has them the other way round */
+	smp_mb();
+	return pin_writeback_range(mapping, start, end);
 }
 
 /**
@@ -310,6 +365,16 @@ static inline bool folio_pin_dirty(struct folio *folio)
 	return false;
 }
 
+static inline bool folio_pin_waits(struct folio *folio)
+{
+	return false;
+}
+
+static inline bool folio_pinned_for_write(struct folio *folio)
+{
+	return false;
+}
+
 static inline bool pin_writeback_dirty(struct folio *folio)
 {
 	return false;
@@ -332,6 +397,12 @@ static inline int pin_writeback_notice_locked(struct address_space *mapping, lof
 }
 
 static inline bool pin_writeback_range(struct address_space *mapping, loff_t start, loff_t end)
+{
+	return false;
+}
+
+static inline bool pin_writeback_may_change(struct address_space *mapping, loff_t start,
+					    loff_t end)
 {
 	return false;
 }
