@@ -9,8 +9,10 @@
  *
  * file_bench --pinned PAGES DISK FOLDER: what the flusher takes for a page of a file
  * that write() has made dirty, before and while so many other pages of the file are
- * pinned for writing, and clean. That is the processor time of kernel threads. Then
- * what it takes to notice the pinned pages, which is done every 30 s.
+ * pinned for writing, and clean. That is the processor time of kernel threads. And what
+ * fsync() takes for a page of these that a store has made dirty, and that is pinned, so
+ * that a copy is written. Then what it takes to notice the pinned pages, which is done
+ * every 30 s.
  */
 #include <ctype.h>
 #include <dirent.h>
@@ -199,6 +201,15 @@ static void pin_all(const char *disk, char *to, unsigned long size)
 	must(wait_for(has_pinned, (void *)(size / PAGE)), "pins");
 }
 
+/* Of pages that are mapped and dirty */
+static void fsync_bench(int fd, const char *name, unsigned long size)
+{
+	unsigned long ns = cpu_ns();
+
+	must(!fsync(fd), "fsync");
+	printf("%s 1 %lu %lu\n", name, cpu_ns() - ns, size / PAGE);
+}
+
 static void pinned_bench(const char *disk, int fd, unsigned long pages)
 {
 	unsigned long size = ROUND_UP(pages * PAGE, PIECE), noted, noticed, ns;
@@ -214,12 +225,15 @@ static void pinned_bench(const char *disk, int fd, unsigned long pages)
 	must(map != MAP_FAILED, "mmap");
 	must(!madvise(map, size, MADV_POPULATE_WRITE), "MADV_POPULATE_WRITE");
 	must(!fsync(fd), "fsync");
+	/* The blocks are there now */
+	must(!madvise(map, size, MADV_POPULATE_WRITE), "MADV_POPULATE_WRITE");
+	fsync_bench(fd, "fsync-mapped", size);
 	for (rep = 0; rep <= REPS; rep++)
 		flush_bench(fd, "flusher", size, rep);
 
 	noted = vmstat("pin_noted");
 	pin_all(disk, map, size);
-	must(!fsync(fd), "fsync");
+	fsync_bench(fd, "fsync-pinned", size);
 	noted = vmstat("pin_noted") - noted;
 	printf("# %lu pages are pinned, %lu are noted\n", size / PAGE, noted);
 	noticed = vmstat("pin_noticed");

@@ -1,113 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/dm-ioctl.h>
 #include <linux/fs.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "dm_lib.h"
 #include "hold_lib.h"
 #include "util.h"
 
 /* Milliseconds that no test lasts */
 #define FOR_EVER	"3600000"
 #define PAGE_SECTORS	(PAGE / SECTOR)
-
-/* --- Device mapper -------------------------------------------------------------- */
-
-struct part {
-	uint64_t sectors;
-	const char *target;
-	char how[280];
-};
-
-static int dm_call(unsigned long call, const char *name, uint32_t flags,
-		   const struct part *part, int n, dev_t *dev)
-{
-	static union {
-		struct dm_ioctl io;
-		char room[4096];
-	} c;
-	char *at = c.room + sizeof(c.io);
-	uint64_t start = 0;
-	int fd, ret;
-
-	memset(&c, 0, sizeof(c));
-	c.io.version[0] = DM_VERSION_MAJOR;
-	c.io.data_size = sizeof(c);
-	c.io.data_start = sizeof(c.io);
-	c.io.flags = flags;
-	c.io.target_count = n;
-	strcpy(c.io.name, name);
-	for (; n--; part++) {
-		struct dm_target_spec *spec = (void *)at;
-
-		spec->sector_start = start;
-		spec->length = part->sectors;
-		strcpy(spec->target_type, part->target);
-		strcpy(at + sizeof(*spec), part->how);
-		spec->next = ROUND_UP(sizeof(*spec) + strlen(part->how) + 1, 8);
-		at += spec->next;
-		start += part->sectors;
-	}
-	fd = open("/dev/mapper/control", O_RDWR | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	ret = ioctl(fd, call, &c) ? -errno : 0;
-	close(fd);
-	if (dev)
-		*dev = c.io.dev;
-	return ret;
-}
-
-/* Waits for what is on its way, and has the target let go what it holds */
-static int dm_suspend(const char *name)
-{
-	return dm_call(DM_DEV_SUSPEND, name,
-		       DM_SUSPEND_FLAG | DM_SKIP_LOCKFS_FLAG, NULL, 0, NULL);
-}
-
-static int dm_resume(const char *name)
-{
-	return dm_call(DM_DEV_SUSPEND, name, 0, NULL, 0, NULL);
-}
-
-static void dm_remove(const char *name)
-{
-	dm_call(DM_DEV_REMOVE, name, 0, NULL, 0, NULL);
-}
-
-static int dm_load(const char *name, const struct part *part, int n)
-{
-	int ret = dm_call(DM_TABLE_LOAD, name, 0, part, n, NULL);
-
-	if (!ret)
-		ret = dm_suspend(name);
-	if (!ret)
-		ret = dm_resume(name);
-	return ret;
-}
-
-/* In @path, of 32 bytes, where it is then */
-static int dm_make(const char *name, const struct part *part, int n, char *path)
-{
-	dev_t dev;
-	int ret;
-
-	ret = dm_call(DM_DEV_CREATE, name, 0, NULL, 0, &dev);
-	if (ret)
-		return ret;
-	snprintf(path, 32, "/dev/dm-%u", minor(dev));
-	ret = dm_load(name, part, n);
-	if (ret)
-		dm_remove(name);
-	return ret;
-}
 
 /* --- The source ------------------------------------------------------------------ */
 
@@ -249,15 +156,17 @@ const char *target_path(void)
 	return target;
 }
 
-int target_hold(uint64_t page)
+int target_hold(uint64_t page, uint64_t pages)
 {
-	uint64_t start = page * PAGE_SECTORS, end = start + PAGE_SECTORS;
+	uint64_t start = page * PAGE_SECTORS, end = start + pages * PAGE_SECTORS;
 	struct part part[3];
 	int n = 0;
 
+	if (end > target_sectors)
+		end = target_sectors;
 	if (start)
 		part[n++] = target_part(0, start, false);
-	part[n++] = target_part(start, PAGE_SECTORS, true);
+	part[n++] = target_part(start, end - start, true);
 	if (end < target_sectors)
 		part[n++] = target_part(end, target_sectors - end, false);
 	return dm_load("target", part, n);
@@ -268,4 +177,19 @@ int target_release(void)
 	struct part all = target_part(0, target_sectors, false);
 
 	return dm_load("target", &all, 1);
+}
+
+uint64_t target_pages(void)
+{
+	return target_sectors / PAGE_SECTORS;
+}
+
+bool target_holds(void *arg)
+{
+	unsigned int writes;
+	char text[64];
+
+	(void)arg;
+	return !dm_status("target", "delay", text, sizeof(text)) &&
+	       sscanf(text, "%*u %u", &writes) == 1 && writes;
 }

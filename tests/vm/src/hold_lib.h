@@ -37,8 +37,11 @@ int wide_release(int half);
 int target_open(const char *disk);
 void target_close(void);
 const char *target_path(void);
-/* From now on, writes to this page of it are held; to none, and what was held goes on */
-int target_hold(uint64_t page);
+uint64_t target_pages(void);
+/* From now on, writes to these pages of it are held; to none, and what was held goes on */
+int target_hold(uint64_t page, uint64_t pages);
 int target_release(void);
+/* Is a write held? To be waited for. */
+bool target_holds(void *arg);
 
 #endif

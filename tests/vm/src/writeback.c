@@ -18,6 +18,7 @@
 #include <linux/btrfs.h>
 #include <linux/fiemap.h>
 #include <linux/fs.h>
+#include <linux/loop.h>
 #include <linux/userfaultfd.h>
 #include <poll.h>
 #include <pthread.h>
@@ -41,6 +42,7 @@
 #include "io_uring_lib.h"
 #include "kselftest.h"
 #include "scsi_lib.h"
+#include "stack_lib.h"
 #include "util.h"
 
 #define DIR		"/tmp/writeback"
@@ -57,8 +59,10 @@
 #define LOST		"lost"
 #define STALE		"old data"
 #define NOT_ON_DISK	"not on the disk"
+#define UNREADABLE	"unreadable"
+#define DURING		"pinned while it is written"
 
-enum fs { EXT4, XFS, BTRFS, BDEV, EXT4_1K, XFS_1K, XFS_LARGE, EXT4_JOURNAL, NR_FS };
+enum fs { EXT4, XFS, BTRFS, BDEV, EXT4_1K, XFS_1K, XFS_LARGE, EXT4_JOURNAL, EXT2, NR_FS };
 
 #define MKFS_EXT4	"mkfs.ext4 -q -F -E nodiscard -b "
 #define MKFS_XFS	"mkfs.xfs -q -f -K -m reflink=1 -b size="
@@ -77,6 +81,8 @@ static const struct {
 	/* All of the file is one folio */
 	[XFS_LARGE] = { "xfs-large", "xfs", MKFS_XFS "4096", .block = PAGE },
 	[EXT4_JOURNAL] = { "ext4-journal", "ext4", MKFS_EXT4 "4096", "data=journal" },
+	/* By mpage; writes by its put alone are those of others */
+	[EXT2] = { "ext2", "ext2", "mkfs.ext2 -q -F -E nodiscard -b 4096" },
 };
 
 /* --- The case that runs, in a process of its own ---------------------------------- */
@@ -105,6 +111,10 @@ enum how {
 	FLOCK, OFD, LEASE,
 	/* remounted_at_once() */
 	MOUNT, FSCONFIG,
+	/* pin_waits() */
+	FIRST, KILLED,
+	/* race(), in_flight(): what the file system is on */
+	ON_INTEGRITY, ON_T10_PI, ON_RAID1, ON_RAID5,
 };
 
 static enum fs fs;
@@ -113,6 +123,8 @@ static bool cpu;		/* the CPU stores what a device would write */
 static unsigned int seed;	/* contents are those of no other case */
 static int say;			/* to the process that started it */
 static const char *disk;	/* below the target */
+static enum stack stack;	/* above it */
+static char fs_disk[32];	/* where the file system is */
 static char path[64], other_path[64];
 static int file = -1;
 static char *map;
@@ -232,7 +244,7 @@ static const char *differs(const char *name, unsigned long page,
 	ret = pread(fd, buf, PAGE, page * PAGE) == PAGE ? 0 : errno;
 	close(fd);
 	if (ret)
-		what = ret == EIO ? "unreadable" : strerrorname_np(ret);
+		what = ret == EIO ? UNREADABLE : strerrorname_np(ret);
 	else if (filled(buf, PAGE, content))
 		what = NULL;
 	/* The range may have moved */
@@ -246,7 +258,7 @@ static const char *differs(const char *name, unsigned long page,
 static void mount_fs(void)
 {
 	if (fs != BDEV)
-		must(!mount(target_path(), DIR, fs_table[fs].type, 0,
+		must(!mount(fs_disk, DIR, fs_table[fs].type, 0,
 			    fs_table[fs].options), "mount");
 }
 
@@ -1075,7 +1087,7 @@ static const char *pin_in_write(void)
 	written = pages(2);
 	fill(written, PAGE, WRITTEN);
 	fill(written + PAGE, PAGE, WRITTEN + 1);
-	must_be_0(target_hold(place / PAGE + 1), "hold of Q's block");
+	must_be_0(target_hold(place / PAGE + 1, 1), "hold of Q's block");
 	fd = open_file(path, O_WRONLY | O_DIRECT);
 	cb = (struct iocb) {
 		.aio_lio_opcode = IOCB_CMD_PWRITE,
@@ -1920,17 +1932,37 @@ static long say_notes(long pins, long before)
  * Pins and puts against fdatasync(), as fast as they go: each write by
  * process_vm_writev() pins a page, writes a number, and puts it dirty.
  */
+static int far_disk;
+static uint64_t checked_place;
+static bool check_failed;
+
+/* dm-integrity looks at each sector that is read */
+static void *check_on(void *mem)
+{
+	while (!__atomic_load_n(&loop_over, __ATOMIC_ACQUIRE)) {
+		if (pread(far_disk, mem, FILE_PAGES * PAGE, checked_place) !=
+		    (ssize_t)(FILE_PAGES * PAGE))
+			check_failed = true;
+	}
+	return NULL;
+}
+
 static const char *race(void)
 {
 	uint64_t number, last[FILE_PAGES] = { 0 }, found;
 	struct iovec from = { &number, sizeof(number) }, to = { NULL, sizeof(number) };
 	long notes = vmstat("pin_noted");
-	pthread_t thread;
+	pthread_t thread, checker;
 	unsigned int page;
 	int fd;
 
 	loop_over = false;
 	must(!pthread_create(&thread, NULL, sync_on, &file), "thread");
+	if (stack == INTEGRITY) {
+		far_disk = open_file(fs_disk, O_RDONLY | O_DIRECT);
+		checked_place = place_of_p() - P * PAGE;
+		must(!pthread_create(&checker, NULL, check_on, pages(FILE_PAGES)), "thread");
+	}
 	for (number = 1; number <= RACE_WRITES; number++) {
 		page = number * 7 % FILE_PAGES;
 		to.iov_base = map + page * PAGE;
@@ -1940,8 +1972,12 @@ static const char *race(void)
 	}
 	__atomic_store_n(&loop_over, true, __ATOMIC_RELEASE);
 	pthread_join(thread, NULL);
+	if (stack == INTEGRITY)
+		pthread_join(checker, NULL);
 	must(!fsync(file), "fsync");
 	close_file();
+	if (check_failed)
+		return UNREADABLE;
 	for (page = 0; page < 2 * FILE_PAGES; page++) {
 		/* By the page cache, and by the disk */
 		if (page % FILE_PAGES == 0)
@@ -2011,7 +2047,7 @@ static const char *quarter_damage(struct quarter *q, int direct, char *mem, size
 	if (memcmp(q->to, q->data, len))
 		return "memory has old data";
 	if (pread(direct, mem, QUARTER, q->to - map) != (ssize_t)QUARTER)
-		return "unreadable";
+		return UNREADABLE;
 	return memcmp(mem, q->data, len) ? NOT_ON_DISK : NULL;
 }
 
@@ -2104,6 +2140,410 @@ static const char *race_read(void)
 	}
 	notes = say_notes(pins, notes);
 	return what ?: notes ? HOLDS : "no note";
+}
+
+/* --- While it is being written -------------------------------------------------------- */
+
+static int fsync_said;
+
+static void *do_fsync(void *arg)
+{
+	(void)arg;
+	fsync_said = fsync_error();
+	return NULL;
+}
+
+static bool is_written_back(void *page)
+{
+	return pfn_flags(pfn_of(page)) & PF_WRITEBACK;
+}
+
+/* Is this thread in a function that begins so? */
+struct waiter {
+	pid_t tid;
+	const char *where;
+};
+
+static bool waits_in(void *arg)
+{
+	struct waiter *w = arg;
+	char name[64], *text;
+	pid_t tid = __atomic_load_n(&w->tid, __ATOMIC_ACQUIRE);
+	bool so;
+
+	snprintf(name, sizeof(name), "/proc/%d/wchan", tid);
+	text = tid ? slurp(name) : NULL;
+	so = text && !strncmp(text, w->where, strlen(w->where));
+	free(text);
+	return so;
+}
+
+/* fsync() of P has begun, and P is on its way to the disk, which holds it */
+static void write_and_hold(pthread_t *thread, uint64_t first, uint64_t n)
+{
+	must_be_0(target_hold(first, n), "hold");
+	must(!pthread_create(thread, NULL, do_fsync, NULL), "thread");
+	/* With data=journal, it is the journal that is written, by a thread of its own */
+	if (fs != EXT4_JOURNAL)
+		must(wait_for(is_written_back, map + P * PAGE), "writeback of P");
+	must(wait_for(target_holds, NULL), "a write that is held");
+	/* What is computed of it has been computed; on stock it matters */
+	sleep_ms(300);
+}
+
+static void end_fsync(pthread_t thread)
+{
+	must_be_0(target_release(), "release of the writes");
+	pthread_join(thread, NULL);
+}
+
+static const char *read_disk(const char *name, uint64_t at, void *to)
+{
+	int fd = open_file(name, O_RDONLY | O_DIRECT);
+	ssize_t n = pread(fd, to, PAGE, at);
+	int error = errno;
+
+	close(fd);
+	if (n == PAGE)
+		return NULL;
+	must(error == EILSEQ || error == EIO, "read of the disk");
+	return UNREADABLE;
+}
+
+/* Is what the disk has of P right, before P is written again? */
+static const char *wrong_on_disk(void)
+{
+	uint64_t at = place_of_p(), leg = stack_leg(stack) * PAGE, i;
+	uint64_t *a = (void *)pages(1), *b = (void *)pages(1), *c = (void *)pages(1);
+
+	switch (stack) {
+	case RAID1:
+		read_disk(disk, at, a);
+		read_disk(disk, leg + at, b);
+		return memcmp(a, b, PAGE) ? "legs differ" : NULL;
+	case RAID5:
+		at = stack_stripe(at / PAGE) * PAGE;
+		read_disk(disk, at, a);
+		read_disk(disk, leg + at, b);
+		read_disk(disk, 2 * leg + at, c);
+		for (i = 0; i < PAGE / sizeof(*a); i++) {
+			if (a[i] ^ b[i] ^ c[i])
+				return "wrong parity";
+		}
+		return NULL;
+	default:
+		return read_disk(fs_disk, at, a) ?:
+			filled(a, PAGE, OLD(P)) || filled(a, PAGE, NEW(P)) ? NULL : "torn";
+	}
+}
+
+/* The device writes to a page that is on its way to the disk */
+static const char *in_flight(void)
+{
+	/* Of a RAID1 the second leg is held, of others all */
+	uint64_t first = stack == RAID1 ? stack_leg(stack) : 0;
+	pthread_t thread;
+	const char *what;
+
+	pin();
+	write_and_hold(&thread, first, target_pages() - first);
+	arrive();
+	end_fsync(thread);
+	what = and_error(wrong_on_disk() ?: HOLDS, fsync_said);
+	release();
+	if (strcmp(what, HOLDS))
+		return what;
+	return survived_and(fsync_error());
+}
+
+static void *read_far(void *to)
+{
+	must(pread(far_disk, to, PAGE, 32 * MB) == PAGE, "read that holds the disk");
+	return NULL;
+}
+
+static bool is_read(void *arg)
+{
+	char name[64], *text;
+	bool busy;
+
+	(void)arg;
+	snprintf(name, sizeof(name), "/sys/block/%s/inflight", strrchr(fs_disk, '/') + 1);
+	text = slurp(name);
+	busy = text && atoi(text);
+	free(text);
+	return busy;
+}
+
+/* It may have something to do yet */
+static bool fast_again(void *arg)
+{
+	(void)arg;
+	return !stack_slow(false);
+}
+
+/*
+ * The same where the host computes what the disk looks at. This disk does one thing at
+ * a time, and that takes a second: a read comes first. If that is over too early, all
+ * holds, on any kernel.
+ */
+static const char *in_flight_pi(void)
+{
+	pthread_t reader, thread;
+	const char *what;
+
+	far_disk = open_file(fs_disk, O_RDONLY | O_DIRECT);
+	pin();
+	must_be_0(stack_slow(true), "a slow disk");
+	must(!pthread_create(&reader, NULL, read_far, pages(1)), "thread");
+	must(wait_for(is_read, NULL), "a read that holds the disk");
+	must(!pthread_create(&thread, NULL, do_fsync, NULL), "thread");
+	must(wait_for(is_written_back, map + P * PAGE), "writeback of P");
+	sleep_ms(100);
+	arrive();
+	pthread_join(reader, NULL);
+	pthread_join(thread, NULL);
+	must(wait_for(fast_again, NULL), "a fast disk");
+	what = and_error(wrong_on_disk() ?: HOLDS, fsync_said);
+	close(far_disk);
+	release();
+	if (strcmp(what, HOLDS))
+		return what;
+	return survived_and(fsync_error());
+}
+
+#define IMAGE	"/tmp/writeback.img"
+
+/* What is on the disk now, as after a crash */
+static void take_image(void)
+{
+	int from = open_file(disk, O_RDONLY | O_DIRECT);
+	int to = open_file(IMAGE, O_RDWR | O_CREAT | O_TRUNC);
+	char *mem = pages(MB / PAGE);
+	off_t at = 0;
+	ssize_t n;
+
+	while ((n = pread(from, mem, MB, at)) > 0) {
+		if (*mem || memcmp(mem, mem + 1, n - 1))
+			must(pwrite(to, mem, n, at) == n, "write of the image");
+		at += n;
+	}
+	must(!n && !ftruncate(to, at), "image");
+	munmap(mem, MB);
+	close(from);
+	close(to);
+}
+
+/* In place of the file system: what has the file at P? */
+static const char *image_has(void)
+{
+	int control = open_file("/dev/loop-control", O_RDWR), loop, kept;
+	struct loop_config config = { .info.lo_flags = LO_FLAGS_AUTOCLEAR };
+	const char *what = "cannot be mounted";
+	char name[32];
+
+	snprintf(name, sizeof(name), "/dev/loop%d", ioctl(control, LOOP_CTL_GET_FREE));
+	close(control);
+	loop = open_file(name, O_RDWR);
+	config.fd = open_file(IMAGE, O_RDWR);
+	must(!ioctl(loop, LOOP_CONFIGURE, &config), "loop device");
+	close(config.fd);
+	/* What is open for writing cannot be mounted; what nobody has open goes */
+	kept = open_file(name, O_RDONLY);
+	close(loop);
+	must(!unlink(IMAGE), "unlink");
+	must(wait_for(unmounts, NULL), "umount");
+	if (!mount(name, DIR, fs_table[fs].type, 0, fs_table[fs].options)) {
+		/* Before fsync(), or after that */
+		what = differs(path, P, OLD(P));
+		if (what && !differs(path, P, NEW(P)))
+			what = NULL;
+		must(wait_for(unmounts, NULL), "umount");
+	}
+	close(kept);
+	return what;
+}
+
+/* The machine crashes when fsync() has returned */
+static const char *in_flight_crash(void)
+{
+	pthread_t thread;
+
+	pin();
+	write_and_hold(&thread, 0, target_pages());
+	arrive();
+	end_fsync(thread);
+	take_image();
+	release();
+	close_file();
+	return and_error(image_has() ?: HOLDS, fsync_said);
+}
+
+/* What can change while it is compressed is not */
+static const char *compressed(void)
+{
+	struct {
+		struct fiemap map;
+		struct fiemap_extent extent;
+	} m = {
+		.map = {
+			.fm_start = P * PAGE,
+			.fm_length = PAGE,
+			.fm_extent_count = 1,
+		},
+	};
+
+	must(!mount(NULL, DIR, NULL, MS_REMOUNT, "compress-force=lzo"), "compression");
+	pin();
+	memset(map, 'x', P * PAGE);
+	memset(map + (Q + 1) * PAGE, 'x', (FILE_PAGES - Q - 1) * PAGE);
+	must(!fsync(file), "fsync of what is pinned");
+	must(!ioctl(file, FS_IOC_FIEMAP, &m) && m.map.fm_mapped_extents == 1, "FIEMAP");
+	release();
+	if (m.extent.fe_flags & FIEMAP_EXTENT_ENCODED)
+		return "compressed";
+	return survived_and(fsync_error());
+}
+
+static struct waiter submitter = { .where = "folio_wait_" };
+
+static void *submit_and_say(void *cb)
+{
+	__atomic_store_n(&submitter.tid, gettid(), __ATOMIC_RELEASE);
+	aio_start(cb);
+	return NULL;
+}
+
+static bool pinned_or_waits(void *arg)
+{
+	(void)arg;
+	return waits_in(&submitter) || !pinned((void *)0);
+}
+
+/*
+ * P is on its way to the disk, and the CPU may write to it. A pin for writing waits for
+ * the end of that, without the lock of the address space.
+ */
+static const char *pin_waits(void)
+{
+	struct iovec from = { buf, 8 }, to = { map + P * PAGE, 8 };
+	static struct iocb cb;
+	pthread_t thread, reader;
+	bool waited;
+	pid_t pid = 0;
+	int status;
+
+	if (how != FIRST) {
+		/* Its file is prepared: GUP-fast looks */
+		memcpy(buf, map + P * PAGE, 8);
+		must(process_vm_writev(getpid(), &from, 1, &to, 1, 0) == 8,
+		     "process_vm_writev");
+	}
+	fill(map + P * PAGE, PAGE, OLD(P));
+	write_and_hold(&thread, 0, target_pages());
+	fill(map + P * PAGE, PAGE, OLD(P));
+	cb = (struct iocb) {
+		.aio_lio_opcode = IOCB_CMD_PREAD,
+		.aio_fildes = open_file(source_path(), O_RDONLY | O_DIRECT),
+		.aio_buf = (uintptr_t)(map + P * PAGE),
+		.aio_nbytes = 2 * PAGE,
+	};
+	if (how == KILLED) {
+		pid = fork();
+		if (!pid) {
+			submit(&cb);
+			pause();
+		}
+		submitter.tid = pid;
+	} else {
+		must(!pthread_create(&reader, NULL, submit_and_say, &cb), "thread");
+	}
+	must(wait_for(pinned_or_waits, NULL), "a pin, or a wait for it");
+	waited = pinned((void *)0);
+	if (how == KILLED) {
+		kill(pid, SIGKILL);
+		if (waited && reap(pid, &status))
+			return "cannot be killed";
+		end_fsync(thread);
+		if (!waited) {
+			let_go();
+			reap(pid, &status);
+		}
+		return waited ? HOLDS : "pinned while it is written";
+	}
+	/* mmap() wants the lock */
+	munmap(pages(1), PAGE);
+	end_fsync(thread);
+	pthread_join(reader, NULL);
+	must_be_pinned(2);
+	let_go();
+	must(aio_end() == 2 * PAGE, "read by the device");
+	close(cb.aio_fildes);
+	return waited ? survived_and(fsync_error()) : "pinned while it is written";
+}
+
+/* 1,024 pages are pinned, and no page is to be had to copy them to */
+#define MANY_PAGES	(4 * MB / PAGE)
+
+static void no_pages(bool none)
+{
+	static const char *const file[][2] = {
+		{ "ignore-gfp-wait", "N" }, { "task-filter", "Y" }, { "min-order", "0" },
+		{ "verbose", "0" }, { "times", "-1" },
+	};
+	char name[80];
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(file); i++) {
+		snprintf(name, sizeof(name), "/sys/kernel/debug/fail_page_alloc/%s", file[i][0]);
+		must_be_0(write_text(name, file[i][1]), name);
+	}
+	must_be_0(write_text("/proc/thread-self/make-it-fail", none ? "1" : "0") ?:
+		  write_text("/sys/kernel/debug/fail_page_alloc/probability",
+			     none ? "100" : "0"), "fault injection");
+}
+
+static const char *copies_without_memory(void)
+{
+	static struct iocb cb[2];
+	long copied = vmstat("pin_copied");
+	char wide[32];
+	int from, i, error;
+
+	close_map();
+	if (fs != BDEV)
+		must(!posix_fallocate(file, 0, MANY_PAGES * PAGE), "fallocate");
+	map = mmap(NULL, MANY_PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+	must(map != MAP_FAILED, "mmap");
+	memset(map, 'a', MANY_PAGES * PAGE);
+	must(!fsync(file), "fsync");
+	must_be_0(wide_open(getenv("USERPIN_SOURCE"), wide), "a source that holds");
+	from = open_file(wide, O_RDONLY | O_DIRECT);
+	for (i = 0; i < 2; i++) {
+		cb[i] = (struct iocb) {
+			.aio_lio_opcode = IOCB_CMD_PREAD,
+			.aio_fildes = from,
+			.aio_buf = (uintptr_t)(map + i * 2 * WIDE),
+			.aio_nbytes = 2 * WIDE,
+		};
+		aio_start(&cb[i]);
+	}
+	must_be_pinned(MANY_PAGES);
+	for (i = 0; i < (int)MANY_PAGES; i++)
+		fill(map + i * PAGE, PAGE, WRITTEN + i % 2);
+	no_pages(true);
+	/* The file system has allocations of its own */
+	for (i = 0; (error = fsync_error()) == ENOMEM && i < 1000; i++)
+		;
+	no_pages(false);
+	copied = vmstat("pin_copied") - copied;
+	must_be_0(wide_release(0) ?: wide_release(1), "release");
+	must(aio_end() == 2 * WIDE && aio_end() == 2 * WIDE, "reads");
+	close(from);
+	wide_close();
+	if (error)
+		return strerrorname_np(error);
+	return copied < (long)MANY_PAGES ? "no copies" : HOLDS;
 }
 
 /* Each allocation fails in turn while a page is pinned for the first time, written and put */
@@ -2339,6 +2779,22 @@ static const struct row {
 	{ "remount.at-once", remounted_at_once, MOUNT, false, { HOLDS, HOLDS, HOLDS } },
 	{ "remount.fsconfig", remounted_at_once, FSCONFIG, false, { HOLDS, HOLDS, HOLDS } },
 	{ "swapon", swap_file, 0, true, { NOT_ON_DISK, NOT_ON_DISK } },
+	{ "in-flight.integrity", in_flight, ON_INTEGRITY, false,
+	  { UNREADABLE, UNREADABLE, NULL, NULL, UNREADABLE, UNREADABLE, UNREADABLE,
+	    [EXT2] = UNREADABLE } },
+	{ "in-flight.t10-pi", in_flight_pi, ON_T10_PI, false,
+	  { "unreadable, EILSEQ", [BDEV] = "unreadable, EILSEQ" } },
+	{ "in-flight.raid1", in_flight, ON_RAID1, false, { "legs differ" } },
+	{ "in-flight.raid5", in_flight, ON_RAID5, false, { "wrong parity" } },
+	{ "in-flight.crash", in_flight_crash, 0, false,
+	  { HOLDS, HOLDS, UNREADABLE, [EXT4_JOURNAL] = "cannot be mounted" } },
+	{ "in-flight.compressed", compressed, 0, false, { [BTRFS] = "compressed" } },
+	{ "in-flight.no-memory", copies_without_memory, 0, false,
+	  { "no copies", "no copies", NULL, "no copies" } },
+	{ "pin-waits", pin_waits, 0, false, { DURING, DURING, NULL, DURING, DURING, DURING } },
+	{ "pin-waits.first", pin_waits, FIRST, false, { DURING, DURING, NULL, DURING } },
+	{ "pin-waits.killed", pin_waits, KILLED, false, { DURING, DURING, NULL, DURING } },
+	{ "race-checked", race, ON_INTEGRITY, false, { UNREADABLE, UNREADABLE } },
 };
 
 /* --- Each case: a file system, a process, and nothing is left ----------------------- */
@@ -2351,7 +2807,7 @@ static void __noreturn run_row(const struct row *row)
 		snprintf(path, sizeof(path), DIR "/file");
 		snprintf(other_path, sizeof(other_path), DIR "/other");
 	} else {
-		snprintf(path, sizeof(path), "%s", target_path());
+		snprintf(path, sizeof(path), "%s", fs_disk);
 	}
 	mount_fs();
 	make_file(path);
@@ -2379,9 +2835,13 @@ static const char *run_case(const struct row *row)
 	char command[120];
 	pid_t pid;
 
+	if (stack_open(stack, fs_disk)) {
+		stack_close(stack);
+		return "broken: what it is on";
+	}
 	if (fs_table[fs].mkfs) {
 		snprintf(command, sizeof(command), "%s %s >/dev/null",
-			 fs_table[fs].mkfs, target_path());
+			 fs_table[fs].mkfs, fs_disk);
 		if (system(command))
 			return "broken: mkfs";
 	}
@@ -2416,7 +2876,24 @@ static const char *run_case(const struct row *row)
 	wide_close();
 	if (!wait_for(unmounted_now, NULL))
 		return "broken: umount";
+	stack_close(stack);
 	return *said ? said : "broken: it ended, or hung, without a word";
+}
+
+static enum stack stack_below(enum how how)
+{
+	switch (how) {
+	case ON_INTEGRITY:
+		return INTEGRITY;
+	case ON_T10_PI:
+		return T10_PI;
+	case ON_RAID1:
+		return RAID1;
+	case ON_RAID5:
+		return RAID5;
+	default:
+		return PLAIN;
+	}
 }
 
 /* The first that matches decides; with '!', against it */
@@ -2502,6 +2979,7 @@ int main(int argc, char **argv)
 		fs = t->fs;
 		cpu = t->cpu;
 		how = t->row->how;
+		stack = stack_below(how);
 		seed += 1000;
 		ends = run_case(t->row);
 		if (!strcmp(ends, must_end))
