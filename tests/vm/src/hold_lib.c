@@ -184,12 +184,13 @@ uint64_t target_pages(void)
 	return target_sectors / PAGE_SECTORS;
 }
 
-bool target_holds(void *arg)
+unsigned int target_held(void)
 {
 	unsigned int writes;
 	char text[64];
 
-	(void)arg;
-	return !dm_status("target", "delay", text, sizeof(text)) &&
-	       sscanf(text, "%*u %u", &writes) == 1 && writes;
+	if (dm_status("target", "delay", text, sizeof(text)) ||
+	    sscanf(text, "%*u %u", &writes) != 1)
+		return 0;
+	return writes;
 }

@@ -41,7 +41,7 @@ uint64_t target_pages(void);
 /* From now on, writes to these pages of it are held; to none, and what was held goes on */
 int target_hold(uint64_t page, uint64_t pages);
 int target_release(void);
-/* Is a write held? To be waited for. */
-bool target_holds(void *arg);
+/* How many writes are held */
+unsigned int target_held(void);
 
 #endif
