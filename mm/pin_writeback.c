@@ -131,6 +131,8 @@ struct writer {
 	vm_fault_t (*page_mkwrite)(struct vm_fault *vmf);
 	/* What the file system does not take is lost; only for an I/O error */
 	bool give_up, give_up_eio;
+	/* How many pages were lost */
+	unsigned long given_up;
 };
 
 DEFINE_STATIC_KEY_TRUE(pin_writeback_on);
@@ -148,6 +150,8 @@ static struct cred *notice_cred;
 #define KEPT_DELAY	HZ
 /* Nobody has it mapped any more, and its file system does not take it */
 #define GIVE_UP		(300 * HZ)
+/* How long a pass may give up: who unmounts waits for its end */
+#define GIVE_UP_PASS	(5 * HZ)
 /* Each may cost a transaction: then a pass ends, but for one that fsync() waits for */
 #define MAX_ERRORS	16
 
@@ -428,10 +432,14 @@ static int noticed(struct address_space *mapping, struct writer *w, struct folio
 {
 	if (err && err != -ENOMEM)
 		mapping_set_error(mapping, err);
-	if ((err && err != -ENOMEM && w->give_up) || (err == -EIO && w->give_up_eio)) {
+	/* Who has mapped it meanwhile can make room */
+	if (((err && err != -ENOMEM && w->give_up) || (err == -EIO && w->give_up_eio)) &&
+	    !mapping_writably_mapped(mapping)) {
 		folio_lock(folio);
-		if (folio->mapping == mapping && !folio_maybe_dma_pinned(folio))
+		if (folio->mapping == mapping && !folio_maybe_dma_pinned(folio)) {
 			forget_note(folio);
+			w->given_up += folio_nr_pages(folio);
+		}
 		folio_unlock(folio);
 	}
 	count_vm_events(err ? PIN_NOTICE_FAILED : PIN_NOTICED, folio_nr_pages(folio));
@@ -521,12 +529,14 @@ static int notice_folio(struct pin_writeback *pw, struct writer *w, struct folio
 static int notice_range(struct pin_writeback *pw, struct writer *w, pgoff_t *first, pgoff_t last,
 			bool pinned, bool wait, bool *left)
 {
+	unsigned long end = jiffies + GIVE_UP_PASS;
 	unsigned int i, errors = 0;
 	struct folio_batch fbatch;
 	int ret = 0;
 
 	folio_batch_init(&fbatch);
 	while (ret != -EINTR && errors < MAX_ERRORS &&
+	       !(w->give_up && time_after(jiffies, end)) &&
 	       filemap_get_folios_tag(pw->mapping, first, last, PAGECACHE_TAG_NOTED, &fbatch)) {
 		for (i = 0; i < folio_batch_count(&fbatch) && ret != -EINTR; i++) {
 			struct folio *folio = fbatch.folios[i];
@@ -590,8 +600,11 @@ static bool notice_file(struct pin_writeback *pw, struct writer *w, bool all,
 	/* Behind a pass that failed, one without an error says nothing */
 	if ((!err && !resumed) || err == -EAGAIN || err == -EINTR)
 		pw->failed_at = 0;
-	else if (err && !pw->failed_at)
+	else if (err && err != -ENOMEM && !pw->failed_at)
 		pw->failed_at = jiffies | 1;
+	if (w->given_up)
+		pr_warn_ratelimited("pin_writeback: %pD4: %lu pages that a device has written are lost, as the file system does not take them\n",
+				    w->file, w->given_up);
 	*file = NULL;
 	if (!left)
 		swap(*file, pw->file);
@@ -866,6 +879,8 @@ void __pin_writeback_unmap(struct vm_area_struct *vma)
 		pw->file = get_file(vma->vm_file);
 		pw->page_mkwrite = vma->vm_ops->page_mkwrite;
 	}
+	/* It is the last mapping that counts: see GIVE_UP */
+	pw->failed_at = 0;
 	pw->delay = FIRST_DELAY;
 	list_file(pw);
 	spin_unlock(&noted_lock);
