@@ -19,21 +19,31 @@
  *  3. What is pinned is always written, never skipped, and nobody waits for the unpin:
  *     that may be hours away.
  *  4. Who waits for a page of the pool has no copy that is not on its way. Those that
- *     are come back when they are written, before any code of a file system runs. So
- *     writeback goes on when there is no memory.
+ *     are come back when they are written. So writeback goes on when there is no memory.
  *
  * 4 does not hold where the disk is a loop device whose own file has pinned pages: both
  * use one pool, as they share that of fscrypt. That needs a pool that is empty, and no
- * free page anywhere.
+ * free page anywhere. btrfs looks up an extent while it has copies that are not on
+ * their way, and may need memory for that, as it does with its bios.
+ *
+ * The journal of ext4 with data=journal does not use the pool: its copies live until the
+ * commit ends, and the same thread writes and frees them. It has to have the memory, as
+ * for blocks that it escapes.
  *
  * A copy may be torn, when the device writes just then. So may be what is on the disk
  * after a crash at any time. The page is noted, and is written again.
  *
  * When a pin is looked for: after PG_writeback was set, see mm/pin_writeback.c for the
- * barriers. A pin that has gone by then does not write any more.
+ * barriers. A pin that has gone by then does not write any more. The journal and its
+ * checkpoint write buffers without PG_writeback. A new pin needs a write fault then,
+ * which waits for the lock of the buffer, or for the end of BH_Shadow.
  *
- * Sent as they are: bios that are encrypted by the device (blk-crypto: without such a
- * device it copies), those of REQ_OP_ZONE_APPEND, and atomic ones.
+ * Pins with FOLL_NOFAULT do not wait: their callers have locks of a file system. Direct
+ * reads of btrfs and gfs2 begin with such a pin.
+ *
+ * Sent as they are: bios of blk-crypto, atomic ones, and those of REQ_OP_ZONE_APPEND (but
+ * btrfs copies before it chooses that). fscrypt and blk-crypto's fallback encrypt into
+ * pages of their own, from the page as it is then.
  */
 #include <linux/bio_stable.h>
 #include <linux/blk-cgroup.h>
@@ -62,6 +72,7 @@ static mempool_t stable_pages;
 
 static void free_stable_page(struct page *page)
 {
+	dec_node_page_state(page, NR_WRITEBACK_TEMP);
 	mempool_free(page, &stable_pages);
 }
 
@@ -72,6 +83,7 @@ static struct page *stable_page(struct page *from, size_t offset, size_t len, gf
 	if (page) {
 		memcpy_page(page, offset, from, offset, len);
 		count_vm_event(PIN_COPIED);
+		inc_node_page_state(page, NR_WRITEBACK_TEMP);
 	}
 	return page;
 }

@@ -36,7 +36,8 @@
  *     time. (pin_writeback_dirty())
  *  3. A pinned folio is noted, or all of its blocks are dirty. They are when it gets
  *     pinned, since a writable PTE says so; and when a writeback starts, it is
- *     noted. (pin_writeback_start()) So what a put finds clean, or dirty by
+ *     noted (pin_writeback_start()), and when a buffer of it is written without
+ *     one (submit_bh_stable()). So what a put finds clean, or dirty by
  *     something else than a pin, it notes. PG_dirty alone says nothing: a write()
  *     to another block sets it, too.
  *  4. A noted folio is not reclaimed. (__remove_mapping())

@@ -38,17 +38,25 @@ static inline void submit_bio_stable(struct bio *bio, struct address_space *mapp
 
 /**
  * submit_bh_stable() - submit a bio of one buffer
- * @bio: as for submit_bio_stable(); or a read
+ * @bio: a read, or a write as for submit_bio_stable(), but for that its folio need not be
+ *	 under writeback: the buffer is locked
  * @folio: what the buffer is in: of a file, a block device, or nobody's
+ *
+ * The checkpoint of a journal writes buffers of files, and no writeback starts. So a
+ * folio that is pinned is noted here.
  *
  * Context: As for submit_bio_stable().
  */
 static inline void submit_bh_stable(struct bio *bio, struct folio *folio)
 {
-	if (op_is_write(bio_op(bio)) && folio_pinned_for_write(folio))
-		__submit_bio_stable(bio);
-	else
+	if (!op_is_write(bio_op(bio)) || !folio_pinned_for_write(folio)) {
 		submit_bio(bio);
+		return;
+	}
+	/* Before the copy: what is written later than that is written again */
+	if (!folio_test_writeback(folio))
+		pin_writeback_dirty_unlocked(folio);
+	__submit_bio_stable(bio);
 }
 
 /**
