@@ -2404,6 +2404,26 @@ static const char *in_flight_crash(void)
 	return and_error(image_has() ?: HOLDS, fsync_said);
 }
 
+#define EXT4_IOC_CHECKPOINT	_IOW('f', 43, uint32_t)
+
+/* A journal writes P to its place in the file system, without a writeback of P */
+static const char *checkpoint(void)
+{
+	uint32_t flags = 0;
+	int fd;
+
+	/* The CPU has written to it, and then it is pinned */
+	fill(map + P * PAGE, PAGE, OLD(P));
+	fill(map + Q * PAGE, PAGE, OLD(Q));
+	pin();
+	fd = open_file(other_path, O_RDWR | O_CREAT);
+	must(write(fd, "x", 1) == 1 && !fsync(fd), "fsync of another file");
+	must(!ioctl(fd, EXT4_IOC_CHECKPOINT, &flags), "EXT4_IOC_CHECKPOINT");
+	close(fd);
+	release();
+	return survived_and(fsync_error());
+}
+
 /* What can change while it is compressed is not */
 static const char *compressed(void)
 {
@@ -2813,6 +2833,7 @@ static const struct row {
 	{ "in-flight.raid5", in_flight, ON_RAID5, false, { "wrong parity" } },
 	{ "in-flight.crash", in_flight_crash, 0, false,
 	  { HOLDS, HOLDS, UNREADABLE, [EXT4_JOURNAL] = "cannot be mounted" } },
+	{ "checkpoint", checkpoint, 0, true, { [EXT4_JOURNAL] = HOLDS } },
 	{ "in-flight.compressed", compressed, 0, false, { [BTRFS] = "compressed" } },
 	{ "in-flight.no-memory", copies_without_memory, 0, false,
 	  { "no copies", "no copies", NULL, "no copies" } },
