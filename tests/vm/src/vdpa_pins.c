@@ -85,6 +85,17 @@ FIXTURE_TEARDOWN(vdpa)
 		TH_LOG("a device could reach pages that nobody had pinned");
 }
 
+/* Pages in another order than their addresses: a mapping for each */
+static char *scattered_pages(long n)
+{
+	char *mem = small_pages(n * PAGE);
+	long i;
+
+	for (i = 0; mem && i < n; i++)
+		mem[i * 29 % n * PAGE] = 1;
+	return mem;
+}
+
 /* Since @base so many pins were added, of so many pages */
 #define EXPECT_PINS(base, pages, distinct)				\
 	EXPECT_COUNTS(base, COUNT_PINNED, pages, distinct, distinct)
@@ -188,12 +199,9 @@ TEST_F(vdpa, refused_in_a_batch)
 {
 	/* More than is pinned at once, so that the first of it is mapped by then */
 	const size_t n = 2048, room = 1100;
-	char *mem = small_pages(n * PAGE);
-	size_t i;
+	char *mem = scattered_pages(n);
 
 	ASSERT_NE(NULL, mem);
-	for (i = 0; i < n; i++)
-		mem[i * 29 % n * PAGE] = 1;
 	ASSERT_EQ(0, set_memlock(room * PAGE));
 	EXPECT_EQ(0, vdpa_batch_begin(&self->a));
 	EXPECT_EQ(FAILED, vdpa_map(&self->a, mem, FAR, n * PAGE, VDPA_RW));
@@ -272,17 +280,13 @@ TEST_F(vdpa, allocations_in_a_batch)
 	int fd, n, ret, failures = 0;
 	bool failed = true;
 	char *mem;
-	long i;
 
 	if (!failing_supported())
 		SKIP(return, "this kernel has no fault injection");
 	fd = failing_open();
 	ASSERT_LE(0, fd);
-	/* Neighbours in memory were not allocated one after the other */
-	mem = small_pages(SIZE);
+	mem = scattered_pages(N);
 	ASSERT_NE(NULL, mem);
-	for (i = 0; i < N; i++)
-		mem[i * 29 % N * PAGE] = 1;
 
 	for (n = 1; failed && n < 10000; n++) {
 		EXPECT_EQ(0, vdpa_batch_begin(v));
@@ -533,17 +537,13 @@ TEST_F(vdpa, batch_that_takes_memory_away)
 static void watched(struct __test_metadata *_metadata, FIXTURE_DATA(vdpa) *self,
 		    const char *name)
 {
-	char *mem = small_pages(SIZE);
+	char *mem = scattered_pages(N);
 	struct snap base;
 	struct vdpa v;
-	long i;
 
 	if (!file_exists(WATCH "exposed"))
 		SKIP(return, "vdpa_watch.ko is not loaded");
 	ASSERT_NE(NULL, mem);
-	/* Pages in another order than their addresses: a mapping for each */
-	for (i = 0; i < N; i++)
-		mem[i * 29 % N * PAGE] = 1;
 	ASSERT_EQ(0, snap(&base));
 	ASSERT_EQ(0, vdpa_open(&v, name));
 	if (!strcmp(name, "disk0"))
@@ -634,7 +634,7 @@ TEST_F(vdpa, device_that_does_not_let_go)
 /* The device has the new map when it fails, and the old one does not come back */
 TEST_F(vdpa, device_that_fails_late)
 {
-	char *mem = anon_pages(PAGE);
+	char *mem = scattered_pages(N);
 	struct snap base;
 	struct vdpa v;
 
@@ -646,6 +646,12 @@ TEST_F(vdpa, device_that_fails_late)
 	ASSERT_EQ(0, write_text(WATCH "fail_late", "1"));
 	EXPECT_EQ(FAILED, vdpa_map(&v, mem, FAR, PAGE, VDPA_RW));
 	EXPECT_BACK(&base);
+
+	/* In the middle: some pages have been mapped before, others come later */
+	ASSERT_EQ(0, write_text(WATCH "fail_late", "10"));
+	EXPECT_EQ(FAILED, vdpa_map(&v, mem, FAR, SIZE, VDPA_RW));
+	EXPECT_BACK(&base);
+	EXPECT_EQ(self->exposed, read_long(WATCH "exposed", -1));
 
 	ASSERT_EQ(0, write_text(WATCH "fail_late", "1"));
 	ASSERT_EQ(0, write_text(WATCH "fail_in", "2"));
