@@ -464,8 +464,15 @@ static inline void pin_ledger_publish(struct pin_ledger *ledger)
 {
 	lockdep_assert_held(&ledger->lock);
 
+	/* Who looks never finds that more is charged than is held */
+	if (ledger->held > ledger->held_now) {
+		WRITE_ONCE(ledger->held_now, ledger->held);
+		smp_wmb();
+	}
 	WRITE_ONCE(ledger->mm->pin_charge,
 		   pin_ledger_due(ledger, PIN_COUNTER_LOCKED));
+	/* The charge before what is held */
+	smp_wmb();
 	WRITE_ONCE(ledger->held_now, ledger->held);
 	if (ledger->uncounted)
 		pin_ledger_count_node(ledger);

@@ -130,6 +130,24 @@ static void show_accounts(struct seq_file *m, struct pin_ledger *ledger)
 	} while (n == LINES_AT_ONCE && !seq_has_overflowed(m));
 }
 
+/* What is charged and what is held, of one moment; pins go on meanwhile */
+static unsigned long read_counters(struct pin_ledger *ledger, unsigned long *counters)
+{
+	unsigned int i, tries = 1000;
+	unsigned long held;
+
+	do {
+		held = READ_ONCE(ledger->held_now);
+		/* Both sides of the barriers in pin_ledger_publish() */
+		smp_rmb();
+		for (i = 0; i < PIN_COUNTER_NR; i++)
+			counters[i] = pin_ledger_published(ledger, i);
+		counters[PIN_COUNTER_USER] += READ_ONCE(ledger->second_charged);
+		smp_rmb();
+	} while (held != READ_ONCE(ledger->held_now) && --tries);
+	return held;
+}
+
 /**
  * longterm_pins_show() - write the text of /proc/<pid>/longterm_pins
  * @m: where to
@@ -144,16 +162,12 @@ void longterm_pins_show(struct seq_file *m, struct mm_struct *mm,
 	struct pin_ledger *ledger = mm ? pin_ledger_find(mm) : NULL;
 	unsigned long counters[PIN_COUNTER_NR] = {}, held = 0;
 	struct misc_cg *cg;
-	int i;
 
 	show_columns(m);
 	seq_putc(m, '\n');
 	if (ledger) {
 		show_accounts(m, ledger);
-		for (i = 0; i < PIN_COUNTER_NR; i++)
-			counters[i] = pin_ledger_published(ledger, i);
-		counters[PIN_COUNTER_USER] += READ_ONCE(ledger->second_charged);
-		held = READ_ONCE(ledger->held_now);
+		held = read_counters(ledger, counters);
 	}
 	seq_printf(m, "charge %lu\nheld %lu\npinned %lu\nuser %lu\n",
 		   counters[PIN_COUNTER_LOCKED], held,
