@@ -194,15 +194,20 @@ static void count(struct count *c)
 	c->vmpin = status_pages(0, "VmPin:");
 }
 
-/* Since @base so many pages were pinned, so many put, and VmPin is larger */
+/*
+ * Since @base so many pages were pinned, so many put, and VmPin is larger. Where a page
+ * table changes just then, GUP-fast gives a pin back, and takes it again.
+ */
 #define EXPECT_COUNT(base, pinned, put, more)				\
 	do {								\
 		struct count __now;					\
+		long __again;						\
 									\
 		count(&__now);						\
-		EXPECT_EQ(pinned, __now.acquired - (base)->acquired)	\
+		__again = __now.acquired - (base)->acquired - (pinned);	\
+		EXPECT_LE(0, __again)					\
 			TH_LOG("nr_foll_pin_acquired, line %d", __LINE__); \
-		EXPECT_EQ(put, __now.released - (base)->released)	\
+		EXPECT_EQ((put) + __again, __now.released - (base)->released) \
 			TH_LOG("nr_foll_pin_released, line %d", __LINE__); \
 		EXPECT_EQ(more, __now.vmpin - (base)->vmpin)		\
 			TH_LOG("VmPin, line %d", __LINE__);		\
