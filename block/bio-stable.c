@@ -2,9 +2,9 @@
 /*
  * Writeback of pinned pages writes copies of them.
  *
- * A store by the CPU to a page under writeback waits, or changes what is being
- * written only where nobody minds. A device that has pinned the page does not wait.
- * Then a checksum that was computed before the page was sent (btrfs, T10 PI,
+ * A store by the CPU to a page under writeback waits for its end, where the file system
+ * or the disk asks for that. A device that has pinned the page does not wait. Then a
+ * checksum that was computed before the page was sent (btrfs, T10 PI,
  * dm-integrity, the journal of ext4) is wrong, legs and parity of a RAID differ, and
  * compressed data can be garbage. This is the bounce page of the 2019 put_user_pages
  * series. It is above the block layer: all that is below sees the copy.

@@ -18,7 +18,11 @@ enum stack {
 	RAID5,			/* three, and pages are sent without a copy (skip_copy) */
 };
 
-/* In @path, of 32 bytes, where it is then. Only T10_PI is not empty, but all zeroes. */
+/*
+ * In @path, of 32 bytes, where it is then. INTEGRITY and T10_PI are all zeroes; others have
+ * what the target has. Parity need not be right before: with three legs md reads the
+ * other data, and not the parity, where it writes a part of a stripe.
+ */
 int stack_open(enum stack stack, char *path);
 void stack_close(enum stack stack);
 
