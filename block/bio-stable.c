@@ -124,8 +124,9 @@ static struct bio *stable_part(struct bio *bio, struct bvec_iter *iter)
 		struct page *page = bv.bv_page;
 
 		if (folio_maybe_dma_pinned(page_folio(page))) {
-			page = stable_page(page, bv.bv_offset, bv.bv_len,
-					 s->copies ? GFP_NOWAIT | __GFP_NOWARN : GFP_NOIO);
+			gfp_t gfp = s->copies ? GFP_NOWAIT | __GFP_NOWARN : GFP_NOIO;
+
+			page = stable_page(page, bv.bv_offset, bv.bv_len, gfp);
 			if (!page)
 				break;
 			s->copies |= BIT(part->bi_vcnt);

@@ -467,6 +467,7 @@ static inline void pin_ledger_publish(struct pin_ledger *ledger)
 	/* Who looks never finds that more is charged than is held */
 	if (ledger->held > ledger->held_now) {
 		WRITE_ONCE(ledger->held_now, ledger->held);
+		/* What is held before the charge */
 		smp_wmb();
 	}
 	WRITE_ONCE(ledger->mm->pin_charge,

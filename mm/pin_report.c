@@ -143,6 +143,7 @@ static unsigned long read_counters(struct pin_ledger *ledger, unsigned long *cou
 		for (i = 0; i < PIN_COUNTER_NR; i++)
 			counters[i] = pin_ledger_published(ledger, i);
 		counters[PIN_COUNTER_USER] += READ_ONCE(ledger->second_charged);
+		/* As above */
 		smp_rmb();
 	} while (held != READ_ONCE(ledger->held_now) && --tries);
 	return held;
