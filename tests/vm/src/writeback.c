@@ -716,8 +716,8 @@ static void copy(void)
 	close(fd);
 }
 
-/* Where P is on the disk */
-static uint64_t place_of_p(void)
+/* What of the disk P is in */
+static struct fiemap_extent extent_of_p(void)
 {
 	struct {
 		struct fiemap map;
@@ -730,11 +730,20 @@ static uint64_t place_of_p(void)
 		},
 	};
 
-	if (fs == BDEV)
-		return P * PAGE;
 	must(!ioctl(file, FS_IOC_FIEMAP, &m) && m.map.fm_mapped_extents == 1,
 	     "FIEMAP");
-	return m.extent.fe_physical + P * PAGE - m.extent.fe_logical;
+	return m.extent;
+}
+
+/* Where P is on the disk */
+static uint64_t place_of_p(void)
+{
+	struct fiemap_extent e;
+
+	if (fs == BDEV)
+		return P * PAGE;
+	e = extent_of_p();
+	return e.fe_physical + P * PAGE - e.fe_logical;
 }
 
 static bool is_at(uint64_t place, size_t len, unsigned int content)
@@ -2427,25 +2436,16 @@ static const char *checkpoint(void)
 /* What can change while it is compressed is not */
 static const char *compressed(void)
 {
-	struct {
-		struct fiemap map;
-		struct fiemap_extent extent;
-	} m = {
-		.map = {
-			.fm_start = P * PAGE,
-			.fm_length = PAGE,
-			.fm_extent_count = 1,
-		},
-	};
+	bool encoded;
 
 	must(!mount(NULL, DIR, NULL, MS_REMOUNT, "compress-force=lzo"), "compression");
 	pin();
 	memset(map, 'x', P * PAGE);
 	memset(map + (Q + 1) * PAGE, 'x', (FILE_PAGES - Q - 1) * PAGE);
 	must(!fsync(file), "fsync of what is pinned");
-	must(!ioctl(file, FS_IOC_FIEMAP, &m) && m.map.fm_mapped_extents == 1, "FIEMAP");
+	encoded = extent_of_p().fe_flags & FIEMAP_EXTENT_ENCODED;
 	release();
-	if (m.extent.fe_flags & FIEMAP_EXTENT_ENCODED)
+	if (encoded)
 		return "compressed";
 	return survived_and(fsync_error());
 }
