@@ -2530,22 +2530,30 @@ static const char *pin_waits(void)
 /* 1,024 pages are pinned, and no page is to be had to copy them to */
 #define MANY_PAGES	(4 * MB / PAGE)
 
-static void no_pages(bool none)
+/* What it takes to end that is open before: open() allocates */
+static int no_pages(void)
 {
-	static const char *const file[][2] = {
+	static const char *const text[][2] = {
 		{ "ignore-gfp-wait", "N" }, { "task-filter", "Y" }, { "min-order", "0" },
-		{ "verbose", "0" }, { "times", "-1" },
+		{ "verbose", "0" }, { "times", "-1" }, { "probability", "100" },
 	};
+	int fd = open_file("/proc/thread-self/make-it-fail", O_WRONLY);
 	char name[80];
 	size_t i;
 
-	for (i = 0; i < ARRAY_SIZE(file); i++) {
-		snprintf(name, sizeof(name), "/sys/kernel/debug/fail_page_alloc/%s", file[i][0]);
-		must_be_0(write_text(name, file[i][1]), name);
+	for (i = 0; i < ARRAY_SIZE(text); i++) {
+		snprintf(name, sizeof(name), "/sys/kernel/debug/fail_page_alloc/%s", text[i][0]);
+		must_be_0(write_text(name, text[i][1]), name);
 	}
-	must_be_0(write_text("/proc/thread-self/make-it-fail", none ? "1" : "0") ?:
-		  write_text("/sys/kernel/debug/fail_page_alloc/probability",
-			     none ? "100" : "0"), "fault injection");
+	must(pwrite(fd, "1", 1, 0) == 1, "fault injection");
+	return fd;
+}
+
+static void pages_again(int fd)
+{
+	must(pwrite(fd, "0", 1, 0) == 1, "fault injection");
+	close(fd);
+	must_be_0(write_text("/sys/kernel/debug/fail_page_alloc/probability", "0"), "no faults");
 }
 
 static const char *copies_without_memory(void)
@@ -2553,7 +2561,7 @@ static const char *copies_without_memory(void)
 	static struct iocb cb[2];
 	long copied = vmstat("pin_copied");
 	char wide[32];
-	int from, i, error;
+	int from, fd, i, error;
 
 	close_map();
 	if (fs != BDEV)
@@ -2576,11 +2584,11 @@ static const char *copies_without_memory(void)
 	must_be_pinned(MANY_PAGES);
 	for (i = 0; i < (int)MANY_PAGES; i++)
 		fill(map + i * PAGE, PAGE, WRITTEN + i % 2);
-	no_pages(true);
+	fd = no_pages();
 	/* The file system has allocations of its own */
 	for (i = 0; (error = fsync_error()) == ENOMEM && i < 1000; i++)
 		;
-	no_pages(false);
+	pages_again(fd);
 	copied = vmstat("pin_copied") - copied;
 	must_be_0(wide_release(0) ?: wide_release(1), "release");
 	must(aio_end() == 2 * WIDE && aio_end() == 2 * WIDE, "reads");
