@@ -27,6 +27,7 @@
 #include <unistd.h>
 
 #include "hold_lib.h"
+#include "pins.h"
 #include "util.h"
 
 #define REPS	3
@@ -114,25 +115,6 @@ static unsigned long kworkers_ns(void)
 	return ns;
 }
 
-/* 0 if the kernel has no such counter */
-static unsigned long vmstat(const char *name)
-{
-	size_t len = strlen(name);
-	unsigned long value = 0;
-	char *text, *at;
-
-	write_text("/proc/sys/vm/stat_refresh", "1");
-	text = slurp("/proc/vmstat");
-	must(text, "/proc/vmstat");
-	for (at = text; at; at = strchr(at, '\n')) {
-		at += *at == '\n';
-		if (!strncmp(at, name, len) && at[len] == ' ')
-			value = strtoul(at + len, NULL, 10);
-	}
-	free(text);
-	return value;
-}
-
 static void set(const char *name, const char *value)
 {
 	char path[80];
@@ -144,7 +126,7 @@ static void set(const char *name, const char *value)
 static bool has_pinned(void *pages)
 {
 	return vmstat("nr_foll_pin_acquired") - vmstat("nr_foll_pin_released") ==
-	       (unsigned long)pages;
+	       (long)pages;
 }
 
 /* Nobody looks meanwhile. The clock of the VM goes on where all sleep. */
@@ -157,7 +139,8 @@ static void settle(void)
 static void flush_bench(int fd, const char *name, unsigned long start, int rep)
 {
 	static char block[1 << 16];
-	unsigned long i, written, ns;
+	unsigned long i, ns;
+	long written;
 
 	memset(block, rep, sizeof(block));
 	for (i = 0; i < SIZE; i += sizeof(block))
@@ -168,7 +151,7 @@ static void flush_bench(int fd, const char *name, unsigned long start, int rep)
 	set("dirty_writeback_centisecs", "500");
 	do
 		settle();
-	while (vmstat("nr_written") - written < SIZE / PAGE || vmstat("nr_writeback"));
+	while (vmstat("nr_written") - written < (long)(SIZE / PAGE) || vmstat("nr_writeback"));
 	ns = kworkers_ns() - ns;
 	set("dirty_writeback_centisecs", "0");
 	if (rep)
@@ -212,7 +195,8 @@ static void fsync_bench(int fd, const char *name, unsigned long size)
 
 static void pinned_bench(const char *disk, int fd, unsigned long pages)
 {
-	unsigned long size = ROUND_UP(pages * PAGE, PIECE), noted, noticed, ns;
+	unsigned long size = ROUND_UP(pages * PAGE, PIECE), ns;
+	long noted, noticed;
 	char *map;
 	int rep;
 
@@ -235,7 +219,7 @@ static void pinned_bench(const char *disk, int fd, unsigned long pages)
 	pin_all(disk, map, size);
 	fsync_bench(fd, "fsync-pinned", size);
 	noted = vmstat("pin_noted") - noted;
-	printf("# %lu pages are pinned, %lu are noted\n", size / PAGE, noted);
+	printf("# %lu pages are pinned, %ld are noted\n", size / PAGE, noted);
 	noticed = vmstat("pin_noticed");
 	for (rep = 0; rep <= REPS; rep++)
 		flush_bench(fd, "flusher-pinned", size, rep);
@@ -248,7 +232,7 @@ static void pinned_bench(const char *disk, int fd, unsigned long pages)
 	ns = kworkers_ns() - ns;
 	noticed = vmstat("pin_noticed") - noticed;
 	if (noticed)
-		printf("notice 1 %lu %lu\n", ns, noticed);
+		printf("notice 1 %lu %ld\n", ns, noticed);
 	must(!wide_release(0), "release");
 	must(wait_for(has_pinned, NULL), "puts");
 	wide_close();

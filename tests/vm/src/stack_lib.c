@@ -90,23 +90,25 @@ static bool disk_appeared(void *path)
 	return *(char *)path && file_exists(path);
 }
 
-static int t10_pi_open(char *path)
+static int scsi_debug_open(const char *with, char *path)
 {
 	char command[200];
 
 	snprintf(command, sizeof(command),
-		 "insmod %s/drivers/scsi/scsi_debug.ko dif=1 dix=1 dev_size_mb=64 max_queue=1 delay=0",
-		 getenv("USERPIN_OBJ"));
+		 "insmod %s/drivers/scsi/scsi_debug.ko %s max_queue=1 delay=0",
+		 getenv("USERPIN_OBJ"), with);
 	if (system(command))
 		return -ENODEV;
 	*path = 0;
 	return wait_for(disk_appeared, path) ? 0 : -ENODEV;
 }
 
-int stack_slow(bool slow)
+int stack_slow(unsigned int jiffies)
 {
-	/* The most that it takes, in nanoseconds */
-	return write_text(SCSI_DEBUG "ndelay", slow ? "999999999" : "0");
+	char text[12];
+
+	snprintf(text, sizeof(text), "%u", jiffies);
+	return write_text(SCSI_DEBUG "delay", text);
 }
 
 /* --- md --------------------------------------------------------------------------- */
@@ -208,7 +210,9 @@ int stack_open(enum stack stack, char *path)
 	case INTEGRITY:
 		return integrity_open(path);
 	case T10_PI:
-		return t10_pi_open(path);
+		return scsi_debug_open("dev_size_mb=64 dif=1 dix=1", path);
+	case ZONED:
+		return scsi_debug_open("dev_size_mb=256 zbc=managed zone_size_mb=4", path);
 	case RAID1:
 	case RAID5:
 		return md_open(stack, path);
@@ -225,6 +229,7 @@ void stack_close(enum stack stack)
 		dm_remove("integrity");
 		break;
 	case T10_PI:
+	case ZONED:
 		if (system("rmmod scsi_debug"))
 			fprintf(stderr, "scsi_debug is in use\n");
 		break;

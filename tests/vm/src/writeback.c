@@ -198,6 +198,8 @@ static const struct row {
 	{ "in-flight.raid5", in_flight, ON_RAID5, false, { "wrong parity" } },
 	{ "in-flight.crash", in_flight_crash, 0, false,
 	  { HOLDS, HOLDS, UNREADABLE, [EXT4_JOURNAL] = "cannot be mounted" } },
+	{ "in-flight.zoned", in_flight_crash, ON_ZONED, false, { [BTRFS] = UNREADABLE } },
+	{ "in-flight.cgroup", of_cgroup, 0, false, { HOLDS, HOLDS, HOLDS } },
 	{ "checkpoint", checkpoint, 0, true, { [EXT4_JOURNAL] = HOLDS } },
 	{ "in-flight.compressed", compressed, 0, false, { [BTRFS] = "compressed" } },
 	{ "in-flight.no-memory", copies_without_memory, 0, false,
@@ -302,6 +304,8 @@ static enum stack stack_below(enum how how)
 		return INTEGRITY;
 	case ON_T10_PI:
 		return T10_PI;
+	case ON_ZONED:
+		return ZONED;
 	case ON_RAID1:
 		return RAID1;
 	case ON_RAID5:

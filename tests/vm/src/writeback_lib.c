@@ -378,26 +378,9 @@ void *submit(void *cb)
 	return NULL;
 }
 
-long vm_counter(const char *name)
-{
-	char *text = slurp("/proc/vmstat"), *at;
-	size_t len = strlen(name);
-	long value = 0;
-
-	must(text, "vmstat");
-	for (at = text; at; at = strchr(at, '\n')) {
-		at += *at == '\n';
-		if (!strncmp(at, name, len) && at[len] == ' ')
-			value = atol(at + len);
-	}
-	free(text);
-	return value;
-}
-
 bool pinned(void *pages)
 {
-	write_text("/proc/sys/vm/stat_refresh", "1");
-	return vm_counter("nr_foll_pin_acquired") - vm_counter("nr_foll_pin_released") ==
+	return vmstat("nr_foll_pin_acquired") - vmstat("nr_foll_pin_released") ==
 	       (long)pages;
 }
 
@@ -568,4 +551,20 @@ int do_sync(void)
 	default:
 		return fsync(file);
 	}
+}
+
+#define EXPIRY		"/proc/sys/vm/dirty_expire_centisecs"
+#define INTERVAL	"/proc/sys/vm/dirty_writeback_centisecs"
+
+void start_flusher(void)
+{
+	must_be_0(write_text(EXPIRY, "1"), EXPIRY);
+	/* It is woken up when the interval was 0 */
+	must_be_0(write_text(INTERVAL, "0") ?: write_text(INTERVAL, "1"), INTERVAL);
+}
+
+void stop_flusher(void)
+{
+	must_be_0(write_text(EXPIRY, "3000") ?: write_text(INTERVAL, "500"),
+		  "intervals as before");
 }

@@ -15,6 +15,7 @@
 #include <sys/types.h>
 
 #include "kselftest.h"
+#include "pins.h"
 #include "stack_lib.h"
 #include "util.h"
 
@@ -69,8 +70,8 @@ enum how {
 	MOUNT, FSCONFIG,
 	/* pin_waits() */
 	FIRST, KILLED,
-	/* race(), in_flight(): what the file system is on */
-	ON_INTEGRITY, ON_T10_PI, ON_RAID1, ON_RAID5,
+	/* race(), in_flight*(): what the file system is on */
+	ON_INTEGRITY, ON_T10_PI, ON_ZONED, ON_RAID1, ON_RAID5,
 };
 
 /* writeback.c sets these before the case starts */
@@ -150,8 +151,6 @@ long aio_end(void);
 /* The same as aio_start(), for a thread */
 void *submit(void *cb);
 
-/* Of /proc/vmstat; 0 if this kernel has no such counter */
-long vm_counter(const char *name);
 /* Are so many pages pinned (a number)? Nobody else pins anything here. */
 bool pinned(void *pages);
 void must_be_pinned(long n);
@@ -179,5 +178,8 @@ void make_dirty(void);
 
 /* In the way that @how says; 0, unless it fails */
 int do_sync(void);
+/* What is dirty is written in between, though nobody asks for it */
+void start_flusher(void);
+void stop_flusher(void);
 
 #endif

@@ -148,7 +148,7 @@ static const char *end_checker(void)
 /* How often a pin met a writeback, or a put a clean page */
 static long say_notes(long pins, long before)
 {
-	long notes = vm_counter("pin_noted") - before;
+	long notes = vmstat("pin_noted") - before;
 
 	ksft_print_msg("%s: %ld pins, %ld notes\n", fs_table[fs].name, pins, notes);
 	fflush(stdout);
@@ -163,7 +163,7 @@ const char *race(void)
 {
 	uint64_t number, last[FILE_PAGES] = { 0 }, found;
 	struct iovec from = { &number, sizeof(number) }, to = { NULL, sizeof(number) };
-	long notes = vm_counter("pin_noted");
+	long notes = vmstat("pin_noted");
 	const char *what;
 	pthread_t thread;
 	unsigned int page;
@@ -301,7 +301,7 @@ const char *race_read(void)
 {
 	char *mem = pages(FILE_PAGES), *data, wide[32];
 	const char *below = getenv("USERPIN_SOURCE"), *what = NULL;
-	long notes = vm_counter("pin_noted"), pins = 0;
+	long notes = vmstat("pin_noted"), pins = 0;
 	int from, direct, again;
 	pthread_t thread;
 	unsigned int i;

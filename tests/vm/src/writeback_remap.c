@@ -35,15 +35,9 @@ static bool flushed(void *arg)
 /* What is dirty is written, though nobody asks for it */
 static void let_flusher_write(void)
 {
-	static const char interval[] = "/proc/sys/vm/dirty_writeback_centisecs";
-
-	must_be_0(write_text("/proc/sys/vm/dirty_expire_centisecs", "1"), "expiry");
-	/* It is woken up when the interval was 0 */
-	must_be_0(write_text(interval, "0") ?: write_text(interval, "1"),
-		  "interval");
+	start_flusher();
 	must(wait_for(flushed, NULL), "write by the flusher");
-	must_be_0(write_text("/proc/sys/vm/dirty_expire_centisecs", "3000") ?:
-		  write_text(interval, "500"), "intervals as before");
+	stop_flusher();
 }
 
 /* A copy that was made before the device writes has the old data */

@@ -54,6 +54,7 @@ const char *in_flight(void);
 const char *in_flight_pi(void);
 const char *in_flight_crash(void);
 const char *checkpoint(void);
+const char *of_cgroup(void);
 const char *compressed(void);
 const char *pin_waits(void);
 const char *copies_without_memory(void);
