@@ -18,28 +18,35 @@
  *     until its copy is written, and it goes through clean: mm/pin_writeback.c.
  *  3. What is pinned is always written, never skipped, and nobody waits for the unpin:
  *     that may be hours away.
- *  4. Who waits for a page of the pool has no copy that is not on its way. Those that
- *     are come back when they are written. So writeback goes on when there is no memory.
+ *  4. Nobody waits for a page of the pool while it has a copy that is not submitted.
+ *     Those that are submitted come back when they are written. So writeback goes on
+ *     when there is no memory.
+ *  5. A buffer that is written without a writeback of its folio notes it, as the start
+ *     of a writeback does: submit_bh_stable(), and invariant 3 of mm/pin_writeback.c.
  *
- * 4 does not hold where the disk is a loop device whose own file has pinned pages: both
- * use one pool, as they share that of fscrypt. That needs a pool that is empty, and no
- * free page anywhere. btrfs looks up an extent while it has copies that are not on
- * their way, and may need memory for that, as it does with its bios.
+ * The machine has one pool. So when no page is free, and one disk with pinned pages does
+ * not answer, writeback of pinned pages to other disks waits for it; and a loop device
+ * whose own file has pinned pages waits for itself. btrfs looks up an extent while it
+ * has copies that are not submitted, and may need memory for that, as it does with its
+ * bios.
  *
  * The journal of ext4 with data=journal does not use the pool: its copies live until the
- * commit ends, and the same thread writes and frees them. It has to have the memory, as
- * for blocks that it escapes.
+ * commit ends, and the same thread writes and frees them. Without memory it takes the
+ * reserves (__GFP_NOFAIL): a journal that is aborted for want of a copy is worse.
  *
  * A copy may be torn, when the device writes just then. So may be what is on the disk
  * after a crash at any time. The page is noted, and is written again.
  *
  * When a pin is looked for: after PG_writeback was set, see mm/pin_writeback.c for the
- * barriers. A pin that has gone by then does not write any more. The journal and its
- * checkpoint write buffers without PG_writeback. A new pin needs a write fault then,
- * which waits for the lock of the buffer, or for the end of BH_Shadow.
+ * barriers. A pin that has gone by then does not write any more. The journal of ext4 and
+ * its checkpoint write buffers without PG_writeback. A new pin needs a write fault then,
+ * which waits for the lock of the buffer, or for the end of BH_Shadow. Reiserfs, and who
+ * maps a block device that has a file system, do not wait there: such a pin can come
+ * while the buffer is on its way.
  *
  * Pins with FOLL_NOFAULT do not wait: their callers have locks of a file system. Direct
- * reads of btrfs and gfs2 begin with such a pin.
+ * reads of btrfs and gfs2 begin with such a pin. Nor do those with FOLL_NOWAIT, which
+ * ask for that.
  *
  * Sent as they are: bios of blk-crypto, atomic ones, and those of REQ_OP_ZONE_APPEND (but
  * btrfs copies before it chooses that). fscrypt and blk-crypto's fallback encrypt into
@@ -54,7 +61,7 @@
 #include <linux/mempool.h>
 #include <linux/vmstat.h>
 
-/* Of one part of a bio: it is a bitmap. As many are in the pool. */
+/* Pages of one part of a bio, which has a bitmap of them; and of the pool */
 #define STABLE_PAGES	32
 
 /**
@@ -103,7 +110,10 @@ static void stable_end_io(struct bio *part)
 	bio_endio(bio);
 }
 
-/* The next part of @bio, which waits for at most one page */
+/*
+ * Make the next part of @bio. This waits for at most one page: a part ends before a second
+ * one that is not to be had. Blocks of a disk are not larger than a page.
+ */
 static struct bio *stable_part(struct bio *bio, struct bvec_iter *iter)
 {
 	struct stable_bio *s;

@@ -11,8 +11,8 @@
  * share. docs/behaviour.md has what stock kernels do.
  *
  * This is the special handling of the 2019 put_user_pages series. Its bounce pages are
- * in block/bio-stable.c: they are about what is written being stable, not about what is
- * lost.
+ * another thing: they keep what is written from changing on its way, and this file
+ * keeps it from being lost. See block/bio-stable.c.
  *
  * Words:
  *
@@ -36,8 +36,7 @@
  *     time. (pin_writeback_dirty())
  *  3. A pinned folio is noted, or all of its blocks are dirty. They are when it gets
  *     pinned, since a writable PTE says so; and when a writeback starts, it is
- *     noted (pin_writeback_start()), and when a buffer of it is written without
- *     one (submit_bh_stable()). So what a put finds clean, or dirty by
+ *     noted (pin_writeback_start()). So what a put finds clean, or dirty by
  *     something else than a pin, it notes. PG_dirty alone says nothing: a write()
  *     to another block sets it, too.
  *  4. A noted folio is not reclaimed. (__remove_mapping())

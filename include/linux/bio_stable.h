@@ -89,7 +89,7 @@ static inline struct folio *folio_stable_copy(struct folio *folio, size_t offset
  */
 static inline struct folio *folio_stable_put(struct folio *folio)
 {
-	/* It is under writeback, so that nobody can truncate it: a copy has no file */
+	/* A file's folio keeps its mapping under writeback, so one without it is a copy */
 	return folio->mapping ? folio : __folio_stable_put(folio);
 }
 
