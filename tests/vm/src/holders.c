@@ -944,18 +944,17 @@ static void pins_that_fail(struct __test_metadata *_metadata,
 			   const FIXTURE_VARIANT(holder) *variant, int fd,
 			   long n, bool anew)
 {
-	int at, ret, failures = 0;
-	bool failed = true;
+	struct failing f = { .fd = fd };
+	int ret;
 
-	for (at = 1; failed && at < 10000 && !_metadata->exit_code; at++) {
+	while (FAILING_NEXT(&f)) {
 		if (anew) {
 			CLOSE(self->a);
 			ASSERT_EQ(0, OPEN(self->a));
 		}
-		arm(fd, at);
+		failing_arm(&f);
 		ret = PIN(self->a, 0, n);
-		failed = disarm(fd);
-		failures += !!ret;
+		failing_disarm(&f, ret);
 		if (!ret) {
 			EXPECT_PINS(n, n);
 			EXPECT_EQ(0, UNPIN(self->a, n));
@@ -963,45 +962,38 @@ static void pins_that_fail(struct __test_metadata *_metadata,
 			UNPIN(self->a, n);
 		}
 		EXPECT_BACK(&self->before);
-		if (_metadata->exit_code)
-			TH_LOG("failure %d: %s", at, strerror(-ret));
 	}
-	EXPECT_FALSE(failed) TH_LOG("no end after %d failures", at);
-	EXPECT_LT(anew ? 3 : 0, failures);
-	TH_LOG("%s: %d of %d failures mattered", anew ? "first" : "next",
-	       failures, at - 2);
+	TH_LOG("%s pin", anew ? "first" : "next");
+	EXPECT_FAILED_IN_TURN(&f, anew ? 4 : 1);
 }
 
 TEST_F(holder, allocations)
 {
 	const long n = variant->row->n == N ? FEW : variant->row->n;
-	bool failed = true;
-	int fd, at, ret;
+	struct failing f = {};
 	long i;
+	int ret;
 
-	if (!failing_supported())
-		SKIP(return, "this kernel has no fault injection");
-	fd = failing_open();
-	ASSERT_LE(0, fd);
+	NEED_FAILING(f.fd);
 	/* Neighbours in memory were not allocated one after the other */
 	for (i = 0; i < n; i++)
 		self->mem[i * 29 % n * PAGE] = 1;
-	pins_that_fail(_metadata, self, variant, fd, n, true);
-	pins_that_fail(_metadata, self, variant, fd, n, false);
+	pins_that_fail(_metadata, self, variant, f.fd, n, true);
+	pins_that_fail(_metadata, self, variant, f.fd, n, false);
 
 	/* To unpin takes no memory */
-	for (at = 1; failed && !_metadata->exit_code; at++) {
+	while (FAILING_NEXT(&f)) {
 		ASSERT_EQ(0, PIN(self->a, 0, n));
-		arm(fd, at);
+		failing_arm(&f);
 		ret = UNPIN(self->a, n);
-		failed = disarm(fd);
-		EXPECT_NE(-ENOMEM, ret) TH_LOG("failure %d", at);
+		failing_disarm(&f, ret);
+		EXPECT_NE(-ENOMEM, ret);
 		/* It fails if the question is not copied, or just the answer */
 		if (ret)
 			UNPIN(self->a, n);
 		EXPECT_BACK(&self->before);
 	}
-	close(fd);
+	close(f.fd);
 }
 
 /* --- Two at a time ------------------------------------------------------------ */

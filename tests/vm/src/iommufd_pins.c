@@ -395,41 +395,38 @@ static bool put_before_unmap(bool *unmaps)
  */
 TEST(failed_domain_unmaps_first)
 {
-	bool injected = true, unmaps = false;
 	char *mem = small_pages(SIZE);
 	struct iommufd i, second;
-	int nth, n, ret;
+	struct failing f = {};
+	bool unmaps = false;
+	int ret;
 
 	NEED_DEVICES(2U);
-	if (!failing_supported())
-		SKIP(return, "this kernel has no fault injection");
+	NEED_FAILING(f.fd);
 	ASSERT_NE(NULL, mem);
 	memset(mem, 1, SIZE);
 	ASSERT_EQ(0, iommufd_open(&i, 0, 0));
 	ASSERT_EQ(0, iommufd_attach_apart(&second, &i, 1));
-	nth = failing_open();
-	ASSERT_LE(0, nth);
 	ASSERT_EQ(0, write_text(TRACEFS "/events/iommu/unmap/enable", "1"));
-	for (n = 1; injected && !_metadata->exit_code; n++) {
+	while (FAILING_NEXT(&f)) {
 		/* Page tables of other addresses are all new */
-		uint64_t iova = IOVA + n * GB;
+		uint64_t iova = IOVA + f.n * GB;
 
 		ASSERT_EQ(0, trace_on());
-		arm(nth, n);
+		failing_arm(&f);
 		ret = iommufd_map(&i, mem, iova, SIZE);
-		injected = disarm(nth);
+		failing_disarm(&f, ret);
 		trace_off();
 		if (ret) {
-			EXPECT_FALSE(put_before_unmap(&unmaps))
-				TH_LOG("at %d", n);
+			EXPECT_FALSE(put_before_unmap(&unmaps));
 		} else {
 			EXPECT_EQ((long)SIZE, iommufd_unmap(&i, iova, SIZE));
 		}
 	}
 	write_text(TRACEFS "/events/iommu/unmap/enable", "0");
-	TH_LOG("%d allocations", n - 2);
+	EXPECT_FAILED_IN_TURN(&f, 1);
 	EXPECT_TRUE(unmaps) TH_LOG("the second page table has never failed");
-	close(nth);
+	close(f.fd);
 	close(second.dev);
 	iommufd_close(&i);
 }
@@ -457,55 +454,51 @@ static bool unmapped(uint64_t iova)
 TEST(failed_scattered_map_leaves_nothing)
 {
 	const long n = 700, first = 600;
-	int nth, at, failed = 0, undone = 0;
 	char *mem = scattered_pages(n);
 	struct snap before, base;
+	struct failing f = {};
 	struct vfio_dev dev;
-	bool injected = true;
 	struct iommufd i;
+	int undone = 0;
 
 	NEED_DEVICES(1U);
-	if (!failing_supported())
-		SKIP(return, "this kernel has no fault injection");
+	NEED_FAILING(f.fd);
 	ASSERT_NE(NULL, mem);
 	ASSERT_EQ(0, snap(&before));
 	ASSERT_EQ(0, iommufd_open(&i, 0, 0));
 	ASSERT_EQ(0, iommufd_start(&i, &dev));
 	ASSERT_EQ(0, snap(&base));
-	nth = failing_open();
-	ASSERT_LE(0, nth);
 	ASSERT_EQ(0, write_text(TRACEFS "/events/iommu/unmap/enable", "1"));
-	for (at = 1; injected && !_metadata->exit_code; at++) {
+	while (FAILING_NEXT(&f)) {
 		/* Each time the last page tables are new. edu does not reach all of them */
-		uint64_t iova = IOVA + at * 2 * HUGE * PAGE - first * PAGE;
+		uint64_t iova = IOVA + f.n * 2 * HUGE * PAGE - first * PAGE;
 		int ret;
 
 		ASSERT_EQ(0, trace_on());
-		arm(nth, at);
+		failing_arm(&f);
 		ret = iommufd_map(&i, mem, iova, n * PAGE);
-		injected = disarm(nth);
+		failing_disarm(&f, ret);
 		trace_off();
-		EXPECT_NE(-EINVAL, ret) TH_LOG("at %d", at);
+		EXPECT_NE(-EINVAL, ret);
 		/* As on stock, it stays mapped if the answer cannot be copied */
 		if (ret == -EFAULT)
 			iommufd_unmap(&i, iova, n * PAGE);
 		if (ret) {
-			failed++;
 			undone += unmapped(iova);
 			EXPECT_BACK(&base);
 			ret = iommufd_map(&i, mem, iova, n * PAGE);
 		}
-		EXPECT_EQ(0, ret) TH_LOG("at %d", at);
+		EXPECT_EQ(0, ret);
 		if (iova + n * PAGE <= EDU_REACH)
 			EXPECT_EQ(0, edu_check(&dev, mem, iova, n * PAGE));
 		EXPECT_EQ(n * (long)PAGE, iommufd_unmap(&i, iova, n * PAGE));
 		EXPECT_BACK(&base);
 	}
 	write_text(TRACEFS "/events/iommu/unmap/enable", "0");
-	TH_LOG("%d failures, %d of them with something mapped", failed, undone);
-	EXPECT_LT(3, failed);
+	EXPECT_FAILED_IN_TURN(&f, 4);
+	TH_LOG("%d times something was mapped", undone);
 	EXPECT_LT(0, undone) TH_LOG("the last page table has never failed");
-	close(nth);
+	close(f.fd);
 	iommufd_stop(&dev);
 	iommufd_close(&i);
 	EXPECT_BACK(&before);

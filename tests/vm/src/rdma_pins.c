@@ -466,16 +466,12 @@ TEST_F(rdma, file_that_tracks_writes)
 TEST_F(rdma, allocations)
 {
 	const size_t size = 8 * MB;
-	int fd, n, ret, failures = 0;
+	struct failing f = {};
 	struct ibv_mr *mr;
-	bool failed = true;
 	char *mem;
 	size_t i;
 
-	if (!failing_supported())
-		SKIP(return, "this kernel has no fault injection");
-	fd = failing_open();
-	ASSERT_LE(0, fd);
+	NEED_FAILING(f.fd);
 	/* Neighbours in memory were not allocated one after the other */
 	mem = memory(SMALL);
 	ASSERT_NE(NULL, mem);
@@ -484,27 +480,20 @@ TEST_F(rdma, allocations)
 	for (i = 1; i < size / PAGE; i += 2)
 		mem[i * PAGE] = 1;
 
-	for (n = 1; failed && n < 10000; n++) {
-		arm(fd, n);
+	while (FAILING_NEXT(&f)) {
+		failing_arm(&f);
 		mr = ibv_reg_mr(self->e.pd, mem, size, ACCESS_RW);
-		ret = mr ? 0 : -errno;
-		failed = disarm(fd);
-		failures += !mr;
+		failing_disarm(&f, mr ? 0 : -errno);
 		if (mr) {
 			EXPECT_EQ((long)(size / PAGE),
 				  status_pages(0, "VmPin:"));
 			EXPECT_EQ(0, ibv_dereg_mr(mr));
 		}
 		EXPECT_BACK(&self->before);
-		if (_metadata->exit_code) {
-			TH_LOG("failure %d: %s", n, strerror(-ret));
-			break;
-		}
 	}
-	EXPECT_FALSE(failed) TH_LOG("no end after %d failures", n);
-	EXPECT_LT(10, failures) TH_LOG("too few for scattered pages");
-	TH_LOG("%d allocations, %d of them mattered", n - 2, failures);
-	close(fd);
+	/* The pages are scattered */
+	EXPECT_FAILED_IN_TURN(&f, 11);
+	close(f.fd);
 }
 
 /* --- What is written -------------------------------------------------------- */

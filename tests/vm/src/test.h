@@ -38,6 +38,52 @@ static inline void __need_pins(struct __test_metadata *_metadata)
 		NEED_PINS();						\
 	} while (0)
 
+/* Faults can be injected into this thread: @fd is for struct failing, or for arm() */
+#define NEED_FAILING(fd)						\
+	do {								\
+		if (!failing_supported())				\
+			SKIP(return, "this kernel has no fault injection"); \
+		(fd) = failing_open();					\
+		ASSERT_LE(0, fd);					\
+	} while (0)
+
+/* failing_next(), as long as the test has not failed; and there is an end */
+#define FAILING_NEXT(f)		__failing_next(_metadata, f)
+
+static inline bool __failing_next(struct __test_metadata *_metadata,
+				  struct failing *f)
+{
+	if (_metadata->exit_code) {
+		if (f->n)
+			TH_LOG("failure %d: %s", f->n, strerror(-f->ret));
+		return false;
+	}
+	if (failing_next(f))
+		return true;
+	EXPECT_FALSE(f->injected) TH_LOG("no end after %d failures", f->n);
+	return false;
+}
+
+/*
+ * FAILING_NEXT() has come to an end: what was injected has made the operation fail @least
+ * times, for it may do without some things; and without that it has not failed.
+ */
+#define EXPECT_FAILED_IN_TURN(f, least)					\
+	__expect_failed_in_turn(_metadata, __LINE__, f, least)
+
+static inline void __expect_failed_in_turn(struct __test_metadata *_metadata,
+					   int line, const struct failing *f,
+					   int least)
+{
+	TH_LOG("line %d: %d failures, %d of them mattered", line, f->n - 1,
+	       f->failures);
+	if (_metadata->exit_code)
+		return;
+	EXPECT_EQ(0, f->ret) TH_LOG("with nothing injected");
+	EXPECT_LT(1, f->n) TH_LOG("nothing was made to fail");
+	EXPECT_LE(least, f->failures) TH_LOG("too few");
+}
+
 /* What is expected here, or what docs/behaviour.md says of stock */
 #define EXPECT_HERE_OR_STOCK(here, stock, seen)				\
 	EXPECT_EQ(on_stock ? (stock) : (here), seen)

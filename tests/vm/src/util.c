@@ -389,6 +389,26 @@ bool disarm(int fd)
 	return atoi(text) == 0;
 }
 
+bool failing_next(struct failing *f)
+{
+	if (f->n && (!f->injected || f->n == FAILING_MOST))
+		return false;
+	f->n++;
+	return true;
+}
+
+void failing_arm(const struct failing *f)
+{
+	arm(f->fd, f->n);
+}
+
+void failing_disarm(struct failing *f, int ret)
+{
+	f->injected = disarm(f->fd);
+	f->ret = ret;
+	f->failures += !!ret;
+}
+
 int ksm_start(void)
 {
 	write_text(KSM "/smart_scan", "0");

@@ -88,6 +88,38 @@ int failing_open(void);
 void arm(int fd, int n);
 bool disarm(int fd);
 
+/**
+ * struct failing - each thing of an operation that can fail does so in turn
+ * @fd: what failing_open() returned; all else begins as 0
+ * @n: the @n-th of them is to fail this time
+ * @injected: it did; else there are fewer, and the operation came through without
+ * @ret: what the operation returned this time: 0 or -errno
+ * @failures: how often that was an error
+ *
+ *	while (failing_next(&f)) {
+ *		failing_arm(&f);
+ *		ret = operation();
+ *		failing_disarm(&f, ret);
+ *		...
+ *	}
+ *
+ * Programs that include test.h say FAILING_NEXT(), and EXPECT_FAILED_IN_TURN() at the end.
+ */
+struct failing {
+	int fd;
+	int n;
+	bool injected;
+	int ret;
+	int failures;
+};
+
+/* Is there a next one? No more after @injected is false, or after FAILING_MOST times */
+#define FAILING_MOST	20000
+bool failing_next(struct failing *f);
+void failing_arm(const struct failing *f);
+/* @ret: 0, or -errno where the operation has failed */
+void failing_disarm(struct failing *f, int ret);
+
 /* KSM: start it, impatient and thorough */
 #define KSM	"/sys/kernel/mm/ksm"
 int ksm_start(void);

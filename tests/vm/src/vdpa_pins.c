@@ -277,23 +277,19 @@ TEST_F(vdpa, exec)
 TEST_F(vdpa, allocations_in_a_batch)
 {
 	struct vdpa *v = &self->a;
-	int fd, n, ret, failures = 0;
-	bool failed = true;
+	struct failing f = {};
 	char *mem;
+	int ret;
 
-	if (!failing_supported())
-		SKIP(return, "this kernel has no fault injection");
-	fd = failing_open();
-	ASSERT_LE(0, fd);
+	NEED_FAILING(f.fd);
 	mem = scattered_pages(N);
 	ASSERT_NE(NULL, mem);
 
-	for (n = 1; failed && n < 10000; n++) {
+	while (FAILING_NEXT(&f)) {
 		EXPECT_EQ(0, vdpa_batch_begin(v));
-		arm(fd, n);
+		failing_arm(&f);
 		ret = vdpa_map(v, mem, FAR, SIZE, VDPA_RW);
-		failed = disarm(fd);
-		failures += !!ret;
+		failing_disarm(&f, ret);
 		if (ret)
 			EXPECT_BACK(&self->base);
 		EXPECT_EQ(0, vdpa_batch_end(v));
@@ -302,15 +298,10 @@ TEST_F(vdpa, allocations_in_a_batch)
 			EXPECT_EQ(0, vdpa_unmap(v, FAR, SIZE));
 		}
 		EXPECT_BACK(&self->base);
-		if (_metadata->exit_code) {
-			TH_LOG("failure %d: %s", n, strerror(-ret));
-			break;
-		}
 	}
-	EXPECT_FALSE(failed) TH_LOG("no end after %d failures", n);
-	EXPECT_LT(10, failures) TH_LOG("too few for scattered pages");
-	TH_LOG("%d allocations, %d of them mattered", n - 2, failures);
-	close(fd);
+	/* The pages are scattered */
+	EXPECT_FAILED_IN_TURN(&f, 11);
+	close(f.fd);
 }
 
 /*
@@ -320,30 +311,26 @@ TEST_F(vdpa, allocations_in_a_batch)
 TEST_F(vdpa, allocations_between_tables)
 {
 	const struct backing *b = backing_find("thp");
-	int fd, n, ret, failures = 0;
-	struct vdpa *v = &self->a;
 	char *other = anon_pages(PAGE);
-	bool failed = true;
+	struct vdpa *v = &self->a;
+	struct failing f = {};
 	struct area area;
+	int ret;
 
-	if (!failing_supported())
-		SKIP(return, "this kernel has no fault injection");
+	NEED_FAILING(f.fd);
 	ASSERT_NE(NULL, b);
 	ASSERT_NE(NULL, other);
 	if (area_open(b, &area, NULL, NULL))
 		SKIP(return, "%s", area.why);
 	fill(area.addr, SIZE, 1);
-	fd = failing_open();
-	ASSERT_LE(0, fd);
 
-	for (n = 1; failed && n < 10000; n++) {
+	while (FAILING_NEXT(&f)) {
 		/* A place that has no tables yet */
-		uint64_t at = FAR + n * GB + 2 * MB - SIZE / 2;
+		uint64_t at = FAR + f.n * GB + 2 * MB - SIZE / 2;
 
-		arm(fd, n);
+		failing_arm(&f);
 		ret = vdpa_map(v, area.addr, at, SIZE, VDPA_RW);
-		failed = disarm(fd);
-		failures += !!ret;
+		failing_disarm(&f, ret);
 		if (!ret)
 			EXPECT_EQ(0, vdpa_unmap(v, at, SIZE));
 		EXPECT_BACK(&self->base);
@@ -351,15 +338,9 @@ TEST_F(vdpa, allocations_between_tables)
 		EXPECT_EQ(0, vdpa_map(v, other, IOVA, PAGE, VDPA_RW));
 		EXPECT_EQ(0, vdpa_unmap(v, IOVA, PAGE));
 		EXPECT_EQ(self->exposed, read_long(WATCH "exposed", 0));
-		if (_metadata->exit_code) {
-			TH_LOG("failure %d: %s", n, strerror(-ret));
-			break;
-		}
 	}
-	EXPECT_FALSE(failed) TH_LOG("no end after %d failures", n);
-	EXPECT_LT(0, failures) TH_LOG("nothing failed");
-	TH_LOG("%d allocations, %d of them mattered", n - 2, failures);
-	close(fd);
+	EXPECT_FAILED_IN_TURN(&f, 1);
+	close(f.fd);
 	area_close(&area);
 }
 
