@@ -1145,40 +1145,69 @@ static void limit_is_of_the_holders_counter(struct kunit *test)
 	free_uid(user);
 }
 
+/**
+ * struct two_users - two users who pin in one mm, as when it changes its uid
+ * @first: the first one
+ * @second: the second one, who has no plane
+ * @a: an account of the first user
+ * @b: an account of the second user
+ */
+struct two_users {
+	struct user_struct *first, *second;
+	struct pin_account *a, *b;
+};
+
+/* Users @uid and the next; their accounts have object @key, and PIN_COUNT_USER in @flags */
+static struct two_users account_test_users(struct kunit *test, uid_t uid,
+					   const void *key, unsigned int flags)
+{
+	struct account_test *t = test->priv;
+	struct two_users u;
+
+	u.first = account_test_user(test, uid);
+	u.second = account_test_user(test, uid + 1);
+	u.a = account_test_get(test, t->base.mm, key, flags, u.first);
+	u.b = account_test_get(test, t->base.mm, key, flags, u.second);
+	return u;
+}
+
+/* When both accounts are put */
+static void account_test_users_end(const struct two_users *u)
+{
+	free_uid(u->first);
+	free_uid(u->second);
+}
+
 /* @vmpin: pages that are in VmPin while ten are pinned */
 static void count_for_two_users(struct kunit *test, unsigned int flags,
 				long vmpin)
 {
 	struct account_test *t = test->priv;
 	struct mm_struct *mm = t->base.mm;
-	struct user_struct *first = account_test_user(test, 70003);
-	struct user_struct *user = account_test_user(test, 70004);
-	struct pin_account *a = account_test_get(test, mm, t, flags, first);
-	struct pin_account *b = account_test_get(test, mm, t, flags, user);
+	struct two_users u = account_test_users(test, 70003, t, flags);
 
-	KUNIT_ASSERT_PTR_NE(test, a, b);
-	account_pin(t, a, t->addr, 0, 10);
-	EXPECT_COUNTERS(test, mm, first, 0, vmpin, 10);
-	account_pin(t, b, t->addr, 0, 10);
-	account_pin(t, b, t->addr, 0, 10);
-	EXPECT_COUNTERS(test, mm, first, 0, vmpin, 10);
-	EXPECT_COUNTERS(test, mm, user, 0, vmpin, 20);
-	KUNIT_EXPECT_EQ(test, a->ledger->held_now, 10);
+	KUNIT_ASSERT_PTR_NE(test, u.a, u.b);
+	account_pin(t, u.a, t->addr, 0, 10);
+	EXPECT_COUNTERS(test, mm, u.first, 0, vmpin, 10);
+	account_pin(t, u.b, t->addr, 0, 10);
+	account_pin(t, u.b, t->addr, 0, 10);
+	EXPECT_COUNTERS(test, mm, u.first, 0, vmpin, 10);
+	EXPECT_COUNTERS(test, mm, u.second, 0, vmpin, 20);
+	KUNIT_EXPECT_EQ(test, u.a->ledger->held_now, 10);
 
 	/* Each pin counts, and a refused one does not stay */
 	pin_test_limit(20);
-	KUNIT_EXPECT_EQ(test, account_pin(t, b, t->addr, 10, 1), -ENOMEM);
-	KUNIT_EXPECT_EQ(test, b->refused[PIN_REASON_MEMLOCK], 1);
-	EXPECT_COUNTERS(test, mm, user, 0, vmpin, 20);
-	account_put(t, a, 0, 10);
-	EXPECT_COUNTERS(test, mm, first, 0, vmpin, 0);
-	account_put(t, b, 0, 10);
-	account_put(t, b, 0, 10);
-	EXPECT_COUNTERS(test, mm, user, 0, 0, 0);
-	pin_account_put(a);
-	pin_account_put(b);
-	free_uid(first);
-	free_uid(user);
+	KUNIT_EXPECT_EQ(test, account_pin(t, u.b, t->addr, 10, 1), -ENOMEM);
+	KUNIT_EXPECT_EQ(test, u.b->refused[PIN_REASON_MEMLOCK], 1);
+	EXPECT_COUNTERS(test, mm, u.second, 0, vmpin, 20);
+	account_put(t, u.a, 0, 10);
+	EXPECT_COUNTERS(test, mm, u.first, 0, vmpin, 0);
+	account_put(t, u.b, 0, 10);
+	account_put(t, u.b, 0, 10);
+	EXPECT_COUNTERS(test, mm, u.second, 0, 0, 0);
+	pin_account_put(u.a);
+	pin_account_put(u.b);
+	account_test_users_end(&u);
 }
 
 /* A process that has changed its uid: the second user has no plane */
@@ -1196,45 +1225,41 @@ static void second_user_counts_a_huge_page_once(struct kunit *test)
 	struct account_test *t = test->priv;
 	unsigned long huge = pin_test_map_huge(test, PMD_SIZE);
 	struct mm_struct *mm = t->base.mm;
-	struct user_struct *first = account_test_user(test, 70010);
-	struct user_struct *user = account_test_user(test, 70011);
-	struct pin_account *a = account_test_get(test, mm, t, flags, first);
-	struct pin_account *b = account_test_get(test, mm, t, flags, user);
-	struct pin_account *c = account_test_get(test, mm, test, flags, user);
+	struct two_users u = account_test_users(test, 70010, t, flags);
+	struct pin_account *c = account_test_get(test, mm, test, flags, u.second);
 
-	account_pin(t, a, t->addr, all + 1, 1);
-	KUNIT_EXPECT_EQ(test, account_pin(t, b, huge, 0, all), all);
-	KUNIT_EXPECT_EQ(test, account_pin(t, b, huge, 0, all), all);
-	EXPECT_COUNTERS(test, mm, user, 0, all + 1, all);
+	account_pin(t, u.a, t->addr, all + 1, 1);
+	KUNIT_EXPECT_EQ(test, account_pin(t, u.b, huge, 0, all), all);
+	KUNIT_EXPECT_EQ(test, account_pin(t, u.b, huge, 0, all), all);
+	EXPECT_COUNTERS(test, mm, u.second, 0, all + 1, all);
 	KUNIT_EXPECT_EQ(test, account_pin(t, c, huge, 0, 100), 100);
-	EXPECT_COUNTERS(test, mm, user, 0, all + 1, all);
+	EXPECT_COUNTERS(test, mm, u.second, 0, all + 1, all);
 
 	/* What is refused changes nothing; of the huge page there may be more */
 	pin_test_limit(all);
 	KUNIT_EXPECT_EQ(test, account_pin(t, c, t->addr, all, 1), -ENOMEM);
-	EXPECT_COUNTERS(test, mm, user, 0, all + 1, all);
+	EXPECT_COUNTERS(test, mm, u.second, 0, all + 1, all);
 	KUNIT_EXPECT_EQ(test, account_pin(t, c, huge, 3, 1), 1);
-	EXPECT_COUNTERS(test, mm, user, 0, all + 1, all);
+	EXPECT_COUNTERS(test, mm, u.second, 0, all + 1, all);
 	account_put(t, c, 3, 1);
 
-	account_put(t, b, 0, all);
-	account_put(t, b, 0, all);
-	EXPECT_COUNTERS(test, mm, user, 0, 101, 100);
+	account_put(t, u.b, 0, all);
+	account_put(t, u.b, 0, all);
+	EXPECT_COUNTERS(test, mm, u.second, 0, 101, 100);
 	account_put(t, c, 0, 10);
-	EXPECT_COUNTERS(test, mm, user, 0, 91, 90);
+	EXPECT_COUNTERS(test, mm, u.second, 0, 91, 90);
 
 	/* The account that was first ends first */
-	pin_account_put(b);
-	EXPECT_COUNTERS(test, mm, user, 0, 91, 90);
+	pin_account_put(u.b);
+	EXPECT_COUNTERS(test, mm, u.second, 0, 91, 90);
 	account_put(t, c, 10, 90);
 	KUNIT_EXPECT_TRUE(test, xa_empty(&c->second->folios));
-	EXPECT_COUNTERS(test, mm, user, 0, 1, 0);
+	EXPECT_COUNTERS(test, mm, u.second, 0, 1, 0);
 	pin_account_put(c);
-	KUNIT_EXPECT_TRUE(test, list_empty(&a->ledger->second_users));
-	account_put(t, a, all + 1, 1);
-	pin_account_put(a);
-	free_uid(first);
-	free_uid(user);
+	KUNIT_EXPECT_TRUE(test, list_empty(&u.a->ledger->second_users));
+	account_put(t, u.a, all + 1, 1);
+	pin_account_put(u.a);
+	account_test_users_end(&u);
 }
 
 /* The first user has gone, and the second one gets another holder */
@@ -1245,30 +1270,26 @@ static void second_user_stays_second(struct kunit *test)
 	struct account_test *t = test->priv;
 	unsigned long huge = pin_test_map_huge(test, PMD_SIZE);
 	struct mm_struct *mm = t->base.mm;
-	struct user_struct *first = account_test_user(test, 70014);
-	struct user_struct *user = account_test_user(test, 70015);
-	struct pin_account *a = account_test_get(test, mm, NULL, flags, first);
-	struct pin_account *b = account_test_get(test, mm, NULL, flags, user);
+	struct two_users u = account_test_users(test, 70014, NULL, flags);
 	struct pin_account *c;
 
-	KUNIT_EXPECT_EQ(test, account_pin(t, b, huge, 0, all), all);
-	pin_account_put(a);
-	c = account_test_get(test, mm, NULL, flags, user);
+	KUNIT_EXPECT_EQ(test, account_pin(t, u.b, huge, 0, all), all);
+	pin_account_put(u.a);
+	c = account_test_get(test, mm, NULL, flags, u.second);
 	KUNIT_EXPECT_EQ(test, account_pin(t, c, huge, 0, all), all);
-	EXPECT_COUNTERS(test, mm, user, 0, all, all);
-	account_put(t, b, 0, all);
-	pin_account_put(b);
-	EXPECT_COUNTERS(test, mm, user, 0, all, all);
+	EXPECT_COUNTERS(test, mm, u.second, 0, all, all);
+	account_put(t, u.b, 0, all);
+	pin_account_put(u.b);
+	EXPECT_COUNTERS(test, mm, u.second, 0, all, all);
 	account_put(t, c, 0, all);
 	pin_account_put(c);
-	EXPECT_COUNTERS(test, mm, user, 0, 0, 0);
+	EXPECT_COUNTERS(test, mm, u.second, 0, 0, 0);
 
 	/* It is first when nothing of it is left */
-	c = account_test_get(test, mm, NULL, flags, user);
+	c = account_test_get(test, mm, NULL, flags, u.second);
 	KUNIT_EXPECT_NULL(test, c->second);
 	pin_account_put(c);
-	free_uid(first);
-	free_uid(user);
+	account_test_users_end(&u);
 }
 
 static void second_user_counts_nothing_without_memory(struct kunit *test)
@@ -1278,10 +1299,7 @@ static void second_user_counts_nothing_without_memory(struct kunit *test)
 	struct account_test *t = test->priv;
 	unsigned long huge = pin_test_map_huge(test, PMD_SIZE), index;
 	struct mm_struct *mm = t->base.mm;
-	struct user_struct *first = account_test_user(test, 70012);
-	struct user_struct *user = account_test_user(test, 70013);
-	struct pin_account *a = account_test_get(test, mm, t, flags, first);
-	struct pin_account *b = account_test_get(test, mm, t, flags, user);
+	struct two_users u = account_test_users(test, 70012, t, flags);
 	struct pin_test_sweep *sweep;
 	bool more;
 	long ret;
@@ -1290,24 +1308,23 @@ static void second_user_counts_nothing_without_memory(struct kunit *test)
 	sweep = pin_test_sweep(test);
 	do {
 		pin_test_sweep_begin(sweep);
-		ret = account_pin(t, b, huge, 0, all);
+		ret = account_pin(t, u.b, huge, 0, all);
 		more = pin_test_sweep_end(sweep, ret < 0);
 		if (ret < 0) {
 			KUNIT_EXPECT_EQ(test, ret, -ENOMEM);
 		} else {
-			EXPECT_COUNTERS(test, mm, user, 0, ret, ret);
-			account_put(t, b, 0, ret);
+			EXPECT_COUNTERS(test, mm, u.second, 0, ret, ret);
+			account_put(t, u.b, 0, ret);
 		}
-		EXPECT_COUNTERS(test, mm, user, 0, 0, 0);
+		EXPECT_COUNTERS(test, mm, u.second, 0, 0, 0);
 		index = 0;
-		KUNIT_EXPECT_NULL(test, xa_find(&b->second->folios, &index, ULONG_MAX,
+		KUNIT_EXPECT_NULL(test, xa_find(&u.b->second->folios, &index, ULONG_MAX,
 						XA_PRESENT));
 	} while (more);
 	KUNIT_EXPECT_GT(test, sweep->failures, 0);
-	pin_account_put(a);
-	pin_account_put(b);
-	free_uid(first);
-	free_uid(user);
+	pin_account_put(u.a);
+	pin_account_put(u.b);
+	account_test_users_end(&u);
 }
 
 /* A user takes the place of one who has nothing any more */
@@ -1367,25 +1384,21 @@ static void refusal_by_cgroup_changes_no_counter(struct kunit *test)
 	struct account_test *t = test->priv;
 	struct mm_struct *mm = t->base.mm;
 	struct misc_cg *cg = pin_test_cgroups(test, 1);
-	struct user_struct *first = account_test_user(test, 70005);
-	struct user_struct *user = account_test_user(test, 70006);
-	struct pin_account *a = account_test_get(test, mm, NULL, flags, first);
-	struct pin_account *b = account_test_get(test, mm, NULL, flags, user);
+	struct two_users u = account_test_users(test, 70005, NULL, flags);
 
-	pin_test_join(&a->ledger->cgroup, cg);
+	pin_test_join(&u.a->ledger->cgroup, cg);
 	pin_test_cgroup_limit(cg, 10);
-	KUNIT_EXPECT_EQ(test, account_pin(t, a, t->addr, 0, 11), -EBUSY);
-	KUNIT_EXPECT_EQ(test, account_pin(t, b, t->addr, 0, 11), -EBUSY);
-	EXPECT_COUNTERS(test, mm, first, 0, 0, 0);
-	EXPECT_COUNTERS(test, mm, user, 0, 0, 0);
+	KUNIT_EXPECT_EQ(test, account_pin(t, u.a, t->addr, 0, 11), -EBUSY);
+	KUNIT_EXPECT_EQ(test, account_pin(t, u.b, t->addr, 0, 11), -EBUSY);
+	EXPECT_COUNTERS(test, mm, u.first, 0, 0, 0);
+	EXPECT_COUNTERS(test, mm, u.second, 0, 0, 0);
 	KUNIT_EXPECT_EQ(test, pin_test_usage(cg), 0);
-	KUNIT_EXPECT_EQ(test, account_pin(t, b, t->addr, 0, 10), 10);
-	account_put(t, b, 0, 10);
-	pin_account_put(a);
-	pin_account_put(b);
+	KUNIT_EXPECT_EQ(test, account_pin(t, u.b, t->addr, 0, 10), 10);
+	account_put(t, u.b, 0, 10);
+	pin_account_put(u.a);
+	pin_account_put(u.b);
 	KUNIT_EXPECT_EQ(test, pin_test_usage(cg), 0);
-	free_uid(first);
-	free_uid(user);
+	account_test_users_end(&u);
 }
 
 /* Who asks for the same object gets the same account, as long as it lives */
