@@ -147,6 +147,36 @@ char *anon_pages(size_t size)
 	return addr;
 }
 
+char *untouched(enum kind kind, size_t size)
+{
+	int flags = MAP_PRIVATE | MAP_ANONYMOUS, fd = -1;
+	size_t reserved;
+	void *base;
+	char *mem;
+
+	mem = reserve(size, 2 * MB, &base, &reserved);
+	if (!mem)
+		return NULL;
+	if (kind == HUGETLB)
+		flags |= MAP_HUGETLB | 21 << MAP_HUGE_SHIFT;
+	if (kind == MEMFD) {
+		flags = MAP_SHARED;
+		fd = memfd_create("untouched", MFD_CLOEXEC);
+		if (fd < 0 || ftruncate(fd, size))
+			return NULL;
+	}
+	mem = mmap(mem, size, PROT_READ | PROT_WRITE, flags | MAP_FIXED, fd, 0);
+	if (fd >= 0)
+		close(fd);
+	if (mem == MAP_FAILED)
+		return NULL;
+	if (kind == ANON)
+		madvise(mem, size, MADV_NOHUGEPAGE);
+	if (kind == THP)
+		madvise(mem, size, MADV_HUGEPAGE);
+	return mem;
+}
+
 static int __attribute__((format(printf, 3, 4)))
 cannot(struct area *a, int err, const char *fmt, ...)
 {

@@ -75,4 +75,10 @@ void *reserve(size_t size, size_t align, void **base, size_t *reserved);
 /* Anonymous memory in pages of 4 KiB, written to; NULL on failure */
 char *anon_pages(size_t size);
 
+/*
+ * @size bytes at a multiple of 2 MiB, of kind ANON, THP, HUGETLB (private, of 2 MiB each) or
+ * MEMFD. No page is there yet; huge ones may not be had. NULL on failure
+ */
+char *untouched(enum kind kind, size_t size);
+
 #endif

@@ -26,37 +26,13 @@
 
 /* --- What is pinned ---------------------------------------------------------- */
 
-enum memory { SMALL, HUGE, HUGETLB_2M, SHARED_MEMFD };
-
 /* 64 MiB, written to, at a multiple of 2 MiB */
-static char *memory(enum memory kind)
+static char *memory(enum kind kind)
 {
-	int flags = MAP_PRIVATE | MAP_ANONYMOUS, fd = -1;
-	size_t reserved;
-	void *base;
-	char *mem;
+	char *mem = untouched(kind, SIZE);
 
-	mem = reserve(SIZE, 2 * MB, &base, &reserved);
-	if (!mem)
-		return NULL;
-	if (kind == HUGETLB_2M)
-		flags |= MAP_HUGETLB | 21 << MAP_HUGE_SHIFT;
-	if (kind == SHARED_MEMFD) {
-		flags = MAP_SHARED;
-		fd = memfd_create("buffers", MFD_CLOEXEC);
-		if (fd < 0 || ftruncate(fd, SIZE))
-			return NULL;
-	}
-	mem = mmap(mem, SIZE, PROT_READ | PROT_WRITE, flags | MAP_FIXED, fd, 0);
-	if (fd >= 0)
-		close(fd);
-	if (mem == MAP_FAILED)
-		return NULL;
-	if (kind == SMALL)
-		madvise(mem, SIZE, MADV_NOHUGEPAGE);
-	if (kind == HUGE)
-		madvise(mem, SIZE, MADV_HUGEPAGE);
-	memset(mem, 1, SIZE);
+	if (mem)
+		memset(mem, 1, SIZE);
 	return mem;
 }
 
@@ -103,7 +79,7 @@ FIXTURE_SETUP(io_uring)
 {
 	NEED_PINS();
 	self->r.fd = -1;
-	self->mem = memory(SMALL);
+	self->mem = memory(ANON);
 	ASSERT_NE(NULL, self->mem);
 	ASSERT_EQ(0, snap(&self->before));
 }
@@ -117,9 +93,9 @@ FIXTURE_TEARDOWN(io_uring)
 /* --- Buffers ----------------------------------------------------------------- */
 
 static void come_and_go(struct __test_metadata *_metadata,
-			FIXTURE_DATA(io_uring) *self, enum memory kind)
+			FIXTURE_DATA(io_uring) *self, enum kind kind)
 {
-	bool huge = kind == HUGE || kind == HUGETLB_2M;
+	bool huge = kind == THP || kind == HUGETLB;
 	struct snap base;
 	char *mem;
 
@@ -155,28 +131,28 @@ static void come_and_go(struct __test_metadata *_metadata,
 
 TEST_F(io_uring, small_pages)
 {
-	come_and_go(_metadata, self, SMALL);
+	come_and_go(_metadata, self, ANON);
 }
 
 TEST_F(io_uring, thp)
 {
-	come_and_go(_metadata, self, HUGE);
+	come_and_go(_metadata, self, THP);
 }
 
 TEST_F(io_uring, hugetlb)
 {
-	come_and_go(_metadata, self, HUGETLB_2M);
+	come_and_go(_metadata, self, HUGETLB);
 }
 
 TEST_F(io_uring, memfd)
 {
-	come_and_go(_metadata, self, SHARED_MEMFD);
+	come_and_go(_metadata, self, MEMFD);
 }
 
 /* A page of a huge one is a page: stock counts 512 */
 TEST_F(io_uring, page_of_a_huge_page)
 {
-	char *mem = memory(HUGE);
+	char *mem = memory(THP);
 
 	ASSERT_NE(NULL, mem);
 	ASSERT_EQ(0, limit_to(1));
@@ -213,7 +189,7 @@ static void cloned(struct __test_metadata *_metadata,
 		   FIXTURE_DATA(io_uring) *self, bool first_goes_first)
 {
 	struct ring second, *first = &self->r;
-	char *mem = memory(HUGE);
+	char *mem = memory(THP);
 
 	ASSERT_NE(NULL, mem);
 	ASSERT_EQ(0, limit_to(2 * N));
@@ -250,7 +226,7 @@ TEST_F(io_uring, clone_goes_first)
 TEST_F(io_uring, second_user)
 {
 	const uid_t user = 12345;
-	char *mem = memory(HUGE);
+	char *mem = memory(THP);
 	struct ring second, third;
 
 	ASSERT_NE(NULL, mem);
@@ -407,7 +383,7 @@ TEST_F(io_uring, lines_of_a_ring_that_is_passed_on)
 static int after_exec(int fd)
 {
 	struct ring r = { .fd = fd };
-	char *mem = memory(SMALL);
+	char *mem = memory(ANON);
 
 	if (pages_of(0, BUFFERS) != -1 || status_pages(0, "VmPin:"))
 		return 10;
@@ -508,7 +484,7 @@ TEST_F(io_uring, data_in_small_pages)
 
 TEST_F(io_uring, data_in_huge_pages)
 {
-	char *mem = memory(HUGE);
+	char *mem = memory(THP);
 
 	ASSERT_NE(NULL, mem);
 	data(_metadata, self, mem, mem + 20 * MB);
@@ -519,7 +495,7 @@ TEST_F(io_uring, data_in_huge_pages)
 /* Of several sizes, in any order */
 TEST_F(io_uring, data_in_mixed_pages)
 {
-	char *mem = memory(HUGE);
+	char *mem = memory(THP);
 
 	ASSERT_NE(NULL, mem);
 	ASSERT_NE(MAP_FAILED, mmap(mem + 4 * MB, MB, PROT_READ | PROT_WRITE,
@@ -596,7 +572,7 @@ FIXTURE_TEARDOWN(stock)
 
 TEST_F(stock, rings_of_provided_buffers)
 {
-	char *mem = memory(SMALL);
+	char *mem = memory(ANON);
 	long n = 0;
 	int ret;
 
@@ -615,7 +591,7 @@ TEST_F(stock, rings_of_provided_buffers)
 TEST_F(stock, queues_in_user_memory)
 {
 	const struct rlimit files = { 4096, 4096 };
-	char *mem = memory(SMALL);
+	char *mem = memory(ANON);
 	struct ring r[2100];
 	int n = 0, ret;
 
@@ -640,7 +616,7 @@ TEST_F(stock, queues_in_user_memory)
  */
 TEST_F(stock, huge_pages_in_turn)
 {
-	char *mem = memory(HUGE), *at;
+	char *mem = memory(THP), *at;
 	int ret = 0;
 	long n;
 
@@ -762,7 +738,7 @@ static long count_lines(const char *path, const char *word)
 TEST_F(stock, provided_rings_leave_no_mapping)
 {
 	const int more = 10;
-	char *mem = memory(SMALL);
+	char *mem = memory(ANON);
 	long n;
 	int i;
 

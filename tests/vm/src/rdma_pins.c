@@ -234,58 +234,25 @@ FIXTURE_TEARDOWN(rdma)
 	end_close(&self->e);
 }
 
-/* 64 MiB of each kind, at a multiple of 2 MiB */
-enum memory { SMALL, HUGE, HUGETLB_2M, SHARED_MEMFD };
-
-static char *memory(enum memory kind)
-{
-	int flags = MAP_PRIVATE | MAP_ANONYMOUS, fd = -1;
-	size_t reserved;
-	void *base;
-	char *mem;
-
-	mem = reserve(SIZE, 2 * MB, &base, &reserved);
-	if (!mem)
-		return NULL;
-	if (kind == HUGETLB_2M)
-		flags |= MAP_HUGETLB | 21 << MAP_HUGE_SHIFT;
-	if (kind == SHARED_MEMFD) {
-		flags = MAP_SHARED;
-		fd = memfd_create("region", MFD_CLOEXEC);
-		if (fd < 0 || ftruncate(fd, SIZE))
-			return NULL;
-	}
-	mem = mmap(mem, SIZE, PROT_READ | PROT_WRITE, flags | MAP_FIXED, fd, 0);
-	if (fd >= 0)
-		close(fd);
-	if (mem == MAP_FAILED)
-		return NULL;
-	if (kind == SMALL)
-		madvise(mem, SIZE, MADV_NOHUGEPAGE);
-	if (kind == HUGE)
-		madvise(mem, SIZE, MADV_HUGEPAGE);
-	return mem;
-}
-
 /* --- Regions come and go ---------------------------------------------------- */
 
 /* @touched: the pages are there before, so that GUP-fast takes them */
 static void come_and_go(struct __test_metadata *_metadata,
-			FIXTURE_DATA(rdma) *self, enum memory kind,
+			FIXTURE_DATA(rdma) *self, enum kind kind,
 			bool touched)
 {
 	struct ibv_mr *mr, *again;
 	struct count base;
 	char *mem;
 
-	mem = memory(kind);
+	mem = untouched(kind, SIZE);
 	ASSERT_NE(NULL, mem);
 	if (touched)
 		memset(mem, 1, SIZE);
 	count(&base);
 	mr = ibv_reg_mr(self->e.pd, mem, SIZE, ACCESS_RW);
 	ASSERT_NE(NULL, mr) TH_LOG("%s", strerror(errno));
-	EXPECT_EQ(kind == HUGE || kind == HUGETLB_2M, mapped_huge(mem));
+	EXPECT_EQ(kind == THP || kind == HUGETLB, mapped_huge(mem));
 	EXPECT_COUNT(&base, N, 0L, N);
 
 	/* Each region pins for itself, parts of pages too */
@@ -304,32 +271,32 @@ static void come_and_go(struct __test_metadata *_metadata,
 
 TEST_F(rdma, small_pages)
 {
-	come_and_go(_metadata, self, SMALL, true);
+	come_and_go(_metadata, self, ANON, true);
 }
 
 TEST_F(rdma, untouched_small_pages)
 {
-	come_and_go(_metadata, self, SMALL, false);
+	come_and_go(_metadata, self, ANON, false);
 }
 
 TEST_F(rdma, thp)
 {
-	come_and_go(_metadata, self, HUGE, true);
+	come_and_go(_metadata, self, THP, true);
 }
 
 TEST_F(rdma, hugetlb)
 {
-	come_and_go(_metadata, self, HUGETLB_2M, true);
+	come_and_go(_metadata, self, HUGETLB, true);
 }
 
 TEST_F(rdma, memfd)
 {
-	come_and_go(_metadata, self, SHARED_MEMFD, true);
+	come_and_go(_metadata, self, MEMFD, true);
 }
 
 TEST_F(rdma, untouched_memfd)
 {
-	come_and_go(_metadata, self, SHARED_MEMFD, false);
+	come_and_go(_metadata, self, MEMFD, false);
 }
 
 /* --- Processes that end with a region --------------------------------------- */
@@ -349,7 +316,7 @@ static void end_of_process(struct __test_metadata *_metadata,
 	ASSERT_LE(0, pid);
 	if (!pid) {
 		close(sv[0]);
-		mem = memory(SMALL);
+		mem = untouched(ANON, SIZE);
 		if (!mem || end_open(&e) ||
 		    !ibv_reg_mr(e.pd, mem, SIZE, ACCESS_RW))
 			_exit(1);
@@ -394,7 +361,7 @@ static int try_reg(FIXTURE_DATA(rdma) *self, void *mem, size_t len, int access)
 TEST_F(rdma, limit)
 {
 	const size_t room = 5000;
-	char *mem = memory(SMALL);
+	char *mem = untouched(ANON, SIZE);
 	struct ibv_mr *mr;
 
 	ASSERT_NE(NULL, mem);
@@ -417,7 +384,7 @@ TEST_F(rdma, limit)
 /* Pages before one that is not there are given back */
 TEST_F(rdma, hole)
 {
-	char *mem = memory(SMALL);
+	char *mem = untouched(ANON, SIZE);
 	struct count base;
 
 	ASSERT_NE(NULL, mem);
@@ -434,7 +401,7 @@ TEST_F(rdma, hole)
 TEST_F(rdma, file_that_tracks_writes)
 {
 	const char *dir = getenv("USERPIN_EXT4");
-	char path[128], *mem = memory(SMALL), *at;
+	char path[128], *mem = untouched(ANON, SIZE), *at;
 	int fd;
 
 	if (!dir)
@@ -473,7 +440,7 @@ TEST_F(rdma, allocations)
 
 	NEED_FAILING(f.fd);
 	/* Neighbours in memory were not allocated one after the other */
-	mem = memory(SMALL);
+	mem = untouched(ANON, SIZE);
 	ASSERT_NE(NULL, mem);
 	for (i = 0; i < size / PAGE; i += 2)
 		mem[i * PAGE] = 1;
@@ -501,7 +468,7 @@ TEST_F(rdma, allocations)
 /* A region that the device may write to is dirty afterwards, others are not */
 TEST_F(rdma, written_pages_are_put_dirty)
 {
-	char *mem = memory(SMALL);
+	char *mem = untouched(ANON, SIZE);
 	size_t i, dirty = 0;
 
 	ASSERT_NE(NULL, mem);
@@ -518,7 +485,7 @@ TEST_F(rdma, written_pages_are_put_dirty)
 
 TEST_F(rdma, written_huge_pages_are_put_dirty)
 {
-	char *mem = memory(HUGE);
+	char *mem = untouched(THP, SIZE);
 	long n;
 
 	ASSERT_NE(NULL, mem);
@@ -577,7 +544,7 @@ TEST_F(rdma, written_page_survives_reclaim)
 /* Lends memory, and looks at what the other has written; an exit code */
 static int lender(int chan)
 {
-	char *mem = memory(HUGE);
+	char *mem = untouched(THP, SIZE);
 	struct ibv_mr *mr;
 	struct end e;
 	long qpn;
