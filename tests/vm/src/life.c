@@ -957,8 +957,8 @@ TEST_F(life, owner_dies_then_unmap)
 	owner_dies(_metadata, self, false);
 }
 
-/* Who is left takes over what a dead process had mapped */
-TEST_F(life, owner_dies_then_takeover)
+/* A child maps the memory, drops its address, and has ended: its pid */
+static pid_t owner_ends(struct __test_metadata *_metadata, FIXTURE_DATA(life) *self)
 {
 	int status;
 	pid_t pid;
@@ -973,6 +973,14 @@ TEST_F(life, owner_dies_then_takeover)
 	}
 	EXPECT_EQ(0, reap(pid, &status));
 	EXPECT_EQ(0, status);
+	return pid;
+}
+
+/* Who is left takes over what a dead process had mapped */
+TEST_F(life, owner_dies_then_takeover)
+{
+	pid_t pid = owner_ends(_metadata, self);
+
 	EXPECT_EQ(0, vfio_vaddr_set(&self->v, self->mem, IOVA, SIZE));
 	EXPECT_STATE(&self->base, N, N, N);
 	EXPECT_EQ(0, holders_of(pid)) TH_LOG("the dead process is still named");
@@ -1008,19 +1016,7 @@ TEST_F(life, holders_of_the_dead_go)
 /* The same when who is left has a ledger already */
 TEST_F(life, owner_dies_then_takeover_by_a_holder)
 {
-	int status;
-	pid_t pid;
-
-	pid = fork();
-	ASSERT_LE(0, pid);
-	if (!pid) {
-		if (vfio_map(&self->v, self->mem, IOVA, SIZE, MAP_RW) ||
-		    vfio_vaddr_drop(&self->v, IOVA, SIZE))
-			_exit(1);
-		_exit(0);
-	}
-	EXPECT_EQ(0, reap(pid, &status));
-	EXPECT_EQ(0, status);
+	owner_ends(_metadata, self);
 	EXPECT_EQ(0, vfio_map(&self->v, self->scratch, IOVA_SCRATCH, PAGE,
 			      MAP_RW));
 	EXPECT_EQ(0, vfio_vaddr_set(&self->v, self->mem, IOVA, SIZE));
