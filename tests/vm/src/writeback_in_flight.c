@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/aio_abi.h>
+#include <linux/btrfs.h>
 #include <linux/fiemap.h>
 #include <linux/loop.h>
 #include <pthread.h>
@@ -208,6 +209,22 @@ const char *in_flight_pi(void)
 	return survived_and(fsync_error());
 }
 
+/* And where btrfs does, on a zoned disk: a scrub reads all that is there */
+const char *in_flight_zoned(void)
+{
+	struct btrfs_ioctl_scrub_args scrub = {
+		.devid = 1, .end = -1, .flags = BTRFS_SCRUB_READONLY,
+	};
+
+	write_slowly();
+	must(!ioctl(file, BTRFS_IOC_SCRUB, &scrub), "scrub");
+	must(scrub.progress.data_bytes_scrubbed, "data to scrub");
+	release();
+	if (scrub.progress.csum_errors)
+		return and_error(UNREADABLE, fsync_said);
+	return survived_and(fsync_said ?: fsync_error());
+}
+
 /* --- What a crash leaves ---------------------------------------------------------- */
 
 #define IMAGE	"/tmp/writeback.img"
@@ -215,7 +232,7 @@ const char *in_flight_pi(void)
 /* What is on the disk now, as after a crash */
 static void take_image(void)
 {
-	int from = open_file(how == ON_ZONED ? fs_disk : disk, O_RDONLY | O_DIRECT);
+	int from = open_file(disk, O_RDONLY | O_DIRECT);
 	int to = open_file(IMAGE, O_RDWR | O_CREAT | O_TRUNC);
 	char *mem = pages(MB / PAGE);
 	off_t at = 0;
@@ -267,14 +284,10 @@ const char *in_flight_crash(void)
 {
 	pthread_t thread;
 
-	if (how == ON_ZONED) {
-		write_slowly();
-	} else {
-		pin();
-		write_and_hold(&thread, 0, target_pages());
-		arrive();
-		end_fsync(thread);
-	}
+	pin();
+	write_and_hold(&thread, 0, target_pages());
+	arrive();
+	end_fsync(thread);
 	take_image();
 	release();
 	close_file();

@@ -52,6 +52,7 @@ const char *locked(void);
 /* writeback_in_flight.c: the device writes, or pins, while the page is being written */
 const char *in_flight(void);
 const char *in_flight_pi(void);
+const char *in_flight_zoned(void);
 const char *in_flight_crash(void);
 const char *checkpoint(void);
 const char *of_cgroup(void);
