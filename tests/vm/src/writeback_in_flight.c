@@ -131,7 +131,6 @@ const char *in_flight(void)
 	return survived_and(fsync_error());
 }
 
-
 static void *read_far(void *to)
 {
 	int fd = open_file(fs_disk, O_RDONLY | O_DIRECT);
