@@ -199,7 +199,7 @@ static const struct row {
 	{ "in-flight.crash", in_flight_crash, 0, false,
 	  { HOLDS, HOLDS, UNREADABLE, [EXT4_JOURNAL] = "cannot be mounted" } },
 	{ "in-flight.zoned", in_flight_zoned, ON_ZONED, false, { [BTRFS] = UNREADABLE } },
-	{ "in-flight.cgroup", of_cgroup, 0, false, { HOLDS, HOLDS, HOLDS } },
+	{ "in-flight.cgroup", of_cgroup, 0, false, { HOLDS, HOLDS, "lost, EUCLEAN" } },
 	{ "checkpoint", checkpoint, 0, true, { [EXT4_JOURNAL] = HOLDS } },
 	{ "in-flight.compressed", compressed, 0, false, { [BTRFS] = "compressed" } },
 	{ "in-flight.no-memory", copies_without_memory, 0, false,
