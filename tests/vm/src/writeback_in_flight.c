@@ -332,9 +332,9 @@ static unsigned long written_by_cgroup(void)
 	return n;
 }
 
-static bool has_written_both(void *before)
+static bool is_clean(void *page)
 {
-	return written_by_cgroup() >= (uintptr_t)before + 2 * PAGE;
+	return !(pfn_flags(pfn_of(page)) & (PF_DIRTY | PF_WRITEBACK));
 }
 
 /* What a cgroup has made dirty is its own I/O, also if a copy of it is written, by the flusher */
@@ -354,8 +354,10 @@ const char *of_cgroup(void)
 	before = written_by_cgroup();
 	pin();
 	start_flusher();
-	so = wait_for(has_written_both, (void *)before);
+	must(wait_for(is_clean, map + P * PAGE) && wait_for(is_clean, map + Q * PAGE),
+	     "writes by the flusher");
 	stop_flusher();
+	so = written_by_cgroup() >= before + 2 * PAGE;
 	release();
 	must_be_0(write_text("/sys/fs/cgroup/cgroup.procs", "0") ?: remove_cgroup(CGROUP),
 		  CGROUP);
