@@ -337,6 +337,16 @@ static inline void pin_writeback_evict(struct address_space *mapping)
 
 #else
 
+static inline bool mapping_prepared(struct address_space *mapping)
+{
+	return false;
+}
+
+static inline bool folio_prepared(struct folio *folio)
+{
+	return false;
+}
+
 static inline bool pin_writeback_enabled(void)
 {
 	return false;
