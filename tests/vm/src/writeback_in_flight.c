@@ -564,20 +564,22 @@ const char *no_memory(void)
 {
 	uint64_t number, found;
 	struct iovec from = { &number, sizeof(number) }, to = { NULL, sizeof(number) };
-	int failing = failing_open(), fd;
-	bool failed = true;
+	struct failing f = { .fd = failing_open() };
+	ssize_t n;
+	int fd;
 
-	must(failing >= 0, "fault injection");
-	for (number = 1; failed; number++) {
+	must(f.fd >= 0, "fault injection");
+	while (failing_next(&f)) {
 		/* Of another inode, which nobody has prepared for pins */
 		close_file();
 		must(!unlink(path), "unlink");
 		make_file(path);
 		open_map();
 		to.iov_base = map + P * PAGE;
-		arm(failing, number);
-		process_vm_writev(getpid(), &from, 1, &to, 1, 0);
-		failed = disarm(failing);
+		number = f.n;
+		failing_arm(&f);
+		n = process_vm_writev(getpid(), &from, 1, &to, 1, 0);
+		failing_disarm(&f, n < 0 ? -errno : 0);
 		memcpy(&found, map + P * PAGE, sizeof(found));
 		if (found != number && !filled(map + P * PAGE, PAGE, OLD(P)))
 			return "damaged";
@@ -594,6 +596,7 @@ const char *no_memory(void)
 			return LOST;
 		open_map();
 	}
-	must(number > 2, "an allocation");
+	must(!f.injected && !f.ret, "an end");
+	must(f.n > 1, "an allocation");
 	return HOLDS;
 }
