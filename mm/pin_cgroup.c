@@ -234,18 +234,28 @@ bool pin_cgroup_removed(struct misc_cg *cg)
  * @buf: receives the path
  * @size: bytes in @buf
  *
- * Context: Process context. With @ns may sleep; takes cgroup_mutex.
+ * cgroup_path_ns() takes cgroup_mutex, and who has that may wait for a mmap_lock: a
+ * process that moves to other cpusets. Below the unified hierarchy's root the
+ * namespace tells its own root without a lock.
+ *
+ * Context: Process context. With @ns may sleep; takes cgroup_mutex in a hierarchy of
+ * version 1.
  * Return: @buf, or "?" if it is too small.
  */
 const char *pin_cgroup_path(struct misc_cg *cg, struct cgroup_namespace *ns,
 			    char *buf, size_t size)
 {
+	struct cgroup *cgroup = cg->css.cgroup;
 	int len;
 
-	if (ns)
-		len = cgroup_path_ns(cg->css.cgroup, buf, size, ns);
+	if (!ns)
+		len = cgroup_path(cgroup, buf, size);
+	else if (cgroup->root == &cgrp_dfl_root)
+		len = kernfs_path_from_node(cgroup->kn,
+					    ns->root_cset->dfl_cgrp->kn,
+					    buf, size);
 	else
-		len = cgroup_path(cg->css.cgroup, buf, size);
+		len = cgroup_path_ns(cgroup, buf, size, ns);
 	return len < 0 || len >= size ? "?" : buf;
 }
 

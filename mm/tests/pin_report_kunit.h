@@ -7,6 +7,8 @@
 #ifndef _MM_TESTS_PIN_REPORT_KUNIT_H
 #define _MM_TESTS_PIN_REPORT_KUNIT_H
 
+#include <linux/cgroup.h>
+
 #include "pin_kunit.h"
 
 #define COLUMNS								\
@@ -400,13 +402,17 @@ static void list_goes_on_where_it_was(struct kunit *test)
 	pins_stop(&t->m, NULL);
 }
 
-/* A pin that waits for something must not keep anybody from looking */
+/*
+ * A pin that waits for something must not keep anybody from looking; nor must who waits
+ * for its mmap_lock, in cgroup_mutex for instance
+ */
 static void readers_wait_for_no_lock(struct kunit *test)
 {
 	struct report_test *t = test->priv;
 	struct task_struct *task;
 
 	task = pin_test_hold_mmap_lock(test, t->base.mm);
+	cgroup_lock();
 	mutex_lock(&pin_ledgers_lock);
 	mutex_lock(&t->acct->ledger->lock);
 	pin_test_limit(103);
@@ -416,6 +422,7 @@ static void readers_wait_for_no_lock(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, list_has(t, "comm", "alive"));
 	mutex_unlock(&t->acct->ledger->lock);
 	mutex_unlock(&pin_ledgers_lock);
+	cgroup_unlock();
 	kthread_stop(task);
 }
 
