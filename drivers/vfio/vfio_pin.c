@@ -371,11 +371,11 @@ static int move_account(struct vfio_pinner *pinner,
  * @pinner: of the mapping; its new vaddr belongs to the current process
  * @accounts: the container's accounts
  *
- * After exec() the old mm is dead, and the new one adopts the account with its
- * ledger: that takes no time, and later mappings find it done. Else the old
- * process lives on, or somebody reads its memory just now, or the new one has pins
- * already or is not allowed them all, and the mapping's own pages are moved. No
- * pages may be pinned but those that are mapped for an IOMMU.
+ * After exec() no process runs with the old mm, and the new one adopts the account
+ * with its ledger: that takes no time, and later mappings find it done. Else the old
+ * process lives on, or the new one has pins already or is not allowed them all, and
+ * the mapping's own pages are moved. No pages may be pinned but those that are
+ * mapped for an IOMMU.
  *
  * Context: Process context. May sleep; the container's lock is held.
  * Return: 0; or, with nothing changed, an error:
@@ -418,16 +418,26 @@ int vfio_pinner_change_owner(struct vfio_pinner *pinner,
 }
 EXPORT_SYMBOL_GPL(vfio_pinner_change_owner);
 
+/* The frame after @pfn where memory may begin: that of the next page table */
+static unsigned long next_frame(unsigned long pfn)
+{
+#ifdef CONFIG_SPARSEMEM
+	if (!pfn_in_present_section(pfn))
+		return SECTION_ALIGN_UP(pfn + 1);
+#endif
+	return pfn + (PMD_SIZE >> PAGE_SHIFT);
+}
+
 /*
  * Frames that are counted may not be mapped without a pin. Each page table's worth
- * is looked at: a leaf is of one device, and no memory begins within that.
+ * is looked at, where there is memory at all: a leaf is of one device.
  */
 static bool any_counts(unsigned long pfn, unsigned long npages)
 {
-	unsigned long i;
+	unsigned long at;
 
-	for (i = 0; i < npages; i += PMD_SIZE >> PAGE_SHIFT)
-		if (pin_account_counts(pfn + i))
+	for (at = pfn; at < pfn + npages; at = next_frame(at))
+		if (pin_account_counts(at))
 			return true;
 	return pin_account_counts(pfn + npages - 1);
 }
