@@ -521,7 +521,11 @@ static unsigned long plane_pins(struct pin_account *acct)
 static void account_acquired(struct pin_account *acct, unsigned long npages,
 			     unsigned long before)
 {
-	acct->counted += plane_pins(acct) - before;
+	unsigned long counted = plane_pins(acct) - before;
+
+	acct->counted += counted;
+	if (unlikely(counted < npages))
+		acct->had_devices = true;
 	WRITE_ONCE(acct->pages, acct->pages + npages);
 	WRITE_ONCE(acct->acquired, acct->acquired + npages);
 	WRITE_ONCE(acct->peak, max(acct->peak, acct->pages));
@@ -530,20 +534,33 @@ static void account_acquired(struct pin_account *acct, unsigned long npages,
 /* Only who has pins of device memory can have some that went with a device */
 static inline unsigned int sub_flags(struct pin_account *acct)
 {
-	return likely(acct->pages == acct->counted) ? PIN_SUB_NOT_GONE : 0;
+	return likely(!acct->had_devices) ? PIN_SUB_NOT_GONE : 0;
+}
+
+/* It has put what went with a device for others, who put its own pins for that */
+static noinline void drop_counted(struct pin_account *acct)
+{
+	unsigned long more = acct->counted - acct->pages;
+
+	acct->counted -= more;
+	release_unclaimed(acct, more);
 }
 
 static inline void account_released(struct pin_account *acct, unsigned long pfn,
 				    const struct pin_step *step)
 {
-	/* Not of device memory */
+	/* Not of device memory. There are fewer if others have put them: drop_counted() */
 	if (likely(!step->gone && !step->swapped && !step->pgmap)) {
-		acct->counted -= step->counted;
+		unsigned long counted = min(acct->counted, step->counted);
+
+		acct->counted -= counted;
 		if (unlikely(acct->unclaimed || acct->second))
-			released_elsewhere(acct, pfn, step->counted);
+			released_elsewhere(acct, pfn, counted);
 	}
 	WRITE_ONCE(acct->pages, acct->pages - step->counted);
 	WRITE_ONCE(acct->released, acct->released + step->counted);
+	if (unlikely(acct->counted > acct->pages))
+		drop_counted(acct);
 }
 
 static void unaccount_pages(struct pin_account *acct, struct page **pages,
@@ -1591,7 +1608,7 @@ EXPORT_SYMBOL_GPL(pin_account_refused);
 
 /**
  * pin_account_adopt() - let another mm own an account
- * @acct: an account whose mm is dead
+ * @acct: an account with whose mm no process runs any more
  * @owner: the new owner
  * @mm: its mm, which is current->mm
  *
@@ -1604,7 +1621,8 @@ EXPORT_SYMBOL_GPL(pin_account_refused);
  * Context: Process context. May sleep; takes the mmap_lock of @mm.
  * Return: 0, also if @mm owns the account already; or, with nothing changed,
  * -EINVAL: the account is part of another counter than VmLck.
- * -EBUSY: the account's mm is alive.
+ * -EBUSY: a process runs with the account's mm. In a kernel without memory cgroups, also
+ *	if somebody just reads that memory by /proc.
  * -EEXIST: @mm has a ledger of its own.
  * -ENOMEM: RLIMIT_MEMLOCK does not allow it, or no memory.
  * -EINTR: a fatal signal came.

@@ -199,7 +199,7 @@ struct pin_second_user {
  *	kernel without the misc controller; changes under both locks, see
  *	pin_ledger_cgroup()
  * @past: cgroups that it was of before, and that are charged yet; the oldest
- *	first
+ *	first, which gets something back last
  * @in_cgroup: pages charged to all of these; at least @held_now
  * @accounts: the holders; readers go by RCU
  * @second_users: struct pin_second_user of other users than @user
@@ -256,6 +256,7 @@ struct pin_ledger {
  *	changes under ledger->lock
  * @comm: its name then, likewise
  * @counted: pins in @plane, which are less than @pages if it pins device memory
+ * @had_devices: it has pinned such memory, which may have gone with its device
  * @pages: pins that the holder keeps now
  * @peak: the most that @pages has been
  * @acquired: pins taken since the account was made
@@ -282,6 +283,7 @@ struct pin_account {
 	pid_t pid;
 	char comm[TASK_COMM_LEN];
 	unsigned long counted;
+	bool had_devices;
 	u64 pages;
 	u64 peak;
 	u64 acquired;
