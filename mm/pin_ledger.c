@@ -41,8 +41,9 @@
  *     others see it, in steps: ledger->in_cgroup >= ledger->held_now. They are
  *     equal when each request has ended and each holder has settled. The cgroup
  *     stays the same, wherever processes go. Only a process that adopts the
- *     ledger brings its own, for what grows from then on; what shrinks is given
- *     back to the oldest first.
+ *     ledger brings its own, for what grows from then on. What shrinks is given
+ *     back to that one first, and to the oldest last: so who pins and puts in turn
+ *     does not come nearer to its limit.
  * 10. A limit refuses only what makes charge or held grow. What is pinned
  *     already may be pinned again.
  * 11. User space reads several counters, and RLIMIT_MEMLOCK is compared with one or
@@ -1165,16 +1166,17 @@ static noinline unsigned long pages_before_gone(struct pin_ledger *ledger,
 						unsigned long pfn,
 						unsigned long npages)
 {
-	unsigned long at = pfn, end = pfn + npages;
+	unsigned long at = pfn, end = pfn + npages, next;
 
-	for (; at < end; at++) {
+	for (; at < end; at = next) {
 		struct pin_device_chunk *chunk;
 
+		next = min(ALIGN(at + 1, PIN_CHUNK_PAGES), end);
 		chunk = xa_load(&ledger->devices, at >> PIN_CHUNK_SHIFT);
-		if (!chunk)
-			at |= PIN_CHUNK_PAGES - 1;
-		else if (chunk->gone[at % PIN_CHUNK_PAGES])
-			return at - pfn;
+		for (; chunk && at < next; at++)
+			if (chunk->gone[at % PIN_CHUNK_PAGES])
+				return at - pfn;
+		cond_resched();
 	}
 	return npages;
 }
@@ -1321,7 +1323,7 @@ void pin_ledger_undo_all(struct pin_ledger *ledger, enum pin_plane_id which,
  * @pfn: the first page frame
  * @npages: how many pages
  *
- * Context: Process context. ledger->lock is held.
+ * Context: Process context. May sleep; ledger->lock is held.
  * Return: whether one of them has.
  */
 bool pin_ledger_any_gone(struct pin_ledger *ledger, unsigned long pfn,
@@ -1657,13 +1659,23 @@ static void uncharge(struct misc_cg *cg, unsigned long npages,
 	pin_cgroup_uncharge(cg, NULL, npages - n);
 }
 
-/* The cgroups of before an adoption get back what they can; returns the rest */
-static unsigned long settle_past(struct pin_ledger *ledger,
-				 unsigned long npages, struct pin_move *move)
+static unsigned long in_past(struct pin_ledger *ledger)
+{
+	struct pin_past_cgroup *past;
+	unsigned long npages = 0;
+
+	list_for_each_entry(past, &ledger->past, list)
+		npages += past->npages;
+	return npages;
+}
+
+/* The cgroups of before an adoption get back @npages, the oldest last */
+static void settle_past(struct pin_ledger *ledger, unsigned long npages,
+			struct pin_move *move)
 {
 	struct pin_past_cgroup *past, *next;
 
-	list_for_each_entry_safe(past, next, &ledger->past, list) {
+	list_for_each_entry_safe_reverse(past, next, &ledger->past, list) {
 		unsigned long n = min(npages, past->npages);
 
 		uncharge(past->cgroup, n, move);
@@ -1675,7 +1687,6 @@ static unsigned long settle_past(struct pin_ledger *ledger,
 		put_misc_cg(past->cgroup);
 		kfree(past);
 	}
-	return npages;
 }
 
 /**
@@ -1709,15 +1720,17 @@ struct misc_cg *pin_ledger_common_cgroup(struct pin_ledger *from,
  */
 void pin_ledger_settle(struct pin_ledger *ledger, struct pin_move *move)
 {
-	unsigned long npages;
+	unsigned long npages, n;
 
 	lockdep_assert_held(&ledger->lock);
 
 	pin_ledger_count_node(ledger);
 	if (ledger->in_cgroup == ledger->held)
 		return;
-	npages = settle_past(ledger, ledger->in_cgroup - ledger->held, move);
-	uncharge(ledger->cgroup, npages, move);
+	npages = ledger->in_cgroup - ledger->held;
+	n = min(npages, ledger->in_cgroup - in_past(ledger));
+	uncharge(ledger->cgroup, n, move);
+	settle_past(ledger, npages - n, move);
 	WRITE_ONCE(ledger->in_cgroup, ledger->held);
 }
 
@@ -1751,6 +1764,21 @@ static unsigned long pins_unclaimed(struct pin_account *acct,
 	return pins;
 }
 
+/*
+ * Does a process run with @mm? Who only reads its memory, by /proc for instance, has a
+ * reference as well: without mm->owner that cannot be told apart.
+ */
+static bool is_alive(struct mm_struct *mm)
+{
+	if (!atomic_read(&mm->mm_users))
+		return false;
+#ifdef CONFIG_MEMCG
+	return rcu_access_pointer(mm->owner);
+#else
+	return true;
+#endif
+}
+
 /* @unclaimed: pins in VmLck that nobody will have claimed */
 static int may_adopt(struct pin_account *acct, const struct pin_owner *owner,
 		     struct mm_struct *mm, unsigned long unclaimed)
@@ -1758,7 +1786,7 @@ static int may_adopt(struct pin_account *acct, const struct pin_owner *owner,
 	struct pin_ledger *ledger = acct->ledger;
 	unsigned long due;
 
-	if (ledger->mm != mm && atomic_read(&ledger->mm->mm_users))
+	if (ledger->mm != mm && is_alive(ledger->mm))
 		return -EBUSY;
 	if (ledger->mm != mm && rcu_access_pointer(mm->pin_ledger))
 		return -EEXIST;
@@ -1768,16 +1796,6 @@ static int may_adopt(struct pin_account *acct, const struct pin_owner *owner,
 	    due + mm->locked_vm > owner_max(owner))
 		return -ENOMEM;
 	return 0;
-}
-
-static unsigned long in_past(struct pin_ledger *ledger)
-{
-	struct pin_past_cgroup *past;
-	unsigned long npages = 0;
-
-	list_for_each_entry(past, &ledger->past, list)
-		npages += past->npages;
-	return npages;
 }
 
 /* From now on, what grows is charged to the cgroup of the current process */
@@ -1831,7 +1849,7 @@ static void give_ledger(struct pin_ledger *ledger, struct mm_struct *mm,
 
 /**
  * pin_ledger_adopt() - let another mm own an account, and its ledger
- * @acct: an account whose mm is dead
+ * @acct: an account with whose mm no process runs any more
  * @owner: whose limit applies from now on
  * @mm: the new mm, which is current->mm
  *
@@ -1843,7 +1861,7 @@ static void give_ledger(struct pin_ledger *ledger, struct mm_struct *mm,
  * pin_ledgers_lock and ledger->lock.
  * Return: 0, also if @mm owns the account already; or, with nothing changed,
  * -EINVAL: the account is part of another counter than VmLck.
- * -EBUSY: the ledger's mm is alive.
+ * -EBUSY: a process runs with the ledger's mm, see is_alive().
  * -EEXIST: @mm has another ledger.
  * -ENOMEM: RLIMIT_MEMLOCK does not allow it, or no memory.
  * -EINTR: a fatal signal came.

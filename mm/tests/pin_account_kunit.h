@@ -990,6 +990,26 @@ static void adopter_has_what_it_asked_for(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, new->pin_charge, 0);
 }
 
+#ifdef CONFIG_MEMCG
+/* Somebody has the mm, but no process runs with it */
+static void memory_that_is_only_read_is_adopted(struct kunit *test)
+{
+	struct account_test *t = test->priv;
+	struct mm_struct *new = pin_test_other_mm(test), *old = t->base.mm;
+	struct task_struct *owner = rcu_access_pointer(old->owner);
+
+	account_pin(t, t->acct, t->addr, 0, 10);
+	KUNIT_EXPECT_EQ(test, pin_account_adopt(t->acct, &t->owner, new), -EBUSY);
+	RCU_INIT_POINTER(old->owner, NULL);
+	KUNIT_EXPECT_EQ(test, pin_account_adopt(t->acct, &t->owner, new), 0);
+	RCU_INIT_POINTER(old->owner, owner);
+	KUNIT_EXPECT_EQ(test, old->pin_charge, 0);
+	KUNIT_EXPECT_EQ(test, new->pin_charge, 10);
+	account_put(t, t->acct, 0, 10);
+	KUNIT_EXPECT_EQ(test, new->pin_charge, 0);
+}
+#endif
+
 /* Who never asks costs the adopter nothing, whatever is put in between */
 static void adopter_does_not_pay_for_others(struct kunit *test)
 {
@@ -2137,6 +2157,9 @@ static struct kunit_case pin_account_test_cases[] = {
 	KUNIT_CASE(nothing_is_pinned_for_killed_process),
 	KUNIT_CASE(kill_ends_pin_on_the_way),
 	KUNIT_CASE(adopter_has_what_it_asked_for),
+#ifdef CONFIG_MEMCG
+	KUNIT_CASE(memory_that_is_only_read_is_adopted),
+#endif
 	KUNIT_CASE(adopter_does_not_pay_for_others),
 	KUNIT_CASE(uncharged_pins_are_held_once_with_others),
 	KUNIT_CASE(account_is_not_adopted_by_mm_with_ledger),

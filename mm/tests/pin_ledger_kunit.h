@@ -636,6 +636,47 @@ static void pins_that_have_gone_do_not_move(struct kunit *test)
 	device_free(device);
 }
 
+/*
+ * Pins have no names. Where memory has come to the place of somebody's device, an
+ * account puts that one's pins for its own; and finds its own device's all the same.
+ */
+static void pins_of_two_devices_are_found(struct kunit *test)
+{
+	struct ledger_test *t = test->priv;
+	struct test_device *device = device_make(test);
+	unsigned long pfn = device_plug(test, device, 0);
+	struct pin_account *acct = device->acct, *other;
+	struct pin_move move;
+
+	pin_move_begin(&move, &t->acct, acct, &t->owner);
+	KUNIT_EXPECT_EQ(test, pin_move_in(&move, pfn, 1), 0);
+	KUNIT_EXPECT_EQ(test, pin_move_in(&move, t->pfn, 1), 0);
+	pin_move_end(&move);
+	KUNIT_EXPECT_EQ(test, acct->pages, 2);
+
+	device_was_here(test, t->pfn);
+	put_user_pfns_account(acct, t->pfn, 1, false);
+	KUNIT_EXPECT_EQ(test, t->ledger->gone_pins, 0);
+	device_unplug(device);
+	put_user_pfns_account(acct, pfn, 1, false);
+	KUNIT_EXPECT_EQ(test, acct->pages, 0);
+	KUNIT_EXPECT_EQ(test, acct->counted, 0);
+
+	/* The other one, whose pin has been put, has the account's */
+	other = pin_account_get(t->base.mm, NULL, "other", PIN_COUNT_LOCKED, NULL);
+	KUNIT_ASSERT_FALSE(test, IS_ERR(other));
+	other->pages = 1;
+	other->had_devices = true;
+	pin_move_begin(&move, other, acct, &t->owner);
+	pin_move_out(&move, t->pfn, 1);
+	pin_move_end(&move);
+	KUNIT_EXPECT_EQ(test, other->pages, 0);
+	KUNIT_EXPECT_EQ(test, other->counted, 0);
+	KUNIT_EXPECT_TRUE(test, ledger_is_empty(t->ledger));
+	pin_account_put(other);
+	device_free(device);
+}
+
 static void frames_that_may_be_freed_or_unplugged_count(struct kunit *test)
 {
 	struct ledger_test *t = test->priv;
@@ -1580,20 +1621,20 @@ static void adopted_ledger_brings_its_charge(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, pin_test_usage(own), 7);
 	KUNIT_EXPECT_EQ(test, t->ledger->in_cgroup, 17);
 
-	/* What goes is given back to the oldest */
-	ledger_sub(t, t->pfn + 10, 4);
+	/* What goes is given back to the new one first, whichever pages it is */
+	ledger_sub(t, t->pfn, 4);
+	ledger_settle(t);
+	KUNIT_EXPECT_EQ(test, pin_test_usage(cg), 10);
+	KUNIT_EXPECT_EQ(test, pin_test_usage(own), 3);
+	ledger_sub(t, t->pfn + 10, 7);
 	ledger_settle(t);
 	KUNIT_EXPECT_EQ(test, pin_test_usage(cg), 6);
-	KUNIT_EXPECT_EQ(test, pin_test_usage(own), 7);
-	ledger_sub(t, t->pfn, 8);
+	KUNIT_EXPECT_EQ(test, pin_test_usage(own), 0);
+	KUNIT_EXPECT_FALSE(test, list_empty(&t->ledger->past));
+	ledger_sub(t, t->pfn + 4, 6);
 	ledger_settle(t);
 	KUNIT_EXPECT_EQ(test, pin_test_usage(cg), 0);
-	KUNIT_EXPECT_EQ(test, pin_test_usage(own), 5);
 	KUNIT_EXPECT_TRUE(test, list_empty(&t->ledger->past));
-	ledger_sub(t, t->pfn + 8, 2);
-	ledger_sub(t, t->pfn + 14, 3);
-	ledger_settle(t);
-	KUNIT_EXPECT_EQ(test, pin_test_usage(own), 0);
 }
 
 static void ledger_works_when_mm_is_dead(struct kunit *test)
@@ -2052,6 +2093,13 @@ static void long_runs_let_others_run(struct kunit *test)
 	EXPECT_LETS_OTHERS_RUN(test, &u,
 			       pin_ledger_unreserve(ledger, which, t->pfn, AREA_PAGES));
 	mutex_unlock(&ledger->lock);
+
+	device_was_here(test, t->pfn + AREA_PAGES - 1);
+	mutex_lock(&ledger->lock);
+	EXPECT_LETS_OTHERS_RUN(test, &u,
+			       pin_ledger_any_gone(ledger, t->pfn, AREA_PAGES));
+	mutex_unlock(&ledger->lock);
+	KUNIT_EXPECT_TRUE(test, device_sub(test, t->pfn + AREA_PAGES - 1, 1));
 	kthread_stop(u.task);
 }
 
@@ -2133,6 +2181,7 @@ static struct kunit_case pin_ledger_test_cases[] = {
 	KUNIT_CASE(pins_that_have_gone_are_of_who_had_them),
 	KUNIT_CASE(swapped_pins_are_of_any_plane),
 	KUNIT_CASE(pins_that_have_gone_do_not_move),
+	KUNIT_CASE(pins_of_two_devices_are_found),
 	KUNIT_CASE(reserved_page_has_no_pins),
 	KUNIT_CASE(frame_without_page_has_no_pins),
 	KUNIT_CASE(step_is_as_long_as_frames_do_not_count),

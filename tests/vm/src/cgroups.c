@@ -937,10 +937,14 @@ TEST_F(cgroups, adopted)
 	EXPECT_EQ(1, refusals(self->a));
 	EXPECT_EQ(0, map(self, N + ROOM, 3));
 	EXPECT_HELD(3, N);
-	/* The old cgroup is the first to get something back */
+	/* The new cgroup is the first to get something back, and its room */
 	EXPECT_EQ(3, unmap(self, N + ROOM, 3));
-	EXPECT_HELD(3, N - 3);
-	EXPECT_EQ((long)SIZE, vfio_unmap_all(&self->v));
+	EXPECT_HELD(0, N);
+	EXPECT_EQ(0, map(self, N + ROOM, 3));
+	EXPECT_HELD(3, N);
+	EXPECT_EQ((long)SIZE, vfio_unmap(&self->v, IOVA, SIZE));
+	EXPECT_HELD(0, 3);
+	EXPECT_EQ(3, unmap(self, N + ROOM, 3));
 	EXPECT_HELD(0, 0);
 }
 

@@ -6,9 +6,14 @@
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <linux/memfd.h>
+#include <linux/userfaultfd.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
 
 #include "test.h"
 
@@ -528,10 +533,10 @@ TEST_F(life, exec_of_one_of_two)
 }
 
 /*
- * Somebody reads the memory of the old program when the new one takes over: then each
- * mapping moves, and when the reader has gone, so does the next one.
+ * Another process runs with the memory of the old program when the new one takes over:
+ * then each mapping moves, and when that process has gone, so does the next one.
  */
-static int after_exec_while_read(char **arg)
+static int after_exec_while_used(char **arg)
 {
 	struct vfio v = {
 		.fd = atoi(arg[0]),
@@ -576,7 +581,7 @@ static int after_exec_while_read(char **arg)
 }
 
 /* Has the memory of the program that started it, until the other end is closed */
-static int reader(void *fds)
+static int user(void *fds)
 {
 	int *to = fds;
 	char c;
@@ -585,7 +590,7 @@ static int reader(void *fds)
 	_exit(read(to[0], &c, 1) ? 1 : 0);
 }
 
-TEST_F(life, exec_while_it_is_read)
+TEST_F(life, exec_while_memory_is_used)
 {
 	char arg[6][16], *stack;
 	int status, to[2];
@@ -609,7 +614,7 @@ TEST_F(life, exec_while_it_is_read)
 		    vfio_vaddr_drop(&v, IOVA, SIZE) || pipe(to))
 			_exit(1);
 		/* A process of its own, but with this memory; it has its own files */
-		other = clone(reader, stack + 16 * PAGE, CLONE_VM | SIGCHLD, to);
+		other = clone(user, stack + 16 * PAGE, CLONE_VM | SIGCHLD, to);
 		if (other < 0)
 			_exit(2);
 		keep_over_exec(&v);
@@ -619,16 +624,144 @@ TEST_F(life, exec_while_it_is_read)
 		sprintf(arg[3], "%d", self->memfd);
 		sprintf(arg[4], "%d", to[1]);
 		sprintf(arg[5], "%d", other);
-		execl("/proc/self/exe", "life", "--after-exec-while-read", arg[0],
+		execl("/proc/self/exe", "life", "--after-exec-while-used", arg[0],
 		      arg[1], arg[2], arg[3], arg[4], arg[5], p.holder[0].name,
 		      NULL);
 		_exit(3);
 	}
 	EXPECT_EQ(0, reap(pid, &status));
 	EXPECT_EQ(0, WEXITSTATUS(status))
-		TH_LOG("after_exec_while_read() returned this");
+		TH_LOG("after_exec_while_used() returned this");
 	EXPECT_EQ(0, status);
 	munmap(stack, 16 * PAGE);
+	EXPECT_BACK(&self->before);
+}
+
+/* Somebody reads the memory of the old program, and no process runs with it any more */
+static int adopt_while_read(char **arg, pid_t reader)
+{
+	struct vfio v = {
+		.fd = atoi(arg[0]),
+		.nr_devs = 1,
+		.dev[0] = { .group = atoi(arg[1]), .fd = atoi(arg[2]) },
+	};
+	const long half = SIZE / 2;
+	struct pins p;
+	char *mem;
+	int i;
+
+	mem = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED,
+		   atoi(arg[3]), 0);
+	v.dev[0].bar = vfio_bar_map(&v.dev[0], NULL, &v.dev[0].bar_size);
+	if (mem == MAP_FAILED || !v.dev[0].bar)
+		return 10;
+	for (i = 0; i < 2; i++) {
+		if (vfio_vaddr_set(&v, mem + i * half, IOVA + i * half, half))
+			return 11;
+		/* All of it is adopted at once, with the old holder */
+		if (pins_read(0, &p) || p.nr != 1 || pins_pages(&p) != N ||
+		    p.charge != N || p.held != N ||
+		    status_pages(0, "VmLck:") != N)
+			return 12;
+		if (strcmp(p.holder[0].name, arg[5]))
+			return 13;
+	}
+	/* It has not ended, that is, it has the old memory yet */
+	if (waitpid(reader, NULL, WNOHANG))
+		return 14;
+	if (edu_check(&v.dev[0], mem, IOVA, SIZE))
+		return 15;
+	if (vfio_unmap_all(&v) != (long)SIZE)
+		return 16;
+	if (pins_read(0, &p) || p.charge || p.held)
+		return 17;
+	return 0;
+}
+
+static int after_exec_while_read(char **arg)
+{
+	pid_t reader = atoi(arg[4]);
+	int ret = adopt_while_read(arg, reader), status;
+
+	kill(reader, SIGKILL);
+	return reap(reader, &status) ? 18 : ret;
+}
+
+static bool faulted(void *fd)
+{
+	struct pollfd p = { .fd = *(int *)fd, .events = POLLIN };
+
+	return poll(&p, 1, 0) == 1;
+}
+
+/* A process that reads the page of this one, which never comes; or -1 */
+static pid_t start_reader(char *page)
+{
+	struct uffdio_register reg = {
+		.range = { (uintptr_t)page, PAGE },
+		.mode = UFFDIO_REGISTER_MODE_MISSING,
+	};
+	struct uffdio_api api = { .api = UFFD_API };
+	int fd = syscall(__NR_userfaultfd, O_CLOEXEC);
+	pid_t pid, parent = getpid();
+
+	if (fd < 0 || ioctl(fd, UFFDIO_API, &api) ||
+	    ioctl(fd, UFFDIO_REGISTER, &reg))
+		return -1;
+	pid = fork();
+	if (!pid) {
+		char c;
+		struct iovec to = { &c, 1 }, from = { page, 1 };
+
+		/* It has @fd, too, so that the page never comes after exec() either */
+		process_vm_readv(parent, &to, 1, &from, 1, 0);
+		_exit(1);
+	}
+	return pid > 0 && wait_for(faulted, &fd) ? pid : -1;
+}
+
+TEST_F(life, exec_while_memory_is_read)
+{
+	char arg[5][16], *page;
+	int status;
+	pid_t pid;
+
+	vfio_close(&self->v);
+	page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE,
+		    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, (void *)page);
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		const long half = SIZE / 2;
+		struct pins p;
+		struct vfio v;
+		pid_t reader;
+
+		if (vfio_open(&v, 0) ||
+		    vfio_map(&v, self->mem, IOVA, half, MAP_RW) ||
+		    vfio_map(&v, self->mem + half, IOVA + half, half, MAP_RW) ||
+		    pins_read(0, &p) || p.nr != 1 ||
+		    vfio_vaddr_drop(&v, IOVA, SIZE))
+			_exit(1);
+		reader = start_reader(page);
+		if (reader < 0)
+			_exit(2);
+		keep_over_exec(&v);
+		sprintf(arg[0], "%d", v.fd);
+		sprintf(arg[1], "%d", v.dev[0].group);
+		sprintf(arg[2], "%d", v.dev[0].fd);
+		sprintf(arg[3], "%d", self->memfd);
+		sprintf(arg[4], "%d", reader);
+		execl("/proc/self/exe", "life", "--after-exec-while-read", arg[0],
+		      arg[1], arg[2], arg[3], arg[4], p.holder[0].name, NULL);
+		_exit(3);
+	}
+	EXPECT_EQ(0, reap(pid, &status));
+	EXPECT_EQ(0, WEXITSTATUS(status))
+		TH_LOG("after_exec_while_read() returned this");
+	EXPECT_EQ(0, status);
+	munmap(page, PAGE);
 	EXPECT_BACK(&self->before);
 }
 
@@ -1090,7 +1223,9 @@ int main(int argc, char **argv)
 		return after_exec(argv + 2);
 	if (argc == 5 && !strcmp(argv[1], "--after-exec-of-two"))
 		return after_exec_of_two(argv + 2);
-	if (argc == 9 && !strcmp(argv[1], "--after-exec-while-read"))
+	if (argc == 9 && !strcmp(argv[1], "--after-exec-while-used"))
+		return after_exec_while_used(argv + 2);
+	if (argc == 8 && !strcmp(argv[1], "--after-exec-while-read"))
 		return after_exec_while_read(argv + 2);
 	return test_harness_run(argc, argv);
 }
