@@ -464,8 +464,8 @@ EXPORT_SYMBOL_GPL(pin_account_put);
  * @mm: the mm
  *
  * Context: Any context; does not sleep.
- * Return: true if it does, and will as long as @mm lives: an account leaves
- * only a dead mm.
+ * Return: true if it does, and will as long as a process runs with @mm: an account
+ * leaves no such mm.
  */
 bool pin_account_is_for(struct pin_account *acct, struct mm_struct *mm)
 {
@@ -867,8 +867,8 @@ static long account(struct pin_request *req, struct page **pages,
 
 /*
  * GUP-fast does not see the mapping. For reading it would take what is there of
- * one that the process may not read, and refuse the page beside it. Only a live
- * mm is current's, and an account leaves only a dead one.
+ * one that the process may not read, and refuse the page beside it. The account
+ * cannot leave the mm that current runs with.
  */
 static bool fast_is_right(struct pin_account *acct, unsigned int gup_flags)
 {

@@ -1420,7 +1420,7 @@ int pin_ledger_lock(struct pin_ledger *ledger, const struct pin_owner *owner,
 	}
 
 	for (;;) {
-		/* A ledger leaves only a dead mm, and current's is alive */
+		/* current keeps its own */
 		rcu_read_lock();
 		mm = READ_ONCE(ledger->mm);
 		if (mm != current->mm)

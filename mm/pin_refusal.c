@@ -24,6 +24,7 @@
 #include <linux/secretmem.h>
 #include <linux/shmem_fs.h>
 #include <linux/slab.h>
+#include <linux/user_namespace.h>
 #include <linux/userfaultfd_k.h>
 
 #include "internal.h"
@@ -338,11 +339,30 @@ static int __init log_users_init(void)
 }
 subsys_initcall(log_users_init);
 
-/* The host's last: a user with many refusals does not use up what others have */
-static bool may_log(kuid_t uid)
+/*
+ * Who has the lines. The root of a container may have thousands of uids there, and make
+ * containers in it: all of them are that container, or if a user of the host made it,
+ * are that user.
+ */
+static u32 log_user(const struct cred *cred)
 {
-	u32 user = hash_32(__kuid_val(uid), ilog2(LOG_USERS));
+	const struct user_namespace *ns = cred->user_ns;
 
+	if (ns == &init_user_ns)
+		return __kuid_val(cred->uid);
+	while (ns->parent != &init_user_ns)
+		ns = ns->parent;
+	return uid_eq(ns->owner, GLOBAL_ROOT_UID) ? ns->ns.inum :
+						    __kuid_val(ns->owner);
+}
+
+/* The host's last: a user with many refusals does not use up what others have */
+static bool may_log(struct task_struct *task)
+{
+	u32 user;
+
+	scoped_guard(rcu)
+		user = hash_32(log_user(__task_cred(task)), ilog2(LOG_USERS));
 	return __ratelimit(&log_users[user]) && __ratelimit(&log_host);
 }
 
@@ -396,7 +416,7 @@ static void log_refusal(struct pin_account *acct, const struct pin_owner *owner,
 	char task_comm[TASK_COMM_LEN], comm[4 * TASK_COMM_LEN];
 	char *about, *cgroup = NULL;
 
-	if (!may_log(task_uid(owner->task)))
+	if (!may_log(owner->task))
 		return;
 
 	about = log_about(full, file);

@@ -553,7 +553,7 @@ long vfio_pinner_pin(struct vfio_pinner *pinner, unsigned long vaddr,
 	unsigned int flags = prot & IOMMU_WRITE ? FOLL_WRITE : 0;
 	long ret;
 
-	/* A mm that is alive cannot lose its account to another */
+	/* If only readers have it, another mm may adopt the account: -ESRCH */
 	if (!mmget_not_zero(pinner->mm))
 		return -ENODEV;
 
@@ -802,7 +802,7 @@ long vfio_pin_batch_fill(struct vfio_pin_batch *batch,
 	batch->pinner = pinner;
 	batch->prot = prot;
 
-	/* A mm that is alive cannot lose its account to another */
+	/* If only readers have it, another mm may adopt the account: -ESRCH */
 	if (!mmget_not_zero(pinner->mm))
 		return -ENODEV;
 

@@ -653,6 +653,29 @@ static void memlock_text_names_the_counter(struct kunit *test)
 	free_uid(user);
 }
 
+/* However many uids it has, and containers inside it */
+static void container_is_one_user_of_the_log(struct kunit *test)
+{
+	struct user_namespace *ns = kunit_kcalloc(test, 2, sizeof(*ns), GFP_KERNEL);
+	struct cred cred = { .uid = KUIDT_INIT(1001), .user_ns = &init_user_ns };
+
+	KUNIT_ASSERT_NOT_NULL(test, ns);
+	ns[0] = (struct user_namespace){ .parent = &init_user_ns, .ns.inum = 4711 };
+	ns[1] = (struct user_namespace){ .parent = &ns[0], .ns.inum = 4712,
+					 .owner = KUIDT_INIT(100000) };
+	KUNIT_EXPECT_EQ(test, log_user(&cred), 1001);
+	cred.user_ns = &ns[0];
+	KUNIT_EXPECT_EQ(test, log_user(&cred), 4711);
+	cred.user_ns = &ns[1];
+	cred.uid = KUIDT_INIT(1002);
+	KUNIT_EXPECT_EQ(test, log_user(&cred), 4711);
+	/* A user of the host has made it */
+	ns[0].owner = KUIDT_INIT(1003);
+	KUNIT_EXPECT_EQ(test, log_user(&cred), 1003);
+	cred.user_ns = &ns[0];
+	KUNIT_EXPECT_EQ(test, log_user(&cred), 1003);
+}
+
 static struct kunit_case pin_refusal_test_cases[] = {
 	KUNIT_CASE(each_reason_has_name_and_text),
 	KUNIT_CASE(nothing_mapped_is_fault),
@@ -680,6 +703,7 @@ static struct kunit_case pin_refusal_test_cases[] = {
 	KUNIT_CASE(dead_mm_is_no_refusal),
 	KUNIT_CASE(each_refusal_is_counted),
 	KUNIT_CASE(memlock_text_names_the_counter),
+	KUNIT_CASE(container_is_one_user_of_the_log),
 	{},
 };
 
