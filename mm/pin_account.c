@@ -476,18 +476,18 @@ bool pin_account_is_for(struct pin_account *acct, struct mm_struct *mm)
 EXPORT_SYMBOL_GPL(pin_account_is_for);
 
 /**
- * pin_account_is_dead() - tell whether the memory of an account is gone
+ * pin_account_is_dead() - tell whether nobody runs with the memory of an account
  * @acct: the account
  *
  * Context: Any context; does not sleep.
- * Return: true if its mm has ended; another may adopt the account.
+ * Return: true if no process does; another may adopt the account.
  */
 bool pin_account_is_dead(struct pin_account *acct)
 {
 	/* No mmget(): its mmput() could be the last, and free all of the memory */
 	guard(rcu)();
 	return READ_ONCE(acct->unclaimed) ||
-	       !atomic_read(&READ_ONCE(acct->ledger->mm)->mm_users);
+	       !pin_mm_has_process(READ_ONCE(acct->ledger->mm));
 }
 EXPORT_SYMBOL_GPL(pin_account_is_dead);
 

@@ -1764,21 +1764,6 @@ static unsigned long pins_unclaimed(struct pin_account *acct,
 	return pins;
 }
 
-/*
- * Does a process run with @mm? Who only reads its memory, by /proc for instance, has a
- * reference as well: without mm->owner that cannot be told apart.
- */
-static bool is_alive(struct mm_struct *mm)
-{
-	if (!atomic_read(&mm->mm_users))
-		return false;
-#ifdef CONFIG_MEMCG
-	return rcu_access_pointer(mm->owner);
-#else
-	return true;
-#endif
-}
-
 /* @unclaimed: pins in VmLck that nobody will have claimed */
 static int may_adopt(struct pin_account *acct, const struct pin_owner *owner,
 		     struct mm_struct *mm, unsigned long unclaimed)
@@ -1786,7 +1771,7 @@ static int may_adopt(struct pin_account *acct, const struct pin_owner *owner,
 	struct pin_ledger *ledger = acct->ledger;
 	unsigned long due;
 
-	if (ledger->mm != mm && is_alive(ledger->mm))
+	if (ledger->mm != mm && pin_mm_has_process(ledger->mm))
 		return -EBUSY;
 	if (ledger->mm != mm && rcu_access_pointer(mm->pin_ledger))
 		return -EEXIST;
@@ -1811,11 +1796,13 @@ static void change_cgroup(struct pin_ledger *ledger,
 		return;
 	}
 	WRITE_ONCE(ledger->cgroup, new);
-	/* It may have been of that one twice */
+	/* What it is charged from before is as what comes now */
 	list_for_each_entry(past, &ledger->past, list) {
-		if (past->cgroup == old) {
-			past->npages += npages;
-			npages = 0;
+		if (past->cgroup == new) {
+			list_del(&past->list);
+			put_misc_cg(new);
+			kfree(past);
+			break;
 		}
 	}
 	if (!npages) {
@@ -1861,7 +1848,7 @@ static void give_ledger(struct pin_ledger *ledger, struct mm_struct *mm,
  * pin_ledgers_lock and ledger->lock.
  * Return: 0, also if @mm owns the account already; or, with nothing changed,
  * -EINVAL: the account is part of another counter than VmLck.
- * -EBUSY: a process runs with the ledger's mm, see is_alive().
+ * -EBUSY: a process runs with the ledger's mm, see pin_mm_has_process().
  * -EEXIST: @mm has another ledger.
  * -ENOMEM: RLIMIT_MEMLOCK does not allow it, or no memory.
  * -EINTR: a fatal signal came.

@@ -250,7 +250,7 @@ struct pin_ledger {
  * @user: whose counter is part of it, with a reference; or NULL
  * @second: where its pins are counted for @user, who is not the user of the ledger;
  *	or NULL
- * @unclaimed: its mm has ended, another one has adopted the ledger, and its
+ * @unclaimed: another mm than its own has adopted the ledger, and its
  *	holder has not asked for that; changes under both locks
  * @pid: of the process that set the account up, or got what it has pinned;
  *	changes under ledger->lock
@@ -324,6 +324,28 @@ struct pin_step {
  */
 extern struct mutex pin_ledgers_lock;
 extern struct xarray pin_accounts;
+
+/**
+ * pin_mm_has_process() - tell whether a process runs with a mm
+ * @mm: the mm; the caller keeps its mm_struct
+ *
+ * Who only reads its memory, by /proc for instance, has a reference as well. Without
+ * mm->owner that cannot be told apart.
+ *
+ * Context: Any context; does not sleep.
+ * Return: true if one does; in a kernel without memory cgroups also if somebody reads
+ * the memory. Once false, it stays so.
+ */
+static inline bool pin_mm_has_process(struct mm_struct *mm)
+{
+	if (!atomic_read(&mm->mm_users))
+		return false;
+#ifdef CONFIG_MEMCG
+	return rcu_access_pointer(mm->owner);
+#else
+	return true;
+#endif
+}
 
 /**
  * pin_ledger_charge() - count the pages that are part of a counter

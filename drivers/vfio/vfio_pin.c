@@ -528,6 +528,17 @@ static long follow_pfns(struct vfio_pinner *pinner, unsigned long vaddr,
 	return ret;
 }
 
+/*
+ * The memory of a mapping, until mmput(), if its account is for that. Another mm may
+ * have adopted the account after exec(), with a mapping beside this one, when the
+ * account's pins would be of that mm. The old one may be there yet: somebody reads it.
+ */
+static bool get_memory(struct vfio_pinner *pinner)
+{
+	return pin_account_is_for(pinner->account->acct, pinner->mm) &&
+	       mmget_not_zero(pinner->mm);
+}
+
 /**
  * vfio_pinner_pin() - pin pages into an array
  * @pinner: who pins
@@ -543,7 +554,7 @@ static long follow_pfns(struct vfio_pinner *pinner, unsigned long vaddr,
  *
  * Context: Process context. May sleep; the container's lock is held.
  * Return: how many pages, which may be fewer than @npages; or
- * -ENODEV: the process is gone.
+ * -ENODEV: no process runs with the memory any more.
  * Else as pin_user_pages_account().
  */
 long vfio_pinner_pin(struct vfio_pinner *pinner, unsigned long vaddr,
@@ -553,8 +564,7 @@ long vfio_pinner_pin(struct vfio_pinner *pinner, unsigned long vaddr,
 	unsigned int flags = prot & IOMMU_WRITE ? FOLL_WRITE : 0;
 	long ret;
 
-	/* If only readers have it, another mm may adopt the account: -ESRCH */
-	if (!mmget_not_zero(pinner->mm))
+	if (!get_memory(pinner))
 		return -ENODEV;
 
 	ret = pin_user_pages_account(pinner->account->acct, &pinner->owner,
@@ -786,7 +796,7 @@ static void run_add(struct vfio_pin_batch *batch,
  *
  * Context: Process context. May sleep; the container's lock is held.
  * Return: how many pages vfio_pin_batch_map() is to map now, at least 1; or
- * -ENODEV: the process is gone.
+ * -ENODEV: no process runs with the memory any more.
  * -EINTR: a fatal signal came.
  * -ENOMEM: no memory to remember the pages.
  * Else as pin_user_extents_account(). After an error the batch is good for
@@ -802,8 +812,7 @@ long vfio_pin_batch_fill(struct vfio_pin_batch *batch,
 	batch->pinner = pinner;
 	batch->prot = prot;
 
-	/* If only readers have it, another mm may adopt the account: -ESRCH */
-	if (!mmget_not_zero(pinner->mm))
+	if (!get_memory(pinner))
 		return -ENODEV;
 
 	want = (VFIO_PIN_CHUNK - (iova & (VFIO_PIN_CHUNK - 1))) >> PAGE_SHIFT;

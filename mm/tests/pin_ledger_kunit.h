@@ -1637,6 +1637,51 @@ static void adopted_ledger_brings_its_charge(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, list_empty(&t->ledger->past));
 }
 
+/* To another cgroup, and back: what the first one has from before is its own again */
+static void cgroup_that_comes_back_is_the_current_one(struct kunit *test)
+{
+	struct ledger_test *t = test->priv;
+	struct misc_cg *own = pin_ledger_cgroup(t->ledger);
+	struct misc_cg *between = pin_test_cgroups(test, 1);
+	unsigned long before = pin_test_usage(own);
+	struct pin_past_cgroup *spare[2];
+	int i;
+
+	for (i = 0; i < 2; i++) {
+		spare[i] = kzalloc(sizeof(*spare[i]), GFP_KERNEL);
+		KUNIT_ASSERT_NOT_NULL(test, spare[i]);
+	}
+	ledger_add(t, t->pfn, 10);
+	KUNIT_EXPECT_EQ(test, ledger_commit(t, true), 0);
+	KUNIT_EXPECT_EQ(test, pin_test_usage(own), before + 10);
+
+	/* As change_cgroup() does in a process of that cgroup */
+	spare[0]->cgroup = pin_ledger_cgroup(t->ledger);
+	spare[0]->npages = 10;
+	list_add_tail(&spare[0]->list, &t->ledger->past);
+	pin_test_join(&t->ledger->cgroup, between);
+	ledger_add(t, t->pfn + 10, 5);
+	KUNIT_EXPECT_EQ(test, ledger_commit(t, true), 0);
+	KUNIT_EXPECT_EQ(test, pin_test_usage(between), 5);
+
+	mutex_lock(&t->ledger->lock);
+	change_cgroup(t->ledger, &spare[1]);
+	mutex_unlock(&t->ledger->lock);
+	KUNIT_EXPECT_PTR_EQ(test, t->ledger->cgroup, own);
+	KUNIT_EXPECT_EQ(test, in_past(t->ledger), 5);
+	ledger_sub(t, t->pfn + 10, 5);
+	ledger_settle(t);
+	KUNIT_EXPECT_EQ(test, pin_test_usage(own), before + 5);
+	KUNIT_EXPECT_EQ(test, pin_test_usage(between), 5);
+	ledger_sub(t, t->pfn, 10);
+	ledger_settle(t);
+	KUNIT_EXPECT_EQ(test, pin_test_usage(own), before);
+	KUNIT_EXPECT_EQ(test, pin_test_usage(between), 0);
+	KUNIT_EXPECT_TRUE(test, list_empty(&t->ledger->past));
+	put_misc_cg(own);
+	kfree(spare[1]);
+}
+
 static void ledger_works_when_mm_is_dead(struct kunit *test)
 {
 	struct ledger_test *t = test->priv;
@@ -2213,6 +2258,7 @@ static struct kunit_case pin_ledger_test_cases[] = {
 	KUNIT_CASE(cgroup_refuses_to_the_page),
 	KUNIT_CASE(ledger_is_of_cgroup_of_its_maker),
 	KUNIT_CASE(adopted_ledger_brings_its_charge),
+	KUNIT_CASE(cgroup_that_comes_back_is_the_current_one),
 	KUNIT_CASE(ledger_works_when_mm_is_dead),
 	KUNIT_CASE(adopt_moves_charge_of_dead_mm),
 	KUNIT_CASE(adopt_is_for_dead_mm_only),

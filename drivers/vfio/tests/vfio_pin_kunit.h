@@ -334,6 +334,30 @@ static void batch_of_a_small_mapping(struct kunit *test)
 	vfio_pinner_unmap(&t->pinner, TEST_IOVA, TEST_PROT, test_unmap, t);
 }
 
+#ifdef CONFIG_MEMCG
+/* After exec(), by a mapping beside this one; somebody reads the old memory */
+static void memory_of_who_lost_the_account_is_not_pinned(struct kunit *test)
+{
+	struct vfio_pin_test *t = test->priv;
+	struct mm_struct *old = t->base.mm, *new = pin_test_other_mm(test);
+	struct task_struct *owner = rcu_access_pointer(old->owner);
+	struct page *page;
+	unsigned long pfn;
+
+	RCU_INIT_POINTER(old->owner, NULL);
+	KUNIT_EXPECT_EQ(test, 0, pin_account_adopt(t->pinner.account->acct,
+						   &t->pinner.owner, new));
+	KUNIT_EXPECT_EQ(test, -ENODEV, vfio_pinner_pin(&t->pinner, t->addr, 1,
+						       TEST_PROT, &pfn, &page));
+	vfio_pin_batch_init(&t->batch, 1, true);
+	KUNIT_EXPECT_EQ(test, -ENODEV,
+			vfio_pin_batch_fill(&t->batch, &t->pinner, TEST_IOVA,
+					    t->addr, 1, TEST_PROT));
+	vfio_pin_batch_fini(&t->batch);
+	RCU_INIT_POINTER(old->owner, owner);
+}
+#endif
+
 static struct kunit_case vfio_pin_test_cases[] = {
 	KUNIT_CASE(put_after_all_have_unmapped),
 	KUNIT_CASE(first_refuses_unmap),
@@ -342,6 +366,9 @@ static struct kunit_case vfio_pin_test_cases[] = {
 	KUNIT_CASE(map_is_not_undone),
 	KUNIT_CASE(extents_are_not_undone),
 	KUNIT_CASE(batch_of_a_small_mapping),
+#ifdef CONFIG_MEMCG
+	KUNIT_CASE(memory_of_who_lost_the_account_is_not_pinned),
+#endif
 	{}
 };
 
