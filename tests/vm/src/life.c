@@ -338,6 +338,21 @@ static void keep_over_exec(struct vfio *v)
 	fcntl(v->dev[0].group, F_SETFD, 0);
 }
 
+/* The container, its device and the memory, of which exec() has kept the files; or NULL */
+static char *open_after_exec(char **arg, struct vfio *v)
+{
+	char *mem = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED,
+			 atoi(arg[3]), 0);
+
+	*v = (struct vfio){
+		.fd = atoi(arg[0]),
+		.nr_devs = 1,
+		.dev[0] = { .group = atoi(arg[1]), .fd = atoi(arg[2]) },
+	};
+	v->dev[0].bar = vfio_bar_map(&v->dev[0], NULL, &v->dev[0].bar_size);
+	return mem == MAP_FAILED || !v->dev[0].bar ? NULL : mem;
+}
+
 /*
  * What exec() starts: the container, the device, and the memory are inherited,
  * the memory has another place, and the charge is to come here. Exit code 0, or
@@ -347,18 +362,12 @@ static int after_exec(char **arg)
 {
 	long limit = atol(arg[4]);
 	struct pins p;
-	struct vfio v = {
-		.fd = atoi(arg[0]),
-		.nr_devs = 1,
-		.dev[0] = { .group = atoi(arg[1]), .fd = atoi(arg[2]) },
-	};
+	struct vfio v;
 	char *mem;
 	int ret;
 
-	mem = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED,
-		   atoi(arg[3]), 0);
-	v.dev[0].bar = vfio_bar_map(&v.dev[0], NULL, &v.dev[0].bar_size);
-	if (mem == MAP_FAILED || !v.dev[0].bar)
+	mem = open_after_exec(arg, &v);
+	if (!mem)
 		return 10;
 	if (pins_read(0, &p) || p.nr || p.charge || p.held)
 		return 11;
@@ -538,20 +547,14 @@ TEST_F(life, exec_of_one_of_two)
  */
 static int after_exec_while_used(char **arg)
 {
-	struct vfio v = {
-		.fd = atoi(arg[0]),
-		.nr_devs = 1,
-		.dev[0] = { .group = atoi(arg[1]), .fd = atoi(arg[2]) },
-	};
+	struct vfio v;
 	const long half = SIZE / 2;
 	struct pins p;
 	char *mem;
 	int status;
 
-	mem = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED,
-		   atoi(arg[3]), 0);
-	v.dev[0].bar = vfio_bar_map(&v.dev[0], NULL, &v.dev[0].bar_size);
-	if (mem == MAP_FAILED || !v.dev[0].bar)
+	mem = open_after_exec(arg, &v);
+	if (!mem)
 		return 10;
 	if (vfio_vaddr_set(&v, mem, IOVA, half))
 		return 11;
@@ -580,6 +583,25 @@ static int after_exec_while_used(char **arg)
 	return 0;
 }
 
+/* Map the memory in two halves, and keep them for open_after_exec(@arg) */
+static bool map_halves(FIXTURE_DATA(life) *self, char arg[][16], struct pins *p)
+{
+	const long half = SIZE / 2;
+	struct vfio v;
+
+	if (vfio_open(&v, 0) ||
+	    vfio_map(&v, self->mem, IOVA, half, MAP_RW) ||
+	    vfio_map(&v, self->mem + half, IOVA + half, half, MAP_RW) ||
+	    pins_read(0, p) || p->nr != 1 || vfio_vaddr_drop(&v, IOVA, SIZE))
+		return false;
+	keep_over_exec(&v);
+	sprintf(arg[0], "%d", v.fd);
+	sprintf(arg[1], "%d", v.dev[0].group);
+	sprintf(arg[2], "%d", v.dev[0].fd);
+	sprintf(arg[3], "%d", self->memfd);
+	return true;
+}
+
 /* Has the memory of the program that started it, until the other end is closed */
 static int user(void *fds)
 {
@@ -602,26 +624,15 @@ TEST_F(life, exec_while_memory_is_used)
 	pid = fork();
 	ASSERT_LE(0, pid);
 	if (!pid) {
-		const long half = SIZE / 2;
 		struct pins p;
-		struct vfio v;
 		pid_t other;
 
-		if (vfio_open(&v, 0) ||
-		    vfio_map(&v, self->mem, IOVA, half, MAP_RW) ||
-		    vfio_map(&v, self->mem + half, IOVA + half, half, MAP_RW) ||
-		    pins_read(0, &p) || p.nr != 1 ||
-		    vfio_vaddr_drop(&v, IOVA, SIZE) || pipe(to))
+		if (!map_halves(self, arg, &p) || pipe(to))
 			_exit(1);
 		/* A process of its own, but with this memory; it has its own files */
 		other = clone(user, stack + 16 * PAGE, CLONE_VM | SIGCHLD, to);
 		if (other < 0)
 			_exit(2);
-		keep_over_exec(&v);
-		sprintf(arg[0], "%d", v.fd);
-		sprintf(arg[1], "%d", v.dev[0].group);
-		sprintf(arg[2], "%d", v.dev[0].fd);
-		sprintf(arg[3], "%d", self->memfd);
 		sprintf(arg[4], "%d", to[1]);
 		sprintf(arg[5], "%d", other);
 		execl("/proc/self/exe", "life", "--after-exec-while-used", arg[0],
@@ -640,20 +651,14 @@ TEST_F(life, exec_while_memory_is_used)
 /* Somebody reads the memory of the old program, and no process runs with it any more */
 static int adopt_while_read(char **arg, pid_t reader)
 {
-	struct vfio v = {
-		.fd = atoi(arg[0]),
-		.nr_devs = 1,
-		.dev[0] = { .group = atoi(arg[1]), .fd = atoi(arg[2]) },
-	};
+	struct vfio v;
 	const long half = SIZE / 2;
 	struct pins p;
 	char *mem;
 	int i;
 
-	mem = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED,
-		   atoi(arg[3]), 0);
-	v.dev[0].bar = vfio_bar_map(&v.dev[0], NULL, &v.dev[0].bar_size);
-	if (mem == MAP_FAILED || !v.dev[0].bar)
+	mem = open_after_exec(arg, &v);
+	if (!mem)
 		return 10;
 	for (i = 0; i < 2; i++) {
 		if (vfio_vaddr_set(&v, mem + i * half, IOVA + i * half, half))
@@ -733,25 +738,14 @@ TEST_F(life, exec_while_memory_is_read)
 	pid = fork();
 	ASSERT_LE(0, pid);
 	if (!pid) {
-		const long half = SIZE / 2;
 		struct pins p;
-		struct vfio v;
 		pid_t reader;
 
-		if (vfio_open(&v, 0) ||
-		    vfio_map(&v, self->mem, IOVA, half, MAP_RW) ||
-		    vfio_map(&v, self->mem + half, IOVA + half, half, MAP_RW) ||
-		    pins_read(0, &p) || p.nr != 1 ||
-		    vfio_vaddr_drop(&v, IOVA, SIZE))
+		if (!map_halves(self, arg, &p))
 			_exit(1);
 		reader = start_reader(page);
 		if (reader < 0)
 			_exit(2);
-		keep_over_exec(&v);
-		sprintf(arg[0], "%d", v.fd);
-		sprintf(arg[1], "%d", v.dev[0].group);
-		sprintf(arg[2], "%d", v.dev[0].fd);
-		sprintf(arg[3], "%d", self->memfd);
 		sprintf(arg[4], "%d", reader);
 		execl("/proc/self/exe", "life", "--after-exec-while-read", arg[0],
 		      arg[1], arg[2], arg[3], arg[4], p.holder[0].name, NULL);
