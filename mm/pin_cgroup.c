@@ -14,6 +14,7 @@
  * CAP_IPC_LOCK too.
  */
 
+#include <kunit/static_stub.h>
 #include <linux/cgroup.h>
 #include <linux/init.h>
 #include <linux/limits.h>
@@ -55,6 +56,7 @@ static bool charge_one(struct misc_cg *cg, u64 bytes)
 	u64 max = READ_ONCE(res_of(cg)->max);
 	s64 usage = atomic64_read(&res_of(cg)->usage);
 
+	KUNIT_STATIC_STUB_REDIRECT(charge_one, cg, bytes);
 	do {
 		if (bytes > max || usage > max - bytes)
 			return false;

@@ -156,6 +156,94 @@ static void cgroup_charge_that_fails_refuses_no_other(struct kunit *test)
 		KUNIT_EXPECT_EQ(test, pin_test_usage(&cg[i]), 0);
 }
 
+/**
+ * struct charge_meanwhile - charges by another thread while one is half done
+ * @call: the other thread
+ * @cg: a cgroup and its parent
+ * @npages: what it charges the parent, and keeps
+ * @ret: of that
+ * @refused: of a charge that never fits
+ */
+struct charge_meanwhile {
+	struct pin_test_call call;
+	struct misc_cg *cg;
+	unsigned long npages;
+	int ret;
+	int refused;
+};
+
+static void charge_parent(void *data)
+{
+	struct charge_meanwhile *m = data;
+	struct misc_cg *full;
+
+	m->refused = pin_cgroup_charge(m->cg, NULL, 101, &full);
+	m->ret = pin_cgroup_charge(&m->cg[1], NULL, m->npages + 1, &full);
+	if (!m->ret)
+		pin_cgroup_uncharge(&m->cg[1], NULL, 1);
+}
+
+/* In the place of charge_one(), until it comes to the parent */
+static bool charge_others_first(struct misc_cg *cg, u64 bytes)
+{
+	struct kunit *test = kunit_get_current_test();
+	struct charge_meanwhile *m = test->priv;
+	bool ret;
+
+	kunit_deactivate_static_stub(test, charge_one);
+	if (cg == &m->cg[1])
+		KUNIT_EXPECT_TRUE(test, pin_test_call_ends(&m->call));
+	ret = charge_one(cg, bytes);
+	if (cg == m->cg)
+		kunit_activate_static_stub(test, charge_one, charge_others_first);
+	return ret;
+}
+
+/* Charge 60 pages of 100, of which another thread takes @npages meanwhile */
+static int charge_slowly(struct kunit *test, struct misc_cg *cg,
+			 unsigned long npages, struct misc_cg **full)
+{
+	struct charge_meanwhile m = {
+		.call = { charge_parent, &m },
+		.cg = cg,
+		.npages = npages,
+	};
+	int ret;
+
+	pin_test_cgroup_limit(&cg[1], 100);
+	pin_test_call_init(test, &m.call);
+	test->priv = &m;
+	kunit_activate_static_stub(test, charge_one, charge_others_first);
+	ret = pin_cgroup_charge(cg, NULL, 60, full);
+	pin_test_call_wait(&m.call);
+	KUNIT_EXPECT_EQ(test, m.ret, 0);
+	KUNIT_EXPECT_EQ(test, m.refused, -EBUSY);
+	return ret;
+}
+
+/* The other one would wait for a lock, if there was one */
+static void cgroup_is_charged_without_a_lock(struct kunit *test)
+{
+	struct misc_cg *cg = pin_test_cgroups(test, 2), *full;
+
+	KUNIT_EXPECT_EQ(test, charge_slowly(test, cg, 40, &full), 0);
+	EXPECT_USAGE(test, cg, 60, 100);
+	pin_cgroup_uncharge(cg, NULL, 60);
+	pin_cgroup_uncharge(&cg[1], NULL, 40);
+}
+
+/* There was room when it looked first */
+static void cgroup_charge_that_comes_too_late_adds_nothing(struct kunit *test)
+{
+	struct misc_cg *cg = pin_test_cgroups(test, 2), *full;
+
+	KUNIT_EXPECT_EQ(test, charge_slowly(test, cg, 41, &full), -EBUSY);
+	KUNIT_EXPECT_PTR_EQ(test, full, &cg[1]);
+	EXPECT_USAGE(test, cg, 0, 41);
+	KUNIT_EXPECT_EQ(test, atomic64_read(&res_of(cg)->watermark), 0);
+	pin_cgroup_uncharge(&cg[1], NULL, 41);
+}
+
 static void cgroup_over_lowered_limit_has_no_room(struct kunit *test)
 {
 	struct misc_cg *cg = pin_test_cgroups(test, 2), *full;
@@ -247,6 +335,8 @@ static struct kunit_case pin_cgroup_test_cases[] = {
 	KUNIT_CASE(cgroup_limit_is_exact),
 	KUNIT_CASE(cgroup_refusal_is_counted_once),
 	KUNIT_CASE(cgroup_charge_that_fails_refuses_no_other),
+	KUNIT_CASE(cgroup_is_charged_without_a_lock),
+	KUNIT_CASE(cgroup_charge_that_comes_too_late_adds_nothing),
 	KUNIT_CASE(cgroup_over_lowered_limit_has_no_room),
 	KUNIT_CASE(cgroups_above_a_branch_keep_their_charge),
 	KUNIT_CASE(cgroup_has_a_path),

@@ -322,6 +322,53 @@ static inline void pin_test_join(struct misc_cg **of_ledger, struct misc_cg *cg)
 #endif
 
 /**
+ * struct pin_test_call - something that another thread does
+ * @work: the thing
+ * @data: for @work
+ * @done: it has been done
+ * @task: the thread
+ */
+struct pin_test_call {
+	void (*work)(void *data);
+	void *data;
+	struct completion done;
+	struct task_struct *task;
+};
+
+static inline int pin_test_call_thread(void *data)
+{
+	struct pin_test_call *call = data;
+
+	call->work(call->data);
+	/* More than one may wait, and @call is on a stack */
+	complete_all(&call->done);
+	return 0;
+}
+
+/* To be begun by pin_test_call_ends(), and ended by pin_test_call_wait() */
+static inline void pin_test_call_init(struct kunit *test,
+				      struct pin_test_call *call)
+{
+	init_completion(&call->done);
+	call->task = kthread_create(pin_test_call_thread, call, "pin_test");
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, call->task);
+	get_task_struct(call->task);
+}
+
+/* Whether it is done while the caller holds locks; else it waits for one of them */
+static inline bool pin_test_call_ends(struct pin_test_call *call)
+{
+	wake_up_process(call->task);
+	return wait_for_completion_timeout(&call->done, 60 * HZ);
+}
+
+static inline void pin_test_call_wait(struct pin_test_call *call)
+{
+	kthread_stop(call->task);
+	put_task_struct(call->task);
+}
+
+/**
  * struct pin_test_mmap_lock - another thread that holds a mmap_lock
  * @mm: of which mm
  * @held: it does now

@@ -402,6 +402,18 @@ static void list_goes_on_where_it_was(struct kunit *test)
 	pins_stop(&t->m, NULL);
 }
 
+static void read_all(void *data)
+{
+	struct kunit *test = data;
+	struct report_test *t = test->priv;
+
+	pin_test_limit(103);
+	longterm_pins_show(&t->m, t->base.mm, current);
+	KUNIT_EXPECT_STREQ(test, report_text(t), report_want(t, "103"));
+	strscpy(t->acct->comm, "comm");
+	KUNIT_EXPECT_TRUE(test, list_has(t, "comm", "alive"));
+}
+
 /*
  * A pin that waits for something must not keep anybody from looking; nor must who waits
  * for its mmap_lock, in cgroup_mutex for instance
@@ -409,21 +421,20 @@ static void list_goes_on_where_it_was(struct kunit *test)
 static void readers_wait_for_no_lock(struct kunit *test)
 {
 	struct report_test *t = test->priv;
+	struct pin_test_call reader = { read_all, test };
 	struct task_struct *task;
 
+	pin_test_call_init(test, &reader);
 	task = pin_test_hold_mmap_lock(test, t->base.mm);
 	cgroup_lock();
 	mutex_lock(&pin_ledgers_lock);
 	mutex_lock(&t->acct->ledger->lock);
-	pin_test_limit(103);
-	longterm_pins_show(&t->m, t->base.mm, current);
-	KUNIT_EXPECT_STREQ(test, report_text(t), report_want(t, "103"));
-	strscpy(t->acct->comm, "comm");
-	KUNIT_EXPECT_TRUE(test, list_has(t, "comm", "alive"));
+	KUNIT_EXPECT_TRUE(test, pin_test_call_ends(&reader));
 	mutex_unlock(&t->acct->ledger->lock);
 	mutex_unlock(&pin_ledgers_lock);
 	cgroup_unlock();
 	kthread_stop(task);
+	pin_test_call_wait(&reader);
 }
 
 static void ledgers_can_be_told_apart(struct kunit *test)
