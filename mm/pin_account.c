@@ -1666,7 +1666,7 @@ EXPORT_SYMBOL_GPL(pin_account_taken_over);
  * last in either case. The caller keeps the pages pinned throughout.
  *
  * Cgroups that are above both ledgers need no room: they are charged for the
- * pages once, before, after and meanwhile.
+ * pages once, before and meanwhile; and after, see pin_move_end().
  *
  * Context: Process context. May sleep.
  */

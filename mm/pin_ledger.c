@@ -18,7 +18,7 @@
  *  2. The charge is the sum of all charge(folio), ledger->held the sum of the sizes
  *     of folios with any pin. Both are 0 when nothing is pinned, and then the ledger
  *     has no entry.
- *  3. The charge of VFIO's pins counts against RLIMIT_MEMLOCK beside
+ *  3. The charge of pins that are part of VmLck counts against RLIMIT_MEMLOCK beside
  *     mm->locked_vm. It is mm->pin_charge, which mm_locked_pages() adds for all who
  *     compare. A pin computes the charge that there would be, compares it, and only
  *     then lets others see it: a batch that is refused refuses no other request.

@@ -63,9 +63,9 @@ enum pin_counter {
 
 /**
  * enum pin_plane_id - pins that are counted apart: those of each set of counters
- * @PIN_PLANE_LOCKED: VFIO
+ * @PIN_PLANE_LOCKED: VFIO's containers
  * @PIN_PLANE_HELD: in no counter; their holder compares them with a limit by
- *	itself
+ *	itself, or struct pin_second_user counts them
  * @PIN_PLANE_PINNED: holders that only VmPin has, as vDPA; and what accounts count
  *	for users that are not ledger->user
  * @PIN_PLANE_LOCKED_PINNED: iommufd, as it counts for a process
@@ -172,7 +172,8 @@ struct pin_second_user {
  * @number: no other ledger has had it since boot; never changes
  * @refs: accounts and readers; the last goes under pin_ledgers_lock
  * @mm: whose memory this is; a reference on the mm_struct, not on its memory.
- *	Changes under both locks; who reads it in a RCU section may use it there.
+ *	Changes under pin_ledgers_lock and @lock; who reads it in a RCU section may
+ *	use it there.
  *	Whoever sees a new one sees which accounts are unclaimed
  * @planes: the pins
  * @used: planes in which pins have ever been, or should have been
@@ -193,10 +194,10 @@ struct pin_second_user {
  *	request has ended
  * @nid: the node
  * @held: pages, sum over folios with any pin of their whole size
- * @held_now: @held as others see it; as mm->pin_charge is of @charge, it has
- *	only what the limits have allowed
+ * @held_now: @held as others see it, which is only what the limits have allowed;
+ *	as mm->pin_charge is of pin_ledger_due()
  * @cgroup: of the process that made the ledger or has adopted it; NULL in a
- *	kernel without the misc controller; changes under both locks, see
+ *	kernel without the misc controller; changes as @mm does, see
  *	pin_ledger_cgroup()
  * @past: cgroups that it was of before, and that are charged yet; the oldest
  *	first, which gets something back last
@@ -251,7 +252,7 @@ struct pin_ledger {
  * @second: where its pins are counted for @user, who is not the user of the ledger;
  *	or NULL
  * @unclaimed: another mm than its own has adopted the ledger, and its
- *	holder has not asked for that; changes under both locks
+ *	holder has not asked for that; changes as ledger->mm does
  * @pid: of the process that set the account up, or got what it has pinned;
  *	changes under ledger->lock
  * @comm: its name then, likewise

@@ -6,8 +6,9 @@
  * in pages.
  *
  * Readers take no lock of the ledgers, so that they hold up no pin, and none holds
- * them up: whatever a process waits for, its pins can be read. Counters of a line
- * may be of different moments.
+ * them up: whatever a process waits for, its pins can be read. Only when the last
+ * account goes meanwhile, a reader frees the ledger, under pin_ledgers_lock, in which
+ * nobody waits. Counters of a line may be of different moments.
  */
 
 #include <linux/mm.h>

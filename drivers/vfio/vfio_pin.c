@@ -26,8 +26,8 @@
  *     worst, with no two pages together, as much as the IOMMU's page table. To
  *     look up the PFN of each 4K page in that took most of the time that it
  *     takes to unmap.
- *  5. Putting and unmapping never fail for want of memory: what they need is
- *     allocated before anything is mapped.
+ *  5. Putting and unmapping never fail for want of memory of ours: what they need is
+ *     allocated before anything is mapped. An IOMMU's driver may lack it, see rule 2.
  *  6. VM_PFNMAP memory has no pages to pin: its PFNs are mapped as they are,
  *     a leaf of the process's page table at a time. A batch has either pinned
  *     pages or these, and so has a block of runs: nothing of it is put or moved.
@@ -226,8 +226,8 @@ EXPORT_SYMBOL_GPL(vfio_pinner_fini);
  * vfio_pin_settle() - give back what the accounts have taken beyond need
  * @accounts: the container's accounts
  *
- * Limits are charged in steps while pages are pinned and put. To be called at
- * the end of each request.
+ * The cgroup is charged in steps while pages are pinned, and not given back with each
+ * put. To be called at the end of each request.
  *
  * Context: Process context. May sleep; the container's lock is held.
  */
@@ -915,7 +915,8 @@ static int map_sg(struct vfio_pin_batch *batch, struct iommu_domain *domain,
  * @iova: as given to vfio_pin_batch_fill()
  *
  * Context: Process context. May sleep; the container's lock is held.
- * Return: 0; or, with nothing mapped, what iommu_map() said.
+ * Return: 0; or what iommu_map() said. Then nothing is mapped, but for what the IOMMU
+ * did not unmap again, which stays pinned.
  */
 int vfio_pin_batch_map(struct vfio_pin_batch *batch,
 		       struct iommu_domain *domain, dma_addr_t iova)
@@ -1012,7 +1013,8 @@ EXPORT_SYMBOL_GPL(vfio_pin_batch_fini);
  * @prot: as it was pinned
  *
  * Context: Process context. May sleep; the container's lock is held.
- * Return: 0; or, with nothing mapped, what iommu_map() said.
+ * Return: 0; or what iommu_map() said. Then nothing is mapped, but for what the IOMMU
+ * did not unmap again.
  */
 int vfio_pinner_map(struct vfio_pinner *pinner, struct iommu_domain *domain,
 		    dma_addr_t iova, int prot)

@@ -47,8 +47,8 @@ struct user_struct;
  * mm_locked_pages() - count what RLIMIT_MEMLOCK is compared with
  * @mm: the mm
  *
- * Context: Any context; does not sleep. Whoever has mmap_lock sees no charge
- * come that a limit applies to.
+ * Context: Any context; does not sleep. Whoever has mmap_lock for writing sees no
+ * charge come that a limit applies to.
  * Return: pages: those of mlock() and of other users of mm->locked_vm, and the
  * charge of long-term pins.
  */
