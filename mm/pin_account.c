@@ -209,8 +209,9 @@ static struct pin_account *find_account_of(struct mm_struct *mm,
 
 /**
  * pin_account_get() - get the account of long-term pins for an object
- * @mm: whose memory is pinned; the caller keeps it alive for the call, the
- *	account keeps its mm_struct afterwards, but not its memory
+ * @mm: whose memory is pinned; a process runs with it throughout the call, or its
+ *	ledger could be adopted meanwhile. The account keeps its mm_struct afterwards,
+ *	but not its memory
  * @key: the object, a ring for instance, which may pin memory of several mms and
  *	for several users; NULL for an account that nobody else gets. If a new object
  *	comes to its place while the account lives, that gets the account, too
@@ -496,8 +497,8 @@ EXPORT_SYMBOL_GPL(pin_account_is_dead);
  * @acct: the account
  *
  * Context: Any context; does not sleep.
- * Return: the mm, which the caller gives back with mmput(); or NULL if it is
- * dead.
+ * Return: the mm, which the caller gives back with mmput(); or NULL if it is dead,
+ * or has lost the account with its ledger to another one.
  */
 struct mm_struct *pin_account_mm(struct pin_account *acct)
 {
@@ -1250,7 +1251,7 @@ static long pin_result(struct pin_request *req, long ret)
  * -ENOMEM: refused, for reason memlock, migrate or nomem.
  * -EBUSY: refused, for reason cgroup; or migrate, for memory of a device.
  * -EOVERFLOW: refused, for reason overflow.
- * -ESRCH: the account's mm is dead.
+ * -ESRCH: pin_account_mm() has none.
  * -EINTR: a fatal signal came.
  * Or another error of pin_user_pages_remote().
  */
@@ -1426,6 +1427,9 @@ static unsigned long put_extents(struct pin_account *acct,
 		} while (extent < end && nr_runs < PIN_PUT_EXTENTS && !pgmap &&
 			 counted < PIN_BATCH_PAGES);
 		pin_ledger_publish(ledger);
+		/* A pin must not take the place in a cgroup of before an adoption */
+		if (unlikely(!list_empty(&ledger->past)))
+			pin_ledger_settle(ledger, NULL);
 		mutex_unlock(&ledger->lock);
 
 		if (nr_alone)
@@ -1657,7 +1661,7 @@ EXPORT_SYMBOL_GPL(pin_account_taken_over);
  * pin_move_begin() - begin to move pins from one account to another
  * @move: the move
  * @from: the account that has the pins
- * @to: the account that gets them; its mm is alive
+ * @to: the account that gets them; a process runs with its mm until pin_move_end()
  * @owner: the owner of @to, whose limit applies
  *
  * A move has two phases. First pin_move_in() charges @to, range by range, which
@@ -1718,8 +1722,10 @@ int pin_move_in(struct pin_move *move, unsigned long pfn, unsigned long npages)
 	unsigned long done = 0;
 	long ret = 0;
 
-	if (any_gone(move->from, pfn, npages))
-		return -EFAULT;
+	if (any_gone(move->from, pfn, npages)) {
+		req.reason = PIN_REASON_FAULT;
+		return refused(&req, npages, -EFAULT);
+	}
 
 	while (done < npages && ret >= 0) {
 		req.npages = min(npages - done, MOVE_STEP);

@@ -1230,7 +1230,7 @@ static noinline void sub_rare(struct pin_ledger *ledger,
  * puts first: the last unpins. PIN_SUB_UNDO takes pins on what is there, as its
  * caller has pinned just that and will unpin it by itself.
  *
- * Context: Process context. ledger->lock is held.
+ * Context: Process context. May sleep; ledger->lock is held.
  * Return: how many pages the step covers, at least 1.
  */
 unsigned long __flatten pin_ledger_sub(struct pin_ledger *ledger,
@@ -1883,6 +1883,8 @@ int pin_ledger_adopt(struct pin_account *acct, const struct pin_owner *owner,
 			pins_unclaimed(acct, PIN_COUNTER_PINNED, mm);
 		ret = may_adopt(acct, owner, mm, unclaimed[PIN_COUNTER_LOCKED]);
 		if (!ret) {
+			/* What has been put is no longer the old cgroup's to pay */
+			pin_ledger_settle(ledger, NULL);
 			if (old != mm)
 				give_ledger(ledger, mm, &spare);
 			memcpy(ledger->unclaimed, unclaimed, sizeof(unclaimed));

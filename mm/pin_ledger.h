@@ -256,7 +256,10 @@ struct pin_ledger {
  * @pid: of the process that set the account up, or got what it has pinned;
  *	changes under ledger->lock
  * @comm: its name then, likewise
- * @counted: pins in @plane, which are less than @pages if it pins device memory
+ * @counted: pins in @plane, which are less than @pages if it pins device memory. Where
+ *	memory has come to the place of a device that went while it was pinned, a put
+ *	of one holder may count for another: then this is off by as much until both
+ *	have put
  * @had_devices: it has pinned such memory, which may have gone with its device
  * @pages: pins that the holder keeps now
  * @peak: the most that @pages has been

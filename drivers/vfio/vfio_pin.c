@@ -13,8 +13,9 @@
  *
  *  1. An account begins with the first mapping that its mm makes. It does not
  *     wait for a first pin, which may come from a kernel thread. It ends with
- *     the container, or when it has no mapping, its mm is dead, and another mm
- *     maps: what it says of refusals is asked for after the mapping has failed.
+ *     the container, or when it has no mapping, no process runs with its mm,
+ *     and another mm maps: what it says of refusals is asked for after the
+ *     mapping has failed.
  *  2. Pages are pinned before they are mapped, and put after they are unmapped
  *     from all IOMMUs and the IOTLBs are flushed. What an IOMMU fails to unmap
  *     is never put.
@@ -125,6 +126,17 @@ static struct vfio_pin_account *account_find(struct list_head *accounts,
 		if (pin_account_is_for(account->acct, mm))
 			return account;
 	return NULL;
+}
+
+/* Returns whether there was one, which may have kept a ledger for @mm */
+static bool free_idle_account(struct list_head *accounts, struct mm_struct *mm)
+{
+	struct vfio_pin_account *account = account_find(accounts, mm);
+
+	if (!account || account->users)
+		return false;
+	account_free(account);
+	return true;
 }
 
 static struct vfio_pin_account *account_get(struct list_head *accounts,
@@ -401,6 +413,10 @@ int vfio_pinner_change_owner(struct vfio_pinner *pinner,
 	owner.lock_cap = capable(CAP_IPC_LOCK);
 	if (!pin_account_is_for(pinner->account->acct, mm)) {
 		ret = pin_account_adopt(pinner->account->acct, &owner, mm);
+		/* Of a first try, when the old process was there yet */
+		if (ret == -EEXIST && free_idle_account(accounts, mm))
+			ret = pin_account_adopt(pinner->account->acct, &owner,
+						mm);
 		/* With -ENOMEM, this mapping alone may still be allowed */
 		if (ret == -EBUSY || ret == -EEXIST || ret == -ENOMEM)
 			ret = move_account(pinner, &owner, accounts);

@@ -1010,6 +1010,35 @@ static void memory_that_is_only_read_is_adopted(struct kunit *test)
 }
 #endif
 
+/* Nothing that a cgroup of before has paid for and that was put is the adopter's */
+static void adopter_gets_no_room_of_another_cgroup(struct kunit *test)
+{
+	struct account_test *t = test->priv;
+	struct misc_cg *before = pin_test_cgroups(test, 1);
+	struct misc_cg *own = pin_test_cgroups(test, 1);
+	struct mm_struct *new = pin_test_other_mm(test);
+	struct pin_ledger *ledger = t->acct->ledger;
+
+	pin_test_join(&ledger->cgroup, before);
+	account_pin(t, t->acct, t->addr, 0, 20);
+	/* By a request that has not come to its end when another one adopts */
+	account_put(t, t->acct, 0, 5);
+	KUNIT_EXPECT_EQ(test, pin_test_usage(before), 20);
+	pin_test_mm_dies(test, &t->base);
+	KUNIT_EXPECT_EQ(test, pin_account_adopt(t->acct, &t->owner, new), 0);
+	KUNIT_EXPECT_EQ(test, pin_test_usage(before), 15);
+	pin_test_join(&ledger->cgroup, own);
+	KUNIT_EXPECT_EQ(test, ledger->in_cgroup, 15);
+	/* And one that comes to its end later */
+	account_put(t, t->acct, 5, 5);
+	KUNIT_EXPECT_EQ(test, pin_test_usage(before), 10);
+	KUNIT_EXPECT_EQ(test, ledger->in_cgroup, 10);
+	KUNIT_EXPECT_EQ(test, pin_test_usage(own), 0);
+	account_put(t, t->acct, 10, 10);
+	KUNIT_EXPECT_EQ(test, pin_test_usage(before), 0);
+	KUNIT_EXPECT_TRUE(test, list_empty(&ledger->past));
+}
+
 /* Who never asks costs the adopter nothing, whatever is put in between */
 static void adopter_does_not_pay_for_others(struct kunit *test)
 {
@@ -2160,6 +2189,7 @@ static struct kunit_case pin_account_test_cases[] = {
 #ifdef CONFIG_MEMCG
 	KUNIT_CASE(memory_that_is_only_read_is_adopted),
 #endif
+	KUNIT_CASE(adopter_gets_no_room_of_another_cgroup),
 	KUNIT_CASE(adopter_does_not_pay_for_others),
 	KUNIT_CASE(uncharged_pins_are_held_once_with_others),
 	KUNIT_CASE(account_is_not_adopted_by_mm_with_ledger),

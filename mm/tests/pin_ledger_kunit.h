@@ -624,6 +624,7 @@ static void pins_that_have_gone_do_not_move(struct kunit *test)
 	device_unplug(device);
 	pin_move_begin(&move, device->acct, to, &t->owner);
 	KUNIT_EXPECT_EQ(test, pin_move_in(&move, pfn, 20), -EFAULT);
+	KUNIT_EXPECT_EQ(test, to->refused[PIN_REASON_FAULT], 1);
 	device_plug(test, device, 0);
 	KUNIT_EXPECT_EQ(test, pin_move_in(&move, pfn + 19, 1), -EFAULT);
 	KUNIT_EXPECT_EQ(test, pin_move_in(&move, pfn + 20, 1), 0);

@@ -15,8 +15,8 @@
  *     set of counters: it may be used by two processes, or by one that changes
  *     its user or its capabilities.
  *  2. An account begins with the first mapping, and ends with the iommufd; or when
- *     nothing is mapped through it, its mm is dead, and another one is made. What
- *     it says of refusals is asked for after the mapping has failed.
+ *     nothing is mapped through it, no process runs with its mm, and another one is
+ *     made. What it says of refusals is asked for after the mapping has failed.
  *  3. User space reads the same counters as ever: VmPin in any case. And the
  *     locked memory of the user, or VmLck by IOMMU_OPTION_RLIMIT_MODE, or none of
  *     both with CAP_IPC_LOCK. RLIMIT_MEMLOCK applies to the user's or to VmLck.

@@ -1014,6 +1014,40 @@ TEST_F(cgroups, moved)
 	EXPECT_HELD(0, 0);
 }
 
+/*
+ * While the first process lives, there is no room for what has to move. Afterwards
+ * none is needed, also for who has tried before.
+ */
+TEST_F(cgroups, adopted_at_the_second_try)
+{
+	char *mem = shared_memory();
+	int fd, status;
+	struct pins p;
+	pid_t pid;
+
+	ASSERT_NE(NULL, mem);
+	ASSERT_EQ(0, limit(self->a, 3));
+	pid = first_owner(self, mem, true, &fd);
+	ASSERT_LT(0, pid);
+	EXPECT_EQ(-EBUSY, vfio_vaddr_set(&self->v, mem, IOVA, SIZE));
+	EXPECT_EQ(1, refusals(self->a));
+	EXPECT_REFUSED(&self->base, CGROUP, 1);
+	EXPECT_EQ(0, chan_put(fd, 0));
+	ASSERT_EQ(0, reap(pid, &status));
+	EXPECT_EQ(0, status);
+	close(fd);
+
+	EXPECT_EQ(0, vfio_vaddr_set(&self->v, mem, IOVA, SIZE));
+	EXPECT_STATE(&self->base, N, N, N);
+	EXPECT_HELD(0, N);
+	EXPECT_EQ(1, refusals(self->a));
+	ASSERT_EQ(0, pins_read(0, &p));
+	EXPECT_STREQ(path_of(self->a), p.cgroup);
+	EXPECT_EQ(0, edu_check(&self->v.dev[0], mem, IOVA, SIZE));
+	EXPECT_EQ((long)SIZE, vfio_unmap_all(&self->v));
+	EXPECT_HELD(0, 0);
+}
+
 /* --- What is said -------------------------------------------------------------- */
 
 /*
