@@ -1427,7 +1427,7 @@ static unsigned long put_extents(struct pin_account *acct,
 		} while (extent < end && nr_runs < PIN_PUT_EXTENTS && !pgmap &&
 			 counted < PIN_BATCH_PAGES);
 		pin_ledger_publish(ledger);
-		/* A pin must not take the place in a cgroup of before an adoption */
+		/* At once: else who has adopted pins in the old cgroup's room */
 		if (unlikely(!list_empty(&ledger->past)))
 			pin_ledger_settle(ledger, NULL);
 		mutex_unlock(&ledger->lock);

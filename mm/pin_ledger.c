@@ -1883,7 +1883,7 @@ int pin_ledger_adopt(struct pin_account *acct, const struct pin_owner *owner,
 			pins_unclaimed(acct, PIN_COUNTER_PINNED, mm);
 		ret = may_adopt(acct, owner, mm, unclaimed[PIN_COUNTER_LOCKED]);
 		if (!ret) {
-			/* What has been put is no longer the old cgroup's to pay */
+			/* What has been put makes no room in the old cgroup */
 			pin_ledger_settle(ledger, NULL);
 			if (old != mm)
 				give_ledger(ledger, mm, &spare);
