@@ -180,6 +180,8 @@ static void region_that_makes_no_sense_is_refused(struct kunit *test)
 	} cases[] = {
 		{ PMD_SIZE, 0 },
 		{ PMD_SIZE, ULONG_MAX },
+		/* The end is in the page of the address again */
+		{ PMD_SIZE + 2, ULONG_MAX },
 		{ -PAGE_SIZE, PAGE_SIZE + 1 },
 		{ 0, ((unsigned long)INT_MAX + 1) << PAGE_SHIFT },
 	};
