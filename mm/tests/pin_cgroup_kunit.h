@@ -216,6 +216,7 @@ static int charge_slowly(struct kunit *test, struct misc_cg *cg,
 	kunit_activate_static_stub(test, charge_one, charge_others_first);
 	ret = pin_cgroup_charge(cg, NULL, 60, full);
 	pin_test_call_wait(&m.call);
+	test->priv = NULL;
 	KUNIT_EXPECT_EQ(test, m.ret, 0);
 	KUNIT_EXPECT_EQ(test, m.refused, -EBUSY);
 	return ret;

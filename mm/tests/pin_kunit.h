@@ -359,7 +359,8 @@ static inline void pin_test_call_init(struct kunit *test,
 static inline bool pin_test_call_ends(struct pin_test_call *call)
 {
 	wake_up_process(call->task);
-	return wait_for_completion_timeout(&call->done, 60 * HZ);
+	/* KUnit gives up after 300 s */
+	return wait_for_completion_timeout(&call->done, 240 * HZ);
 }
 
 static inline void pin_test_call_wait(struct pin_test_call *call)
