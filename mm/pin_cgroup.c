@@ -51,7 +51,8 @@ static struct misc_cg *find_full(struct misc_cg *cg, struct misc_cg *end,
 	return NULL;
 }
 
-static bool charge_one(struct misc_cg *cg, u64 bytes)
+/* Inlined also where its address is taken, for a test */
+static __always_inline bool charge_one(struct misc_cg *cg, u64 bytes)
 {
 	u64 max = READ_ONCE(res_of(cg)->max);
 	s64 usage = atomic64_read(&res_of(cg)->usage);
