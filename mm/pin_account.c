@@ -493,6 +493,22 @@ bool pin_account_is_dead(struct pin_account *acct)
 EXPORT_SYMBOL_GPL(pin_account_is_dead);
 
 /**
+ * pin_account_is_idle() - tell whether an account only keeps a ledger for its mm
+ * @acct: the account
+ *
+ * If the last reference to it is put, the mm can adopt another one.
+ *
+ * Context: Process context. May sleep; takes ledger->lock.
+ * Return: whether it has no pins, and no other holder an account in its ledger.
+ */
+bool pin_account_is_idle(struct pin_account *acct)
+{
+	guard(mutex)(&acct->ledger->lock);
+	return !acct->pages && list_is_singular(&acct->ledger->accounts);
+}
+EXPORT_SYMBOL_GPL(pin_account_is_idle);
+
+/**
  * pin_account_mm() - get the memory of an account
  * @acct: the account
  *

@@ -15,7 +15,8 @@
  *     wait for a first pin, which may come from a kernel thread. It ends with
  *     the container, or when it has no mapping, no process runs with its mm,
  *     and another mm maps: what it says of refusals is asked for after the
- *     mapping has failed.
+ *     mapping has failed. Without mappings it does not keep its mm from the
+ *     adoption of another account.
  *  2. Pages are pinned before they are mapped, and put after they are unmapped
  *     from all IOMMUs and the IOTLBs are flushed. What an IOMMU fails to unmap
  *     is never put.
@@ -128,12 +129,12 @@ static struct vfio_pin_account *account_find(struct list_head *accounts,
 	return NULL;
 }
 
-/* Returns whether there was one, which may have kept a ledger for @mm */
+/* Returns whether there was one, which was all that kept a ledger for @mm */
 static bool free_idle_account(struct list_head *accounts, struct mm_struct *mm)
 {
 	struct vfio_pin_account *account = account_find(accounts, mm);
 
-	if (!account || account->users)
+	if (!account || account->users || !pin_account_is_idle(account->acct))
 		return false;
 	account_free(account);
 	return true;
@@ -344,12 +345,14 @@ undo:
 	return ret;
 }
 
-/* First charge all to the new account, which may fail, then free the old one */
+/*
+ * First charge all to the new account, which may fail, then free the old one. @known:
+ * there has been an account for the new owner, which may have something to tell
+ */
 static int move_account(struct vfio_pinner *pinner,
 			const struct pin_owner *owner,
-			struct list_head *accounts)
+			struct list_head *accounts, bool known)
 {
-	bool known = account_find(accounts, current->mm);
 	struct vfio_pin_account *account;
 	struct pin_move move;
 	int ret;
@@ -412,6 +415,8 @@ int vfio_pinner_change_owner(struct vfio_pinner *pinner,
 
 	owner.lock_cap = capable(CAP_IPC_LOCK);
 	if (!pin_account_is_for(pinner->account->acct, mm)) {
+		bool known = account_find(accounts, mm);
+
 		ret = pin_account_adopt(pinner->account->acct, &owner, mm);
 		/* Of a first try, when the old process was there yet */
 		if (ret == -EEXIST && free_idle_account(accounts, mm))
@@ -419,7 +424,7 @@ int vfio_pinner_change_owner(struct vfio_pinner *pinner,
 						mm);
 		/* With -ENOMEM, this mapping alone may still be allowed */
 		if (ret == -EBUSY || ret == -EEXIST || ret == -ENOMEM)
-			ret = move_account(pinner, &owner, accounts);
+			ret = move_account(pinner, &owner, accounts, known);
 		if (ret)
 			return ret;
 	}

@@ -235,6 +235,7 @@ struct pin_account *pin_account_get(struct mm_struct *mm, const void *key,
 void pin_account_put(struct pin_account *acct);
 bool pin_account_is_for(struct pin_account *acct, struct mm_struct *mm);
 bool pin_account_is_dead(struct pin_account *acct);
+bool pin_account_is_idle(struct pin_account *acct);
 bool pin_account_counts(unsigned long pfn);
 
 long pin_user_pages_account(struct pin_account *acct,

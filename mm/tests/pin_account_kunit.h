@@ -1595,16 +1595,24 @@ static void account_is_not_adopted_by_mm_with_ledger(struct kunit *test)
 {
 	struct account_test *t = test->priv;
 	struct mm_struct *new = pin_test_other_mm(test);
-	struct pin_account *other = account_test_create(test, new);
+	struct pin_account *other = account_test_create(test, new), *another;
 
+	KUNIT_EXPECT_TRUE(test, pin_account_is_idle(t->acct));
 	account_pin(t, t->acct, t->addr, 0, 10);
+	KUNIT_EXPECT_FALSE(test, pin_account_is_idle(t->acct));
 	pin_test_mm_dies(test, &t->base);
 	KUNIT_EXPECT_EQ(test, pin_account_adopt(t->acct, &t->owner, new),
 			-EEXIST);
 	KUNIT_EXPECT_TRUE(test, pin_account_is_for(t->acct, t->base.mm));
 	KUNIT_EXPECT_EQ(test, new->pin_charge, 0);
-	account_put(t, t->acct, 0, 10);
+
+	another = account_test_create(test, new);
+	KUNIT_EXPECT_FALSE(test, pin_account_is_idle(other));
+	pin_account_put(another);
+	KUNIT_EXPECT_TRUE(test, pin_account_is_idle(other));
 	pin_account_put(other);
+	KUNIT_EXPECT_EQ(test, pin_account_adopt(t->acct, &t->owner, new), 0);
+	account_put(t, t->acct, 0, 10);
 }
 
 /* A huge page, some small ones: what a VM's memory is made of */

@@ -1048,6 +1048,37 @@ TEST_F(cgroups, adopted_at_the_second_try)
 	EXPECT_HELD(0, 0);
 }
 
+/* It has pins besides, and so a ledger of its own. The account tells of both refusals */
+TEST_F(cgroups, refused_at_the_second_try)
+{
+	char *mem = shared_memory();
+	struct vfio other;
+	int fd, status;
+	pid_t pid;
+
+	ASSERT_NE(NULL, mem);
+	ASSERT_EQ(0, limit(self->a, 3));
+	ASSERT_EQ(0, vfio_open(&other, 1));
+	ASSERT_EQ(0, vfio_map(&other, self->mem, IOVA, PAGE, MAP_RW));
+	pid = first_owner(self, mem, true, &fd);
+	ASSERT_LT(0, pid);
+	EXPECT_EQ(-EBUSY, vfio_vaddr_set(&self->v, mem, IOVA, SIZE));
+	EXPECT_EQ(0, chan_put(fd, 0));
+	ASSERT_EQ(0, reap(pid, &status));
+	EXPECT_EQ(0, status);
+	close(fd);
+
+	EXPECT_EQ(-EBUSY, vfio_vaddr_set(&self->v, mem, IOVA, SIZE));
+	EXPECT_REFUSED(&self->base, CGROUP, 2);
+	EXPECT_EQ(2, refusals(self->a));
+	EXPECT_HELD(1, N);
+	vfio_close(&other);
+	EXPECT_EQ(0, vfio_vaddr_set(&self->v, mem, IOVA, SIZE));
+	EXPECT_HELD(0, N);
+	EXPECT_EQ((long)SIZE, vfio_unmap_all(&self->v));
+	EXPECT_HELD(0, 0);
+}
+
 /* --- What is said -------------------------------------------------------------- */
 
 /*
