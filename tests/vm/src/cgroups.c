@@ -897,6 +897,17 @@ static pid_t first_owner(FIXTURE_DATA(cgroups) *self, char *mem, bool lives,
 	return chan_get(sv[0], NULL) ? -1 : pid;
 }
 
+/* Of one that lives; its exit status, or -1 */
+static int end_first_owner(pid_t pid, int fd)
+{
+	int status;
+
+	if (chan_put(fd, 0) || reap(pid, &status))
+		status = -1;
+	close(fd);
+	return status;
+}
+
 static char *shared_memory(void)
 {
 	char *mem = mmap(NULL, SIZE, PROT_READ | PROT_WRITE,
@@ -952,7 +963,7 @@ TEST_F(cgroups, adopted)
 TEST_F(cgroups, moved_within)
 {
 	char *mem = shared_memory();
-	int fd, status;
+	int fd;
 	pid_t pid;
 
 	ASSERT_NE(NULL, mem);
@@ -968,10 +979,7 @@ TEST_F(cgroups, moved_within)
 	EXPECT_EQ(N, peak(self->b));
 	EXPECT_EQ(0, refusals(self->b));
 	EXPECT_EQ(0, edu_check(&self->v.dev[0], mem, IOVA, SIZE));
-	EXPECT_EQ(0, chan_put(fd, 0));
-	EXPECT_EQ(0, reap(pid, &status));
-	EXPECT_EQ(0, status);
-	close(fd);
+	EXPECT_EQ(0, end_first_owner(pid, fd));
 	EXPECT_HELD(0, N);
 	EXPECT_EQ((long)SIZE, vfio_unmap_all(&self->v));
 	EXPECT_HELD(0, 0);
@@ -982,7 +990,7 @@ TEST_F(cgroups, moved)
 {
 	char *mem = shared_memory();
 	struct pins p;
-	int fd, status;
+	int fd;
 	pid_t pid;
 
 	ASSERT_NE(NULL, mem);
@@ -1005,10 +1013,7 @@ TEST_F(cgroups, moved)
 	EXPECT_STATE(&self->base, N, N, N);
 	EXPECT_HELD(N, 0);
 	EXPECT_EQ(0, edu_check(&self->v.dev[0], mem, IOVA, SIZE));
-	EXPECT_EQ(0, chan_put(fd, 0));
-	EXPECT_EQ(0, reap(pid, &status));
-	EXPECT_EQ(0, status);
-	close(fd);
+	EXPECT_EQ(0, end_first_owner(pid, fd));
 	EXPECT_HELD(N, 0);
 	EXPECT_EQ((long)SIZE, vfio_unmap_all(&self->v));
 	EXPECT_HELD(0, 0);
@@ -1021,7 +1026,7 @@ TEST_F(cgroups, moved)
 TEST_F(cgroups, adopted_at_the_second_try)
 {
 	char *mem = shared_memory();
-	int fd, status;
+	int fd;
 	struct pins p;
 	pid_t pid;
 
@@ -1032,10 +1037,7 @@ TEST_F(cgroups, adopted_at_the_second_try)
 	EXPECT_EQ(-EBUSY, vfio_vaddr_set(&self->v, mem, IOVA, SIZE));
 	EXPECT_EQ(1, refusals(self->a));
 	EXPECT_REFUSED(&self->base, CGROUP, 1);
-	EXPECT_EQ(0, chan_put(fd, 0));
-	ASSERT_EQ(0, reap(pid, &status));
-	EXPECT_EQ(0, status);
-	close(fd);
+	EXPECT_EQ(0, end_first_owner(pid, fd));
 
 	EXPECT_EQ(0, vfio_vaddr_set(&self->v, mem, IOVA, SIZE));
 	EXPECT_STATE(&self->base, N, N, N);
@@ -1053,7 +1055,7 @@ TEST_F(cgroups, refused_at_the_second_try)
 {
 	char *mem = shared_memory();
 	struct vfio other;
-	int fd, status;
+	int fd;
 	pid_t pid;
 
 	ASSERT_NE(NULL, mem);
@@ -1063,10 +1065,7 @@ TEST_F(cgroups, refused_at_the_second_try)
 	pid = first_owner(self, mem, true, &fd);
 	ASSERT_LT(0, pid);
 	EXPECT_EQ(-EBUSY, vfio_vaddr_set(&self->v, mem, IOVA, SIZE));
-	EXPECT_EQ(0, chan_put(fd, 0));
-	ASSERT_EQ(0, reap(pid, &status));
-	EXPECT_EQ(0, status);
-	close(fd);
+	EXPECT_EQ(0, end_first_owner(pid, fd));
 
 	EXPECT_EQ(-EBUSY, vfio_vaddr_set(&self->v, mem, IOVA, SIZE));
 	EXPECT_REFUSED(&self->base, CGROUP, 2);
