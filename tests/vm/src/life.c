@@ -7,7 +7,6 @@
 #include <linux/capability.h>
 #include <linux/memfd.h>
 #include <linux/userfaultfd.h>
-#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/ioctl.h>
@@ -689,14 +688,17 @@ static int after_exec_while_read(char **arg)
 	int ret = adopt_while_read(arg, reader), status;
 
 	kill(reader, SIGKILL);
-	return reap(reader, &status) ? 18 : ret;
+	if (reap(reader, &status) && !ret)
+		ret = 18;
+	return ret;
 }
 
+/* poll() would not tell: of a userfaultfd that blocks it says POLLERR at once */
 static bool faulted(void *fd)
 {
-	struct pollfd p = { .fd = *(int *)fd, .events = POLLIN };
+	struct uffd_msg msg;
 
-	return poll(&p, 1, 0) == 1;
+	return read(*(int *)fd, &msg, sizeof(msg)) == sizeof(msg);
 }
 
 /* A process that reads the page of this one, which never comes; or -1 */
@@ -707,7 +709,7 @@ static pid_t start_reader(char *page)
 		.mode = UFFDIO_REGISTER_MODE_MISSING,
 	};
 	struct uffdio_api api = { .api = UFFD_API };
-	int fd = syscall(__NR_userfaultfd, O_CLOEXEC);
+	int fd = syscall(__NR_userfaultfd, O_CLOEXEC | O_NONBLOCK);
 	pid_t pid, parent = getpid();
 
 	if (fd < 0 || ioctl(fd, UFFDIO_API, &api) ||
