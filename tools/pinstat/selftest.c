@@ -22,6 +22,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -1226,6 +1227,21 @@ static int verdict(const struct test *t)
 	return t->failed ? 1 : 0;
 }
 
+/*
+ * One at a time: each would take pins that the other makes at the same moment for a
+ * mistake of the kernel. The lock ends with the process. It is root's, so that nobody
+ * else can hold it up, and of this mount of /proc: others take no turns.
+ */
+static void wait_for_turn(void)
+{
+	int fd = open("/proc/longterm_pins", O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0 || !flock(fd, LOCK_EX | LOCK_NB) || errno != EWOULDBLOCK)
+		return;
+	warnx("waiting for another selftest to end");
+	flock(fd, LOCK_EX);
+}
+
 int selftest_main(int argc, char **argv)
 {
 	struct test t = { .container = -1 };
@@ -1235,6 +1251,7 @@ int selftest_main(int argc, char **argv)
 
 	which = parse(&t, argc, argv);
 	check_host(&t);
+	wait_for_turn();
 	t.group = group_take(which);
 	check_limit(&t);
 	why = container_open(&t);

@@ -176,6 +176,8 @@ static bool write_all(int fd, const char *text, size_t len)
 /* Milliseconds that a process may take to let such a file be read; all after LATE_MAX */
 #define LESS_PATIENCE	50
 #define LATE_MAX	5
+/* So many times PATIENCE more for children that run or wait for a CPU; all together */
+#define BUSY_MAX	5
 
 /* A child, which answers through fd[1]; 0: this is it; negative, and errno: there is none */
 static pid_t child_start(int fd[2])
@@ -197,14 +199,41 @@ static pid_t child_start(int fd[2])
 	return child;
 }
 
+/* Does it run, or wait for a CPU? */
+static bool runnable(pid_t child)
+{
+	char path[32], stat[64] = "";
+	ssize_t n = -1;
+	char *state;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", child);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd >= 0) {
+		n = read(fd, stat, sizeof(stat) - 1);
+		close(fd);
+	}
+	state = n > 0 ? strrchr(stat, ')') : NULL;
+	return state && !strncmp(state, ") R", 3);
+}
+
 /* Does it begin to answer in time? Otherwise it ends when it can: only init waits for it */
 static bool child_answers(pid_t child, int fd, int patience)
 {
-	static unsigned int late;
+	static unsigned int late, busy;
 	struct pollfd wait = { .fd = fd, .events = POLLIN };
 
-	if (poll(&wait, 1, late < LATE_MAX ? patience : LESS_PATIENCE) == 1)
-		return true;
+	if (late >= LATE_MAX)
+		patience = LESS_PATIENCE;
+	for (;;) {
+		if (poll(&wait, 1, patience) == 1)
+			return true;
+		if (busy == BUSY_MAX || !runnable(child))
+			break;
+		/* The host is busy; or who chose the path has made it long */
+		busy++;
+		patience = PATIENCE;
+	}
 	late++;
 	kill(child, SIGKILL);
 	waitpid(child, NULL, WNOHANG);

@@ -25,7 +25,7 @@ char *sysroot_read(size_t *len, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
 /* The same for a file that shows memory of a process, with a deadline */
 char *sysroot_read_memory(size_t *len, long pid, const char *file);
-/* Milliseconds that they may take */
+/* Milliseconds that they may take; somewhat more while they wait for a CPU */
 #define PATIENCE	2000
 /*
  * Have a child do @work, which looks at files that others chose: one on FUSE or NFS may
