@@ -9,6 +9,7 @@
 #include <kunit/resource.h>
 #include <kunit/test.h>
 #include <linux/debugfs.h>
+#include <linux/delay.h>
 #include <linux/fault-inject.h>
 #include <linux/kthread.h>
 #include <linux/limits.h>
@@ -345,7 +346,7 @@ static inline int pin_test_call_thread(void *data)
 	return 0;
 }
 
-/* To be begun by pin_test_call_ends(), and ended by pin_test_call_wait() */
+/* To be begun by one of the two that follow, and ended by pin_test_call_wait() */
 static inline void pin_test_call_init(struct kunit *test,
 				      struct pin_test_call *call)
 {
@@ -361,6 +362,21 @@ static inline bool pin_test_call_ends(struct pin_test_call *call)
 	wake_up_process(call->task);
 	/* KUnit gives up after 300 s */
 	return wait_for_completion_timeout(&call->done, 240 * HZ);
+}
+
+/* Whether it waits for a lock; else it is done, or waits in a loop */
+static inline bool pin_test_call_waits(struct pin_test_call *call)
+{
+	int i;
+
+	wake_up_process(call->task);
+	/* KUnit gives up after 300 s */
+	for (i = 0; i < 12000 && !completion_done(&call->done); i++) {
+		if (READ_ONCE(call->task->__state) & TASK_UNINTERRUPTIBLE)
+			return true;
+		msleep(20);
+	}
+	return false;
 }
 
 static inline void pin_test_call_wait(struct pin_test_call *call)
@@ -550,7 +566,7 @@ static inline int pin_test_race_thread(void *data)
 		kthread_use_mm(race->mm);
 	while (!kthread_should_stop()) {
 		race->work(race->data);
-		race->rounds++;
+		WRITE_ONCE(race->rounds, race->rounds + 1);
 		cond_resched();
 	}
 	if (race->mm)
@@ -572,12 +588,13 @@ static inline void pin_test_race(struct kunit *test, struct mm_struct *mm,
 
 	task = kthread_run(pin_test_race_thread, &race, "pin_test");
 	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, task);
+	while (!READ_ONCE(race.rounds))
+		cond_resched();
 	for (i = 0; i < PIN_TEST_RACE_ROUNDS; i++) {
 		other(data);
 		cond_resched();
 	}
 	kthread_stop(task);
-	KUNIT_EXPECT_GT(test, race.rounds, 0);
 }
 #endif
 

@@ -1845,45 +1845,36 @@ static void fatal_signal_ends_wait_of_adopt(struct kunit *test)
  * @t: the ledger, and its new owner
  * @mm: the new mm
  * @ret: what pin_ledger_adopt() returned
- * @done: it has
- * @task: the thread
+ * @call: the thread
  */
 struct adopt_call {
 	struct ledger_test *t;
 	struct mm_struct *mm;
 	int ret;
-	struct completion done;
-	struct task_struct *task;
+	struct pin_test_call call;
 };
 
-static int adopt_thread(void *data)
+static void adopt_work(void *data)
 {
-	struct adopt_call *call = data;
+	struct adopt_call *adopt = data;
 
-	call->ret = pin_ledger_adopt(&call->t->acct, &call->t->owner,
-				     call->mm);
-	complete(&call->done);
-	return 0;
+	adopt->ret = pin_ledger_adopt(&adopt->t->acct, &adopt->t->owner,
+				      adopt->mm);
 }
 
-/* Returns when the thread waits for a lock, or has ended */
-static void adopt_test_start(struct kunit *test, struct adopt_call *call)
+/* Until it waits for a lock */
+static void adopt_test_start(struct kunit *test, struct adopt_call *adopt)
 {
-	init_completion(&call->done);
-	call->task = kthread_create(adopt_thread, call, "pin_test");
-	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, call->task);
-	get_task_struct(call->task);
-	wake_up_process(call->task);
-	while (!completion_done(&call->done) &&
-	       !(READ_ONCE(call->task->__state) & TASK_UNINTERRUPTIBLE))
-		msleep(20);
+	adopt->call.work = adopt_work;
+	adopt->call.data = adopt;
+	pin_test_call_init(test, &adopt->call);
+	KUNIT_EXPECT_TRUE(test, pin_test_call_waits(&adopt->call));
 }
 
-static int adopt_test_wait(struct adopt_call *call)
+static int adopt_test_wait(struct adopt_call *adopt)
 {
-	wait_for_completion(&call->done);
-	put_task_struct(call->task);
-	return call->ret;
+	pin_test_call_wait(&adopt->call);
+	return adopt->ret;
 }
 
 static void expect_unlocked(struct kunit *test, struct mutex *lock)
@@ -1898,20 +1889,19 @@ static void expect_unlocked(struct kunit *test, struct mutex *lock)
 static void adopt_waits_in_no_lock_of_others(struct kunit *test)
 {
 	struct ledger_test *t = test->priv;
-	struct adopt_call call = { t, pin_test_other_mm(test) };
+	struct adopt_call adopt = { t, pin_test_other_mm(test) };
 	struct task_struct *task;
 
 	adopt_test_prepare(test);
 	pin_test_mm_dies(test, &t->base);
-	task = pin_test_hold_mmap_lock(test, call.mm);
-	adopt_test_start(test, &call);
-	KUNIT_EXPECT_FALSE(test, completion_done(&call.done));
+	task = pin_test_hold_mmap_lock(test, adopt.mm);
+	adopt_test_start(test, &adopt);
 	expect_unlocked(test, &pin_ledgers_lock);
 	expect_unlocked(test, &t->ledger->lock);
 
 	kthread_stop(task);
-	KUNIT_EXPECT_EQ(test, adopt_test_wait(&call), 0);
-	KUNIT_EXPECT_EQ(test, call.mm->pin_charge, 10);
+	KUNIT_EXPECT_EQ(test, adopt_test_wait(&adopt), 0);
+	KUNIT_EXPECT_EQ(test, adopt.mm->pin_charge, 10);
 	adopt_test_end(t);
 }
 
@@ -1919,21 +1909,20 @@ static void adopt_waits_in_no_lock_of_others(struct kunit *test)
 static void adopt_notices_ledger_that_was_faster(struct kunit *test)
 {
 	struct ledger_test *t = test->priv;
-	struct adopt_call call = { t, pin_test_other_mm(test) };
+	struct adopt_call adopt = { t, pin_test_other_mm(test) };
 	struct pin_ledger *other;
 	struct task_struct *task;
 
 	adopt_test_prepare(test);
 	pin_test_mm_dies(test, &t->base);
-	task = pin_test_hold_mmap_lock(test, call.mm);
-	adopt_test_start(test, &call);
-	KUNIT_EXPECT_FALSE(test, completion_done(&call.done));
-	other = pin_ledger_get(call.mm);
+	task = pin_test_hold_mmap_lock(test, adopt.mm);
+	adopt_test_start(test, &adopt);
+	other = pin_ledger_get(adopt.mm);
 	kthread_stop(task);
 
-	KUNIT_EXPECT_EQ(test, adopt_test_wait(&call), -EEXIST);
-	expect_not_adopted(test, call.mm);
-	KUNIT_EXPECT_PTR_EQ(test, ledger_of(call.mm), other);
+	KUNIT_EXPECT_EQ(test, adopt_test_wait(&adopt), -EEXIST);
+	expect_not_adopted(test, adopt.mm);
+	KUNIT_EXPECT_PTR_EQ(test, ledger_of(adopt.mm), other);
 	if (other)
 		pin_ledger_put(other);
 	adopt_test_end(t);

@@ -269,7 +269,7 @@ static void put_user_pages_dirty_leaves_locked_page_to_thread(struct kunit *test
 
 	folio_unlock(huge);
 	folio_unlock(small);
-	for (i = 0; i < 100 && (pin_test_pins(pages[1]) ||
+	for (i = 0; i < 1000 && (pin_test_pins(pages[1]) ||
 				pin_test_pins(t->huge[0])); i++)
 		msleep(20);
 	KUNIT_EXPECT_TRUE(test, folio_test_dirty(small));
@@ -491,59 +491,35 @@ static void put_user_page_range_dirty_lock_marks_each_folio(struct kunit *test)
 	put_user_pages(t->small, PUT_TEST_PAGES);
 }
 
-/**
- * struct put_test_thread - a put in another thread
- * @put: the put
- * @page: of this page
- * @done: it has been put
- */
-struct put_test_thread {
-	void (*put)(struct page *page);
-	struct page *page;
-	struct completion done;
-};
-
-static void put_test_pages(struct page *page)
+static void put_test_pages(void *data)
 {
+	struct page *page = data;
+
 	put_user_pages_dirty_lock(&page, 1);
 }
 
-static void put_test_range(struct page *page)
+static void put_test_range(void *page)
 {
 	put_user_page_range_dirty_lock(page, 1);
 }
 
-static int put_test_dirty_lock(void *data)
-{
-	struct put_test_thread *thread = data;
-
-	thread->put(thread->page);
-	complete(&thread->done);
-	return 0;
-}
-
 static void put_test_waits_for_lock(struct kunit *test,
-				    void (*put)(struct page *page))
+				    void (*put)(void *page))
 {
 	struct put_test *t = test->priv;
-	struct put_test_thread thread = { .put = put, .page = t->small[0] };
-	struct folio *folio = page_folio(thread.page);
-	struct task_struct *task;
+	struct page *page = t->small[0];
+	struct pin_test_call call = { .work = put, .data = page };
+	struct folio *folio = page_folio(page);
 
-	init_completion(&thread.done);
+	pin_test_call_init(test, &call);
 	folio_lock(folio);
-	task = kthread_run(put_test_dirty_lock, &thread, "pin_test");
-	if (!IS_ERR(task)) {
-		msleep(50);
-		KUNIT_EXPECT_FALSE(test, completion_done(&thread.done));
-		KUNIT_EXPECT_FALSE(test, folio_test_dirty(folio));
-		KUNIT_EXPECT_EQ(test, pin_test_pins(thread.page), 1);
-	}
+	KUNIT_EXPECT_TRUE(test, pin_test_call_waits(&call));
+	KUNIT_EXPECT_FALSE(test, folio_test_dirty(folio));
+	KUNIT_EXPECT_EQ(test, pin_test_pins(page), 1);
 	folio_unlock(folio);
-	KUNIT_ASSERT_FALSE(test, IS_ERR(task));
-	wait_for_completion(&thread.done);
+	pin_test_call_wait(&call);
 	KUNIT_EXPECT_TRUE(test, folio_test_dirty(folio));
-	KUNIT_EXPECT_EQ(test, pin_test_pins(thread.page), 0);
+	KUNIT_EXPECT_EQ(test, pin_test_pins(page), 0);
 
 	put_user_pages(t->small + 1, PUT_TEST_PAGES - 1);
 }
