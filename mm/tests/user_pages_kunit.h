@@ -270,7 +270,7 @@ static void put_user_pages_dirty_leaves_locked_page_to_thread(struct kunit *test
 	folio_unlock(huge);
 	folio_unlock(small);
 	for (i = 0; i < 1000 && (pin_test_pins(pages[1]) ||
-				pin_test_pins(t->huge[0])); i++)
+				 pin_test_pins(t->huge[0])); i++)
 		msleep(20);
 	KUNIT_EXPECT_TRUE(test, folio_test_dirty(small));
 	KUNIT_EXPECT_TRUE(test, folio_test_dirty(huge));

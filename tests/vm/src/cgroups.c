@@ -690,6 +690,13 @@ struct hog {
 	volatile long refused, wrong;
 };
 
+static bool has_asked(void *arg)
+{
+	struct hog *hog = arg;
+
+	return hog->refused || hog->wrong;
+}
+
 /* Holds what it may, and asks for more than there can ever be */
 static void be_hog(FIXTURE_DATA(cgroups) *self, const char *dir, int fd,
 		   struct hog *hog)
@@ -755,6 +762,7 @@ TEST_F(cgroups, asking_again_and_again_refuses_no_other)
 		be_hog(self, a, sv[1], hog);
 	ASSERT_EQ(0, chan_get(sv[0], &ret));
 	ASSERT_EQ(0, ret);
+	EXPECT_TRUE(wait_for(has_asked, hog));
 	ASSERT_EQ(0, enter(b));
 	ASSERT_EQ(0, vfio_open(&self->v, 0));
 	for (i = 0; i < ROUNDS; i++) {

@@ -233,7 +233,9 @@ static int offline(unsigned long block, unsigned int looks)
 	if (!reap_within(pid, looks, &status))
 		return WIFEXITED(status) ? -WEXITSTATUS(status) : -EIO;
 	kill(pid, SIGKILL);
-	return reap(pid, &status) ? -ETIMEDOUT : -EBUSY;
+	if (reap(pid, &status))
+		return -ETIMEDOUT;
+	return WIFEXITED(status) ? -WEXITSTATUS(status) : -EBUSY;
 }
 
 TEST_F(holds, memory_offline)
@@ -343,21 +345,21 @@ static bool failed(void *since)
 	return vmstat("pgmigrate_fail") > *(long *)since;
 }
 
-/* More than attempts take that do not wait */
-static void look_often(void)
-{
-	int i;
-
-	for (i = 0; i < 100; i++)
-		before_next_look();
-}
-
 struct mapper {
 	struct vfio *v;
 	char *mem;
+	long fails;	/* attempts before */
 	int ret;
 	volatile bool done;
 };
+
+/* Attempts that do not wait are fewer, and then it is done */
+static bool tries_on(void *arg)
+{
+	struct mapper *m = arg;
+
+	return m->done || vmstat("pgmigrate_fail") > m->fails + 5;
+}
 
 static void *map_all(void *arg)
 {
@@ -371,7 +373,6 @@ static void *map_all(void *arg)
 TEST_F(holds, a_reference_that_goes)
 {
 	struct mapper m = { .v = &self->v, .mem = movable_pages(SIZE) };
-	long fails = vmstat("pgmigrate_fail");
 	pthread_t thread;
 	int held;
 
@@ -380,10 +381,10 @@ TEST_F(holds, a_reference_that_goes)
 	held = hold_page(m.mem + 7 * PAGE);
 	ASSERT_LE(0, held) TH_LOG("is mm_hold.ko loaded?");
 
+	m.fails = vmstat("pgmigrate_fail");
 	ASSERT_EQ(0, pthread_create(&thread, NULL, map_all, &m));
-	EXPECT_TRUE(wait_for(failed, &fails))
+	EXPECT_TRUE(wait_for(tries_on, &m))
 		TH_LOG("it took a page that somebody holds");
-	look_often();
 	EXPECT_FALSE(m.done);
 	EXPECT_EQ(0, close(held));
 	ASSERT_EQ(0, pthread_join(thread, NULL));
@@ -547,6 +548,8 @@ TEST_F(holds, thp_split)
 
 	if (area_open(b, &a, NULL, NULL))
 		SKIP(return, "%s", a.why);
+	/* khugepaged is not to put together what is split */
+	ASSERT_EQ(0, madvise(a.addr, a.size, MADV_NOHUGEPAGE));
 	ASSERT_EQ(4 * MB, a.size);
 
 	/* the first 2 MiB are pinned, the second are not */
@@ -598,6 +601,7 @@ TEST_F(holds, thp_split_with_one_pin)
 
 	if (area_open(b, &a, NULL, NULL))
 		SKIP(return, "%s", a.why);
+	ASSERT_EQ(0, madvise(a.addr, a.size, MADV_NOHUGEPAGE));
 	ASSERT_EQ(0, vfio_map(&self->v, a.addr + 300 * PAGE, IOVA, PAGE,
 			      MAP_RW));
 	note_pfns(a.addr, 512, pfn);

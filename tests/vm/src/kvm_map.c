@@ -449,31 +449,29 @@ static int on_disk(const char *path, char *page)
 	return ret;
 }
 
-static long noticed(void)
-{
-	char *text = slurp("/proc/vmstat"), *at;
-	long n = -1;
+struct notice {
+	const char *mem;
+	long before;
+};
 
-	at = text ? strstr(text, "\npin_noticed ") : NULL;
-	if (at)
-		n = atol(strchr(at, ' '));
-	free(text);
-	return n;
+static bool is_clean(void *arg)
+{
+	struct notice *n = arg;
+
+	return vmstat("pin_noticed") > n->before &&
+	       !(pfn_flags(pfn_of(n->mem)) & (PF_DIRTY | PF_WRITEBACK));
 }
 
 /* What has been noticed since there were @before, the flusher writes; 0 or -errno */
-static int let_flusher_write(char *mem, long before)
+static int let_flusher_write(const char *mem, long before)
 {
-	bool clean = false;
-	int i, ret;
+	struct notice n = { mem, before };
+	bool clean;
+	int ret;
 
 	ret = write_text("/proc/sys/vm/dirty_expire_centisecs", "1") ?:
 	      write_text("/proc/sys/vm/dirty_writeback_centisecs", "1");
-	for (i = 0; !ret && !clean && i < 3000; i++) {
-		usleep(10000);
-		clean = noticed() > before && !(pfn_flags(pfn_of(mem)) &
-						(PF_DIRTY | PF_WRITEBACK));
-	}
+	clean = !ret && wait_for(is_clean, &n);
 	return write_text("/proc/sys/vm/dirty_expire_centisecs", "3000") ?:
 	       write_text("/proc/sys/vm/dirty_writeback_centisecs", "500") ?:
 	       ret ?: clean ? 0 : -ETIMEDOUT;
@@ -526,7 +524,7 @@ static void write_behind_writeback(struct __test_metadata *_metadata,
 	ASSERT_EQ(0, write_text("/proc/sys/vm/drop_caches", "3"));
 	ASSERT_EQ(0, write_through(self));
 	EXPECT_STREQ(self->text, mem + 8);
-	before = noticed();
+	before = vmstat("pin_noticed");
 	ASSERT_EQ(0, caller_unmap(self->fd, how));
 	EXPECT_EQ(0, pins_more(self));
 

@@ -769,20 +769,25 @@ static int pin_nth(FIXTURE_DATA(memory) *self, unsigned long n,
 	return pc_pin(self->b.pc, IOVA + n * SIZE, N, PIN_CALLER_WRITE | flags);
 }
 
-/* All that is pinned is there, and is what takes the memory; then it is back */
+/*
+ * All that is pinned is there, and is what takes the memory; then it is back. @killed:
+ * who pinned may have been killed before it counted the last one.
+ */
 static void pinned_and_back(struct __test_metadata *_metadata,
-			    FIXTURE_DATA(memory) *self)
+			    FIXTURE_DATA(memory) *self, bool killed)
 {
 	struct pin_caller_stat stat;
 	struct snap now;
+	long more;
 
 	TH_LOG("%lu pins of %ld pages", *self->maps * N, N);
 	EXPECT_LT(MAPS / 64, *self->maps);
 	EXPECT_GT(MAPS, *self->maps);
 	EXPECT_EQ(0, pc_stat(self->b.pc, &stat));
-	EXPECT_EQ(*self->maps * N, (unsigned long)stat.pinned);
+	more = (long)stat.pinned - (long)*self->maps * N;
+	EXPECT_TRUE(!more || (killed && more == N)) TH_LOG("%ld more", more);
 	EXPECT_EQ(0, snap(&now));
-	EXPECT_EQ((long)*self->maps * N, now.foll - self->b.base.foll);
+	EXPECT_EQ((long)stat.pinned, now.foll - self->b.base.foll);
 	EXPECT_EQ(N, now.counted - self->b.base.counted);
 	EXPECT_LT((long)MAX / 2, memory_current(self));
 	EXPECT_GE((long)MAX, memory_current(self));
@@ -815,7 +820,7 @@ TEST_F(memory, many_pins)
 {
 	ASSERT_EQ(0, set_memory_max(self, MAX));
 	EXPECT_KILLED(in_cgroup(self, pin_many));
-	pinned_and_back(_metadata, self);
+	pinned_and_back(_metadata, self, true);
 	EXPECT_EQ(0, in_cgroup(self, map_and_unmap));
 	EXPECT_BACK(&self->b.base);
 }
@@ -850,7 +855,7 @@ TEST_F(memory, many_pins_by_a_kernel_thread)
 			break;
 	}
 	EXPECT_EQ(-ENOMEM, ret);
-	pinned_and_back(_metadata, self);
+	pinned_and_back(_metadata, self, false);
 	EXPECT_EQ(0, cgroup_value(self->dir, "memory.events", "oom_kill"));
 	EXPECT_EQ(0, chan_put(self->sv[0], 0));
 	EXPECT_EQ(0, reap(pid, &status));
@@ -871,11 +876,15 @@ static int map_most(FIXTURE_DATA(memory) *self)
 
 TEST_F(memory, many_maps)
 {
+	long more;
+
 	ASSERT_EQ(0, set_memory_max(self, MAX_MAPS));
 	EXPECT_KILLED(in_cgroup(self, map_most));
 	TH_LOG("%lu maps", *self->maps);
 	EXPECT_LT(MOST_MAPS / 16, *self->maps);
-	EXPECT_EQ((long)(*self->maps * SIZE), vfio_unmap_all(&self->b.v));
+	/* It may have been killed before it counted the last one */
+	more = vfio_unmap_all(&self->b.v) - (long)(*self->maps * SIZE);
+	EXPECT_TRUE(!more || more == (long)SIZE) TH_LOG("%ld bytes more", more);
 	EXPECT_BACK(&self->b.base);
 	EXPECT_EQ(0, in_cgroup(self, map_and_unmap));
 }

@@ -248,6 +248,16 @@ static bool unmounted_now(void *arg)
 	return umount(DIR) && errno == EINVAL;
 }
 
+/* What was mounted there is closed, which is not always done when umount() returns */
+static bool is_free(void *name)
+{
+	int fd = open(name, O_RDWR | O_EXCL | O_CLOEXEC);
+
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0 || errno != EBUSY;
+}
+
 static const char *run_case(const struct row *row)
 {
 	static char said[200];
@@ -262,7 +272,7 @@ static const char *run_case(const struct row *row)
 	if (fs_table[fs].mkfs) {
 		snprintf(command, sizeof(command), "%s %s >/dev/null",
 			 fs_table[fs].mkfs, fs_disk);
-		if (system(command))
+		if (!wait_for(is_free, fs_disk) || system(command))
 			return "broken: mkfs";
 	}
 	if (pipe2(end, O_CLOEXEC))

@@ -173,6 +173,8 @@ const char *race(void)
 	must(!pthread_create(&thread, NULL, sync_on, &file), "thread");
 	start_checker();
 	for (number = 1; number <= RACE_WRITES; number++) {
+		if (number % 1000 == 0)
+			go_on();
 		page = number * 7 % FILE_PAGES;
 		to.iov_base = map + page * PAGE;
 		last[page] = number;
