@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * For LD_PRELOAD: a kernel that is wrong, as pinstat selftest would see it.
+ * For LD_PRELOAD: a kernel that is wrong, or busy, as pinstat would see it.
  *
  *	WRONG_FILE=longterm_pins WRONG_MATCH='charge [0-9]+' WRONG_TEXT='charge 5'
  *		in files of this name, the first match (POSIX, extended) reads so; a % is
@@ -9,6 +9,7 @@
  *	WRONG_CALL=no-refusal	MAP_DMA says that it has mapped, also what it refused
  *	WRONG_CALL=no-kill	SIGKILL does nothing
  *	WRONG_CALL=taken	a group can be opened once only: then somebody else has it
+ *	WRONG_CALL=busy		to open longterm_pins of a process, the CPU takes three seconds or more
  *
  * Nobody waits for counters: nanosleep() returns at once.
  */
@@ -85,6 +86,18 @@ static int edited(int fd)
 	return out;
 }
 
+/* More than pinstat waits for who waits for others */
+static void be_busy(void)
+{
+	struct timespec now, end;
+
+	clock_gettime(CLOCK_MONOTONIC, &end);
+	end.tv_sec += 4;
+	do {
+		clock_gettime(CLOCK_MONOTONIC, &now);
+	} while (now.tv_sec < end.tv_sec);
+}
+
 int open(const char *path, int flags, ...)
 {
 	const char *file = getenv("WRONG_FILE"), *slash = strrchr(path, '/');
@@ -100,6 +113,8 @@ int open(const char *path, int flags, ...)
 		errno = EBUSY;
 		return -1;
 	}
+	if (!strncmp(path, "/proc/", 6) && isdigit(path[6]) && !strcmp(slash, "/longterm_pins") && wanted("busy"))
+		be_busy();
 	fd = NEXT(open)(path, flags, mode);
 	return fd >= 0 && file && slash && !strcmp(slash + 1, file) ? edited(fd) : fd;
 }
